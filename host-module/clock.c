@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Time: the TSC, KVM's paravirtual clock, steal time and end of interrupt.
+ *
+ * The layout in guest memory is KVM's ABI (asm/kvm_para.h, asm/pvclock-abi.h).
+ * The clock is the TSC, scaled once and for all: the parameters are the same
+ * for all vCPUs and never change, so it is monotonic across them by
+ * construction and is written only when the guest switches it on.
+ */
+#include <linux/kvm_para.h>
+#include <linux/math64.h>
+#include <linux/mm.h>
+#include <asm/pvclock-abi.h>
+#include <asm/tsc.h>
+
+#include "vireo.h"
+
+/**
+ * vireo_guest_tsc() - what RDTSC gives in the guest now
+ * @v: the vCPU
+ *
+ * Context: Any.
+ * Return: Ticks.
+ */
+u64 vireo_guest_tsc(struct vireo_vcpu *v)
+{
+	return rdtsc() + v->tsc_offset;
+}
+
+/**
+ * vireo_tsc_to_ns() - convert a duration
+ * @ticks: of the TSC
+ *
+ * Context: Any.
+ * Return: Nanoseconds.
+ */
+u64 vireo_tsc_to_ns(u64 ticks)
+{
+	return mul_u64_u64_div_u64(ticks, 1000000, tsc_khz);
+}
+
+/* ticks to ns as 32.32 fraction and shift: ns = ((ticks << shift) * mul) >> 32 */
+static void clock_scale(u32 *mul, s8 *shift)
+{
+	u64 hz = tsc_khz * 1000ULL;
+
+	for (*shift = 0; hz > 2 * NSEC_PER_SEC; hz >>= 1)
+		--*shift;
+	for (; hz <= NSEC_PER_SEC; hz <<= 1)
+		++*shift;
+	*mul = div64_u64((u64)NSEC_PER_SEC << 32, hz);
+}
+
+/**
+ * vireo_clock_set() - MSR_KVM_SYSTEM_TIME: where the guest wants its clock
+ * @v: the vCPU
+ * @value: address, bit 0 enables
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -ENXIO (no RAM there) or -ENOMEM.
+ */
+int vireo_clock_set(struct vireo_vcpu *v, u64 value)
+{
+	struct pvclock_vcpu_time_info t = {
+		.version = 2,
+		/* This vCPU's TSC when the VM's clock was 0. */
+		.tsc_timestamp = v->tsc_offset + v->vm->tsc_base,
+		.flags = check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT,
+	};
+	int err = 0;
+
+	clock_scale(&t.tsc_to_system_mul, &t.tsc_shift);
+	if (value & KVM_MSR_ENABLED)
+		err = offset_in_page(value & ~1ULL) > PAGE_SIZE - sizeof(t) ? -EINVAL :
+			vireo_mem_write(&v->vm->mem, value & ~1ULL, &t, sizeof(t));
+	if (!err)
+		v->pv.clock_msr = value;
+	return err;
+}
+
+/**
+ * vireo_clock_set_wall() - MSR_KVM_WALL_CLOCK: write the time of boot
+ * @v: the vCPU
+ * @value: address
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
+ */
+int vireo_clock_set_wall(struct vireo_vcpu *v, u64 value)
+{
+	struct pvclock_wall_clock w = { .version = 2 };
+	u64 sec = v->vm->boot_ns;
+	int err;
+
+	w.nsec = do_div(sec, NSEC_PER_SEC);
+	w.sec = sec;
+	if (!value)
+		return 0;
+	if (offset_in_page(value) > PAGE_SIZE - sizeof(w))
+		return -EINVAL;
+	err = vireo_mem_write(&v->vm->mem, value, &w, sizeof(w));
+	if (!err)
+		v->pv.wall_msr = value;
+	return err;
+}
+
+/* ---- Pages that the module writes to while the vCPU runs --------------------------------- */
+
+static int gpc_set(struct vireo_vcpu *v, struct vireo_gpc *gpc, u64 gpa, bool on)
+{
+	void *kva = on ? vireo_mem_kva(&v->vm->mem, gpa) : NULL;
+
+	if (on && !kva)
+		return -ENXIO;
+	gpc->gpa = gpa;
+	gpc->kva = kva;
+	return 0;
+}
+
+/**
+ * vireo_pv_refresh() - look all pages up again after a flush
+ * @v: the vCPU
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_pv_refresh(struct vireo_vcpu *v)
+{
+	int err = 0;
+
+	if (v->pv.steal_msr & KVM_MSR_ENABLED)
+		err = gpc_set(v, &v->pv.steal, v->pv.steal.gpa, true);
+	if (!err && (v->pv.eoi_msr & KVM_MSR_ENABLED))
+		err = gpc_set(v, &v->pv.eoi, v->pv.eoi.gpa, true);
+	if (err)	/* try again at the next VIREO_RUN */
+		set_bit(VREQ_FLUSH, &v->requests);
+	return err ? -ENOMEM : 0;
+}
+
+/**
+ * vireo_pv_reset() - forget what the guest had switched on
+ * @v: the vCPU
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: Nothing.
+ */
+void vireo_pv_reset(struct vireo_vcpu *v)
+{
+	memset(&v->pv, 0, sizeof(v->pv));
+}
+
+/* ---- Steal time ----------------------------------------------------------------------------- */
+
+static u64 run_delay(void)
+{
+#ifdef CONFIG_SCHED_INFO
+	return current->sched_info.run_delay;
+#else
+	return 0;
+#endif
+}
+
+/**
+ * vireo_steal_set() - MSR_KVM_STEAL_TIME: where the guest wants to read it
+ * @v: the vCPU
+ * @value: address, bit 0 enables
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
+ */
+int vireo_steal_set(struct vireo_vcpu *v, u64 value)
+{
+	bool on = value & KVM_MSR_ENABLED;
+	u64 gpa = value & KVM_STEAL_VALID_BITS;
+	int err;
+
+	if (value & KVM_STEAL_RESERVED_MASK)
+		return -EINVAL;
+	err = gpc_set(v, &v->pv.steal, gpa, on);
+	if (err)
+		return err;
+	v->pv.steal_msr = value;
+	v->pv.last_run_delay = run_delay();
+	return 0;
+}
+
+/**
+ * vireo_steal_enter() - tell the guest that the vCPU runs, and what it missed
+ * @v: the vCPU
+ *
+ * Context: Interrupts off, v->mode is VCPU_INSIDE.
+ * Return: Whether the guest asks for a TLB flush.
+ */
+bool vireo_steal_enter(struct vireo_vcpu *v)
+{
+	struct kvm_steal_time *st = v->pv.steal.kva;
+	u64 delay = run_delay();
+	u8 was = 0;
+
+	if (!st || (!v->pv.preempted && delay == v->pv.last_run_delay))
+		return false;
+	if (v->pv.preempted)
+		was = xchg(&st->preempted, 0);
+	v->pv.preempted = false;
+	v->pv.steal_total += delay - v->pv.last_run_delay;
+	v->pv.last_run_delay = delay;
+	WRITE_ONCE(st->version, st->version | 1);
+	smp_wmb();	/* odd version, then the data */
+	WRITE_ONCE(st->steal, v->pv.steal_total);
+	smp_wmb();	/* the data, then an even version */
+	WRITE_ONCE(st->version, st->version + 1);
+	return was & KVM_VCPU_FLUSH_TLB;
+}
+
+/**
+ * vireo_steal_leave() - tell the guest that the vCPU does not run
+ * @v: the vCPU
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: Nothing.
+ */
+void vireo_steal_leave(struct vireo_vcpu *v)
+{
+	struct kvm_steal_time *st = v->pv.steal.kva;
+
+	if (!st || v->pv.preempted)
+		return;
+	preempt_disable();
+	WRITE_ONCE(v->mode, VCPU_INSIDE);
+	smp_mb();	/* as in run_guest(): mode, then requests */
+	if (!test_bit(VREQ_FLUSH, &v->requests)) {
+		WRITE_ONCE(st->preempted, KVM_VCPU_PREEMPTED);
+		v->pv.preempted = true;
+	}
+	smp_store_release(&v->mode, VCPU_OUTSIDE);
+	preempt_enable();
+}
+
+/* ---- End of interrupt in memory --------------------------------------------------------------- */
+
+/**
+ * vireo_pv_eoi_set() - MSR_KVM_PV_EOI_EN
+ * @v: the vCPU
+ * @value: address of a 4-byte word, bit 0 enables
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
+ */
+int vireo_pv_eoi_set(struct vireo_vcpu *v, u64 value)
+{
+	u64 gpa = value & ~3ULL;
+	int err;
+
+	if (value & BIT_ULL(1))
+		return -EINVAL;
+	err = gpc_set(v, &v->pv.eoi, gpa, value & KVM_MSR_ENABLED);
+	if (err)
+		return err;
+	v->pv.eoi_msr = value;
+	v->pv.eoi_pending = false;
+	return 0;
+}
+
+/**
+ * vireo_pv_eoi_offer() - let the guest end the interrupt it gets without an exit
+ * @v: the vCPU; nothing else is in service or waiting
+ *
+ * Context: Interrupts off, v->mode is VCPU_INSIDE.
+ * Return: Nothing.
+ */
+void vireo_pv_eoi_offer(struct vireo_vcpu *v)
+{
+	u32 *word = v->pv.eoi.kva;
+
+	if (word) {
+		WRITE_ONCE(*word, 1);
+		v->pv.eoi_pending = true;
+	}
+}
+
+/**
+ * vireo_pv_eoi_sync() - see whether the guest took the offer; withdraw it
+ * @v: the vCPU; the offer stands
+ *
+ * Context: Interrupts off, v->mode is VCPU_INSIDE.
+ * Return: Nothing.
+ */
+void vireo_pv_eoi_sync(struct vireo_vcpu *v)
+{
+	u32 *word = v->pv.eoi.kva;
+
+	v->pv.eoi_pending = false;
+	if (!word)
+		return;
+	if (!READ_ONCE(*word))
+		vireo_lapic_eoi(v);
+	WRITE_ONCE(*word, 0);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * All that differs between the supported host kernels, 6.1 to 6.12, and all
+ * symbols that newer ones may keep to themselves.
+ */
+#ifndef VIREO_COMPAT_H
+#define VIREO_COMPAT_H
+
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0) || \
+	LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#error "vireo: host kernels 6.1 to 6.12 are supported"
+#endif
+
+#ifdef __ASSEMBLY__
+
+#include <asm/nospec-branch.h>
+
+#ifdef VM_CLEAR_CPU_BUFFERS
+#define VIREO_VERW	VM_CLEAR_CPU_BUFFERS
+#else
+#define VIREO_VERW	/* a kernel from before TSA was known */
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define VIREO_RSB_FEATURE	X86_FEATURE_RSB_VMEXIT
+#define VIREO_UNTRAIN_RET	UNTRAIN_RET_VM
+#else
+#define VIREO_RSB_FEATURE	X86_FEATURE_RETPOLINE
+#define VIREO_UNTRAIN_RET	UNTRAIN_RET ; \
+	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
+#endif
+
+#else /* !__ASSEMBLY__ */
+
+
+#include <linux/mm.h>
+#include <linux/reboot.h>
+#include <linux/sched/signal.h>
+#include <linux/task_work.h>
+#include <asm/fpu/api.h>
+#include <asm/nospec-branch.h>
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+#include <asm/reboot.h>
+#define VIREO_EMERGENCY_CALLBACK	/* else the kernel clears EFER.SVME itself */
+#endif
+
+/* Guest extended state to and from the standard format. */
+static inline void compat_fpu_get(struct fpu_guest *fpu, void *buf, u32 size, u64 xcr0,
+				  u32 pkru)
+{
+	fpu_copy_guest_fpstate_to_uabi(fpu, buf, size, xcr0, pkru);
+}
+
+/*
+ * Work that a thread must do before it runs a guest.  TIF_NOTIFY_RESUME alone
+ * may be no more than rseq's, which can wait until the thread is in user space.
+ */
+static inline bool compat_user_work_pending(void)
+{
+	if (!test_thread_flag(TIF_NOTIFY_RESUME))
+		return false;
+#ifdef CONFIG_MEMCG
+	if (current->memcg_nr_pages_over_high)
+		return true;
+#endif
+	return task_work_pending(current);
+}
+
+static inline bool compat_guest_work_pending(void)
+{
+	return unlikely(read_thread_flags() &
+			(_TIF_NEED_RESCHED | _TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL |
+			 _TIF_NOTIFY_RESUME)) &&
+	       (need_resched() || signal_pending(current) || compat_user_work_pending());
+}
+
+/* A guest has trained this processor's branch predictors (VMSCAPE). */
+static inline void compat_guest_ran(void)
+{
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
+}
+
+/* Ends the next stay in a guest at once: an interrupt is pending already. */
+static inline void compat_self_ipi(void)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	arch_smp_send_reschedule(smp_processor_id());
+#else
+	smp_send_reschedule(smp_processor_id());
+#endif
+}
+
+#endif /* __ASSEMBLY__ */
+#endif /* VIREO_COMPAT_H */

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What an exit is answered with.
+ *
+ * vireo_exit_fast() runs in the inner loop with interrupts off and resolves
+ * what needs no sleep; vireo_exit_slow() does the rest, or fills in the run
+ * page for user space.
+ */
+#include <linux/kvm_para.h>
+
+#include "vireo.h"
+#include "trace.h"
+
+/**
+ * vireo_inject_exception() - deliver an exception at the next entry
+ * @v: the vCPU
+ * @vector: which
+ * @has_error: whether it pushes an error code
+ * @error: the error code
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: Nothing.
+ */
+void vireo_inject_exception(struct vireo_vcpu *v, u8 vector, bool has_error, u32 error)
+{
+	v->inject = (struct vireo_event) {
+		.type = VEVENT_EXCEPTION,
+		.vector = vector,
+		.has_error = has_error,
+		.error = error,
+	};
+}
+
+static void inject_gp(struct vireo_vcpu *v)
+{
+	vireo_inject_exception(v, X86_TRAP_GP, true, 0);
+}
+
+/* Steps over the intercepted instruction, whose end is known. */
+static void exit_skip(struct vireo_vcpu *v)
+{
+	v->rip = v->next_rip;
+	v->shadow = false;
+	v->rflags &= ~X86_EFLAGS_RF;
+	if (unlikely(v->rflags & X86_EFLAGS_TF)) {
+		vireo_ops->set_bs(v);
+		vireo_inject_exception(v, X86_TRAP_DB, false, 0);
+	}
+}
+
+/* ---- Hypercalls ------------------------------------------------------------------------ */
+
+static struct vireo_vcpu *vcpu_by_id(struct vireo_vm *vm, u64 id)
+{
+	return id < vm->max_vcpus ? smp_load_acquire(&vm->vcpus[id]) : NULL;
+}
+
+static long hypercall_kick(struct vireo_vcpu *v, u64 id)
+{
+	struct vireo_vcpu *to = vcpu_by_id(v->vm, id);
+
+	if (to) {
+		set_bit(VAPIC_UNHALT, &to->apic.smi_init);
+		vireo_vcpu_request(to, VREQ_EVENT);
+	}
+	return 0;
+}
+
+/* Returns false for what has to go to user space. */
+static bool exit_hypercall(struct vireo_vcpu *v)
+{
+	bool wide = vireo_ops->insn_mode(v) == VIREO_INSN_64;
+	u64 mask = wide ? ~0ULL : U32_MAX;
+	u64 nr = v->gpr[VIREO_RAX] & mask;
+	u64 a0 = v->gpr[VIREO_RBX] & mask, a1 = v->gpr[VIREO_RCX] & mask;
+	u64 a2 = v->gpr[VIREO_RDX] & mask, a3 = v->gpr[VIREO_RSI] & mask;
+	long ret;
+
+	if (nr == VIREO_HC_NOP && !vireo_ops->get_cpl(v)) {
+		ret = 0;
+	} else if (vireo_ops->get_cpl(v)) {
+		ret = -KVM_EPERM;
+	} else {
+		switch (nr) {
+		case VIREO_HC_SYSTEM:
+			return false;
+		case KVM_HC_KICK_CPU:
+			ret = hypercall_kick(v, a1);
+			break;
+		case KVM_HC_SEND_IPI:
+			ret = vireo_lapic_pv_ipi(v, a0, a1, a2, a3);
+			break;
+		default:
+			ret = -KVM_ENOSYS;
+		}
+	}
+	v->gpr[VIREO_RAX] = ret & mask;
+	exit_skip(v);
+	return true;
+}
+
+/* ---- MSRs and XSETBV ------------------------------------------------------------------------ */
+
+static void exit_rdmsr(struct vireo_vcpu *v)
+{
+	u64 value;
+
+	if (vireo_msr_get(v, v->gpr[VIREO_RCX], &value, false)) {
+		inject_gp(v);
+		return;
+	}
+	v->gpr[VIREO_RAX] = (u32)value;
+	v->gpr[VIREO_RDX] = value >> 32;
+	exit_skip(v);
+}
+
+/* An MSR write may need guest memory and so end in -ENOMEM. */
+static int exit_wrmsr(struct vireo_vcpu *v)
+{
+	u64 value = (u32)v->gpr[VIREO_RAX] | v->gpr[VIREO_RDX] << 32;
+	int err = vireo_msr_set(v, v->gpr[VIREO_RCX], value, false);
+
+	if (err == -ENOMEM)
+		return err;
+	if (err)
+		inject_gp(v);
+	else
+		exit_skip(v);
+	return 0;
+}
+
+/* MSRs that never sleep: the APIC's. */
+static bool msr_is_fast(u32 index)
+{
+	return (index >= 0x800 && index < 0x900) || index == MSR_IA32_TSC_DEADLINE;
+}
+
+static void exit_xsetbv(struct vireo_vcpu *v)
+{
+	u64 value = (u32)v->gpr[VIREO_RAX] | v->gpr[VIREO_RDX] << 32;
+
+	if ((u32)v->gpr[VIREO_RCX] || vireo_ops->get_cpl(v) || vireo_vcpu_set_xcr0(v, value))
+		inject_gp(v);
+	else
+		exit_skip(v);
+}
+
+/* ---- The fast half ------------------------------------------------------------------------- */
+
+static bool exit_fast_skip(struct vireo_vcpu *v, enum vireo_exit exit)
+{
+	switch (exit) {
+	case VEXIT_CPUID:
+		vireo_cpuid_exec(v);
+		exit_skip(v);
+		return true;
+	case VEXIT_HYPERCALL:
+		return exit_hypercall(v);
+	case VEXIT_WRMSR:
+		if (!msr_is_fast(v->gpr[VIREO_RCX]))
+			return false;
+		exit_wrmsr(v);
+		return true;
+	case VEXIT_RDMSR:
+		if (!msr_is_fast(v->gpr[VIREO_RCX]))
+			return false;
+		exit_rdmsr(v);
+		return true;
+	case VEXIT_HLT:
+		if (!vireo_lapic_wakeup(v))
+			return false;
+		clear_bit(VAPIC_UNHALT, &v->apic.smi_init);
+		exit_skip(v);
+		set_bit(VREQ_EVENT, &v->requests);
+		return true;
+	case VEXIT_XSETBV:
+		/* Takes effect when the inner loop is entered again. */
+		return false;
+	case VEXIT_SKIP:
+		exit_skip(v);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * vireo_exit_fast() - resolve an exit without sleeping
+ * @v: the vCPU
+ * @exit: what happened
+ *
+ * Context: The inner loop, interrupts off.
+ * Return: Whether it is resolved.
+ */
+bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
+{
+	switch (exit) {
+	case VEXIT_CPUID:
+	case VEXIT_HYPERCALL:
+	case VEXIT_RDMSR:
+	case VEXIT_WRMSR:
+	case VEXIT_HLT:
+	case VEXIT_XSETBV:
+	case VEXIT_SKIP:
+		return v->next_rip && exit_fast_skip(v, exit);
+	case VEXIT_RESUME:
+	case VEXIT_DR:
+		return true;
+	case VEXIT_WINDOW:
+		set_bit(VREQ_EVENT, &v->requests);
+		return true;
+	case VEXIT_EXCEPTION:
+		v->inject = v->exit.event;
+		return true;
+	case VEXIT_UD:
+		vireo_inject_exception(v, X86_TRAP_UD, false, 0);
+		return true;
+	case VEXIT_GP:
+		inject_gp(v);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* ---- Ends of a guest --------------------------------------------------------------------------- */
+
+static int exit_shutdown(struct vireo_vcpu *v, u32 reason)
+{
+	v->run->exit_reason = VIREO_EXIT_SHUTDOWN;
+	memset(&v->run->shutdown, 0, sizeof(v->run->shutdown));
+	v->run->shutdown.reason = reason;
+	v->run->shutdown.info = v->exit.code;
+	v->run->shutdown.gpa = v->exit.gpa;
+	v->run->shutdown.insn_len = v->exit.insn_len;
+	memcpy(v->run->shutdown.insn, v->exit.insn, sizeof(v->exit.insn));
+	return 1;
+}
+
+/* ---- Instructions ---------------------------------------------------------------------------------- */
+
+static int fetch_read(void *mem, u64 gpa, void *buf, unsigned int len)
+{
+	return vireo_mem_read(mem, gpa, buf, len);
+}
+
+/* Reads up to 15 bytes at RIP into exit.insn, for processors that do not. */
+static int exit_fetch(struct vireo_vcpu *v)
+{
+	struct vireo_walk w = { .read = fetch_read, .ctx = &v->vm->mem };
+	u64 rip;
+	int n;
+
+	if (v->exit.insn_len)
+		return 0;
+	vireo_ops->get_walk(v, &w, &rip);
+	n = vireo_walk_fetch(&w, rip, v->exit.insn, VIREO_INSN_MAX);
+	if (n <= 0)
+		return -EFAULT;
+	v->exit.insn_len = n;
+	return 0;
+}
+
+/*
+ * Finds where the intercepted instruction ends.  If it is not what was
+ * intercepted, another vCPU has changed it since: let the guest run it again.
+ */
+static int exit_next_rip(struct vireo_vcpu *v)
+{
+	enum vireo_insn_mode mode = vireo_ops->insn_mode(v);
+	int len;
+
+	if (exit_fetch(v))
+		return -EAGAIN;
+	len = vireo_insn_len(v->exit.insn, v->exit.insn_len, mode == VIREO_INSN_64,
+			     v->exit.opcode);
+	if (len < 0)
+		return -EAGAIN;
+	v->next_rip = v->rip + len;
+	if (mode != VIREO_INSN_64)
+		v->next_rip = (u32)v->next_rip;
+	return 0;
+}
+
+/* ---- I/O ------------------------------------------------------------------------------------------ */
+
+static int exit_io(struct vireo_vcpu *v)
+{
+	struct vireo_exit_info *e = &v->exit;
+
+	if (e->string)
+		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
+	v->run->exit_reason = VIREO_EXIT_IO;
+	v->run->io.port = e->port;
+	v->run->io.width = e->width;
+	v->run->io.write = e->write;
+	v->run->io.data = 0;
+	v->io_width = e->width;
+	if (e->write) {
+		v->run->io.data = v->gpr[VIREO_RAX] & GENMASK(e->width * 8 - 1, 0);
+		exit_skip(v);
+	} else {
+		v->pending_io = VIO_PORT;
+	}
+	return 1;
+}
+
+static int exit_mmio(struct vireo_vcpu *v)
+{
+	struct vireo_exit_info *e = &v->exit;
+	struct vireo_mmio_op *op = &v->mmio;
+
+	if (e->fetch)
+		return exit_shutdown(v, VIREO_SHUTDOWN_FETCH);
+	/* No instruction to decode when an event's delivery hits MMIO. */
+	if (v->inject.type)
+		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
+	if (exit_fetch(v))
+		return 0;
+	if (vireo_mmio_decode(e->insn, e->insn_len, vireo_ops->insn_mode(v), op))
+		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
+	if (op->write != e->write)	/* changed since: run it again */
+		return 0;
+
+	v->stat[VIREO_STAT_EXIT_MMIO]++;
+	v->run->exit_reason = VIREO_EXIT_MMIO;
+	v->run->mmio.gpa = e->gpa;
+	v->run->mmio.width = op->width;
+	v->run->mmio.write = op->write;
+	v->run->mmio.data = op->write ? vireo_mmio_store(op, v->gpr) : 0;
+	v->next_rip = v->rip + op->len;
+	if (vireo_ops->insn_mode(v) != VIREO_INSN_64)
+		v->next_rip = (u32)v->next_rip;
+	if (op->write)
+		exit_skip(v);
+	else
+		v->pending_io = VIO_MMIO;
+	return 1;
+}
+
+/**
+ * vireo_exit_complete() - take user space's reply to the last exit
+ * @v: the vCPU
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: 0.
+ */
+int vireo_exit_complete(struct vireo_vcpu *v)
+{
+	u64 mask, data;
+
+	switch (v->pending_io) {
+	case VIO_PORT:
+		mask = GENMASK_ULL(v->io_width * 8 - 1, 0);
+		data = READ_ONCE(v->run->io.data) & mask;
+		if (v->io_width == 4)	/* as every 32-bit result: upper half 0 */
+			v->gpr[VIREO_RAX] = data;
+		else
+			v->gpr[VIREO_RAX] = (v->gpr[VIREO_RAX] & ~mask) | data;
+		exit_skip(v);
+		break;
+	case VIO_MMIO:
+		data = READ_ONCE(v->run->mmio.data);
+		v->gpr[v->mmio.reg] = vireo_mmio_load(&v->mmio, v->gpr[v->mmio.reg], data);
+		exit_skip(v);
+		break;
+	}
+	v->pending_io = VIO_NONE;
+	return 0;
+}
+
+/* ---- The slow half ------------------------------------------------------------------------------- */
+
+static int exit_fault(struct vireo_vcpu *v)
+{
+	int err = -ENXIO;
+
+	if (v->exit.gpa < VIREO_MAX_GPA)
+		err = vireo_mem_fault(&v->vm->mem, v->exit.gpa, v->exit.write);
+	trace_vireo_fault(v->id, v->exit.gpa, v->exit.write, err);
+	return err == -ENXIO ? exit_mmio(v) : err;
+}
+
+static int exit_system(struct vireo_vcpu *v)
+{
+	u64 type = v->gpr[VIREO_RBX], code = v->gpr[VIREO_RCX];
+
+	if (type > VIREO_SYSTEM_CRASH) {
+		v->gpr[VIREO_RAX] = -KVM_EINVAL;
+		exit_skip(v);
+		return 0;
+	}
+	v->gpr[VIREO_RAX] = 0;
+	exit_skip(v);
+	v->run->exit_reason = VIREO_EXIT_SYSTEM;
+	v->run->system.type = type;
+	v->run->system.reserved = 0;
+	v->run->system.code = code;
+	return 1;
+}
+
+static int exit_fail(struct vireo_vcpu *v)
+{
+	v->run->exit_reason = VIREO_EXIT_FAIL_ENTRY;
+	memset(&v->run->fail, 0, sizeof(v->run->fail));
+	v->run->fail.code = v->exit.code;
+	return 1;
+}
+
+static int exit_slow_skip(struct vireo_vcpu *v, enum vireo_exit exit)
+{
+	if (!v->next_rip) {
+		if (exit_next_rip(v))
+			return 0;
+		if (exit_fast_skip(v, exit))
+			return 0;
+	}
+	switch (exit) {
+	case VEXIT_HYPERCALL:
+		return exit_system(v);
+	case VEXIT_RDMSR:
+		exit_rdmsr(v);
+		return 0;
+	case VEXIT_WRMSR:
+		return exit_wrmsr(v);
+	case VEXIT_XSETBV:
+		exit_xsetbv(v);
+		return 0;
+	default:		/* VEXIT_HLT */
+		exit_skip(v);
+		v->mp_state = VIREO_MP_HALTED;
+		return 0;
+	}
+}
+
+/**
+ * vireo_exit_slow() - resolve an exit, or hand it to user space
+ * @v: the vCPU
+ * @exit: what happened
+ *
+ * Context: Process context, interrupts on; may sleep.
+ * Return: 0 to run on, 1 with v->run filled in, or -ENOMEM.
+ */
+int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
+{
+	switch (exit) {
+	case VEXIT_INTR:
+		return 0;
+	case VEXIT_FAULT:
+		return exit_fault(v);
+	case VEXIT_IO:
+		return exit_io(v);
+	case VEXIT_CPUID:
+	case VEXIT_HYPERCALL:
+	case VEXIT_RDMSR:
+	case VEXIT_WRMSR:
+	case VEXIT_HLT:
+	case VEXIT_XSETBV:
+	case VEXIT_SKIP:
+		return exit_slow_skip(v, exit);
+	case VEXIT_SHUTDOWN:
+		return exit_shutdown(v, VIREO_SHUTDOWN_TRIPLE_FAULT);
+	case VEXIT_FAIL:
+		return exit_fail(v);
+	default:
+		return exit_shutdown(v, VIREO_SHUTDOWN_EXIT);
+	}
+}

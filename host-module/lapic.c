@@ -1,0 +1,773 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The local APIC, in x2APIC mode only (Intel SDM vol. 3, 11.12).
+ *
+ * Any thread may set bits in the IRR and in smi_init; everything else belongs
+ * to the vCPU's own thread.  All interrupts are edge-triggered: there is no
+ * I/O APIC.  The timer counts at 1 GHz before its divider.
+ */
+#include <linux/bitmap.h>
+#include <linux/kvm_para.h>
+#include <linux/ktime.h>
+#include <asm/apicdef.h>
+#include <asm/tsc.h>
+
+#include "vireo.h"
+
+/* MSR numbers of the registers */
+enum {
+	X2_ID = 0x802, X2_VERSION = 0x803, X2_TPR = 0x808, X2_PPR = 0x80a,
+	X2_EOI = 0x80b, X2_LDR = 0x80d, X2_SVR = 0x80f, X2_ISR = 0x810,
+	X2_TMR = 0x818, X2_IRR = 0x820, X2_ESR = 0x828, X2_ICR = 0x830,
+	X2_LVT_TIMER = 0x832, X2_LVT_ERROR = 0x837, X2_TIMER_INIT = 0x838,
+	X2_TIMER_NOW = 0x839, X2_TIMER_DIV = 0x83e, X2_SELF_IPI = 0x83f,
+};
+
+#define VERSION		0x00050014	/* six LVT entries */
+#define ESR_SEND_VECTOR	BIT(5)
+#define SVR_ALLOWED	0x1ffU
+#define PERIOD_MIN	100000		/* ns between interrupts of a periodic timer */
+#define ICR_SHORTHAND	0xc0000
+#define BROADCAST	U32_MAX
+
+#define to_apic(v)	(&(v)->apic)
+
+static bool apic_enabled(const struct vireo_lapic_state *a)
+{
+	return READ_ONCE(a->svr) & APIC_SPIV_APIC_ENABLED;
+}
+
+/* Highest vector set, or -1. */
+static int highest(const unsigned long *map)
+{
+	int i;
+
+	for (i = 3; i >= 0; i--) {
+		unsigned long w = READ_ONCE(map[i]);
+
+		if (w)
+			return i * 64 + __fls(w);
+	}
+	return -1;
+}
+
+/* ---- Interrupts on their way to the guest ------------------------------------------------- */
+
+/**
+ * vireo_lapic_raise() - a fixed interrupt arrives
+ * @v: the vCPU
+ * @vector: 0 to 255; those below 16 are recorded as an error
+ *
+ * Context: Any, also with interrupts off.
+ * Return: Nothing.
+ */
+void vireo_lapic_raise(struct vireo_vcpu *v, u8 vector)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+
+	if (!apic_enabled(a))
+		return;
+	if (vector < 16)
+		return;
+	if (!test_and_set_bit(vector, a->irr))
+		vireo_vcpu_request(v, VREQ_EVENT);
+}
+
+/**
+ * vireo_lapic_pending() - the interrupt to deliver next
+ * @v: the vCPU; the task priority is the caller's to compare
+ *
+ * Context: The vCPU's own thread.
+ * Return: Its vector, or -1: none above what is in service.
+ */
+int vireo_lapic_pending(struct vireo_vcpu *v)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+	int vector = highest(a->irr);
+
+	if (vector < 0 || !apic_enabled(a))
+		return -1;
+	return vector >> 4 > highest(a->isr) >> 4 ? vector : -1;
+}
+
+/**
+ * vireo_lapic_accept() - an interrupt goes in: from requested to in service
+ * @v: the vCPU
+ * @vector: what vireo_lapic_pending() gave
+ *
+ * Context: The inner loop.
+ * Return: Nothing.
+ */
+void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+	bool alone = highest(a->isr) < 0;
+
+	clear_bit(vector, a->irr);
+	__set_bit(vector, a->isr);
+	if (alone && highest(a->irr) < 0)
+		vireo_pv_eoi_offer(v);
+}
+
+/**
+ * vireo_lapic_eoi() - the guest has dealt with the highest interrupt in service
+ * @v: the vCPU
+ *
+ * Context: The vCPU's own thread.
+ * Return: Nothing.
+ */
+void vireo_lapic_eoi(struct vireo_vcpu *v)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+	int vector = highest(a->isr);
+
+	if (vector >= 0)
+		__clear_bit(vector, a->isr);
+	if (highest(a->irr) >= 0)
+		set_bit(VREQ_EVENT, &v->requests);
+}
+
+/**
+ * vireo_lapic_wakeup() - whether something ends HLT, or the wait for SIPI
+ * @v: the vCPU
+ *
+ * Context: The vCPU's own thread.
+ * Return: True if so.
+ */
+bool vireo_lapic_wakeup(struct vireo_vcpu *v)
+{
+	unsigned long req = READ_ONCE(v->apic.smi_init);
+	int vector;
+
+	if (v->mp_state == VIREO_MP_INIT)
+		return req & (BIT(VAPIC_SIPI) | BIT(VAPIC_INIT));
+	if (req & (BIT(VAPIC_INIT) | BIT(VAPIC_NMI) | BIT(VAPIC_UNHALT)))
+		return true;
+	if (v->nmi_pending || v->inject.type)
+		return true;
+	vector = vireo_lapic_pending(v);
+	return vector >= 0 && (v->rflags & X86_EFLAGS_IF) &&
+	       vector >> 4 > vireo_ops->get_tpr(v) >> 4;
+}
+
+/* ---- Interprocessor interrupts -------------------------------------------------------------- */
+
+static void apic_signal(struct vireo_vcpu *v, int bit)
+{
+	set_bit(bit, &v->apic.smi_init);
+	vireo_vcpu_request(v, VREQ_EVENT);
+}
+
+/* Delivers to one vCPU; returns whether the mode is one that delivers. */
+static bool apic_deliver(struct vireo_vcpu *v, u32 mode, u8 vector)
+{
+	switch (mode) {
+	case APIC_DM_FIXED:
+	case APIC_DM_LOWEST:
+		vireo_lapic_raise(v, vector);
+		return true;
+	case APIC_DM_NMI:
+		apic_signal(v, VAPIC_NMI);
+		return true;
+	case APIC_DM_INIT:
+		clear_bit(VAPIC_SIPI, &v->apic.smi_init);
+		apic_signal(v, VAPIC_INIT);
+		return true;
+	case APIC_DM_STARTUP:
+		WRITE_ONCE(v->apic.sipi_vector, vector);
+		smp_wmb();	/* the vector, then the request */
+		apic_signal(v, VAPIC_SIPI);
+		return true;
+	}
+	return false;
+}
+
+/* Logical x2APIC id: cluster of 16, and a bit in it (SDM vol. 3, 11.12.10.2). */
+static u32 logical_id(u32 id)
+{
+	return (id >> 4) << 16 | BIT(id & 15);
+}
+
+static bool dest_matches(u32 id, u32 dest, bool logical)
+{
+	u32 own = logical_id(id);
+
+	if (dest == BROADCAST)
+		return true;
+	if (!logical)
+		return id == dest;
+	return own >> 16 == dest >> 16 && (own & dest & 0xffff);
+}
+
+/* Returns how many vCPUs took it. */
+static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 vector,
+		     struct vireo_vcpu *except)
+{
+	unsigned int i, n = 0;
+
+	if (!logical && dest != BROADCAST) {	/* the usual case */
+		struct vireo_vcpu *v = dest < vm->max_vcpus ?
+			smp_load_acquire(&vm->vcpus[dest]) : NULL;
+
+		return v && v != except && apic_deliver(v, mode, vector);
+	}
+	for (i = 0; i < vm->max_vcpus; i++) {
+		struct vireo_vcpu *v = smp_load_acquire(&vm->vcpus[i]);
+
+		if (!v || v == except || !dest_matches(i, dest, logical))
+			continue;
+		if (!apic_deliver(v, mode, vector))
+			break;
+		n++;
+		if (mode == APIC_DM_LOWEST)	/* one of them: the first will do */
+			break;
+	}
+	return n;
+}
+
+static void apic_icr_write(struct vireo_vcpu *v, u64 icr)
+{
+	u32 low = icr, mode = low & APIC_MODE_MASK;
+	u8 vector = low;
+
+	v->apic.icr = icr & ~(u64)APIC_ICR_BUSY;
+	if ((mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && vector < 16) {
+		v->apic.esr_next |= ESR_SEND_VECTOR;
+		return;
+	}
+	/* INIT with the level de-asserted does nothing since the Pentium 4. */
+	if (mode == APIC_DM_INIT && (low & APIC_INT_LEVELTRIG) && !(low & APIC_INT_ASSERT))
+		return;
+
+	switch (low & ICR_SHORTHAND) {
+	case APIC_DEST_SELF:
+		if (mode == APIC_DM_FIXED)
+			vireo_lapic_raise(v, vector);
+		break;
+	case APIC_DEST_ALLINC:
+		apic_send(v->vm, BROADCAST, false, mode, vector, NULL);
+		break;
+	case APIC_DEST_ALLBUT:
+		apic_send(v->vm, BROADCAST, false, mode, vector, v);
+		break;
+	default:
+		apic_send(v->vm, icr >> 32, low & APIC_DEST_LOGICAL, mode, vector, NULL);
+	}
+}
+
+/**
+ * vireo_lapic_pv_ipi() - KVM_HC_SEND_IPI
+ * @v: the sender
+ * @low: destinations @min to @min + 63
+ * @high: the next 64
+ * @min: lowest APIC id
+ * @icr: vector and delivery mode
+ *
+ * Context: Any, also with interrupts off.
+ * Return: How many vCPUs took it, or -KVM_EINVAL.
+ */
+long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr)
+{
+	unsigned long map[2] = { low, high };
+	u32 mode = icr & APIC_MODE_MASK;
+	unsigned int i;
+	long n = 0;
+
+	if ((icr & (ICR_SHORTHAND | APIC_DEST_LOGICAL)) ||
+	    (mode != APIC_DM_FIXED && mode != APIC_DM_NMI))
+		return -KVM_EINVAL;
+	for_each_set_bit(i, map, 128)
+		if (min < VIREO_MAX_VCPUS)
+			n += apic_send(v->vm, min + i, false, mode, icr, NULL);
+	return n;
+}
+
+/**
+ * vireo_lapic_msi() - a message-signalled interrupt
+ * @vm: the VM
+ * @address: message address
+ * @data: message data
+ *
+ * Context: Any, also with interrupts off.
+ * Return: How many vCPUs took it, or -EINVAL.
+ */
+int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data)
+{
+	u32 dest = (address >> 12 & 0xff) | (address >> 5 & 0x7f) << 8;
+	u32 mode = data & APIC_MODE_MASK;
+	bool logical = address & BIT(2);
+
+	if (address >> 20 != 0xfee || (data & 0xffff3800))
+		return -EINVAL;
+	if (mode != APIC_DM_FIXED && mode != APIC_DM_LOWEST && mode != APIC_DM_NMI)
+		return -EINVAL;
+	if (mode != APIC_DM_NMI && (data & 0xff) < 16)
+		return -EINVAL;
+	return apic_send(vm, dest == 0xff ? BROADCAST : dest, logical, mode, data, NULL);
+}
+
+/* ---- Timer ---------------------------------------------------------------------------------- */
+
+enum { TIMER_ONESHOT, TIMER_PERIODIC, TIMER_DEADLINE };
+
+static unsigned int timer_mode(const struct vireo_lapic_state *a)
+{
+	return READ_ONCE(a->lvt[APIC_LVT_TIMER]) >> 17 & 3;
+}
+
+/* ns of one count */
+static u64 timer_divisor(const struct vireo_lapic_state *a)
+{
+	u32 d = (a->timer_divide & 3) | (a->timer_divide >> 1 & 4);
+
+	return 1ULL << ((d + 1) & 7);
+}
+
+static enum hrtimer_restart timer_fired(struct hrtimer *timer)
+{
+	struct vireo_lapic_state *a = container_of(timer, struct vireo_lapic_state, timer);
+	struct vireo_vcpu *v = container_of(a, struct vireo_vcpu, apic);
+	u32 lvt = READ_ONCE(a->lvt[APIC_LVT_TIMER]);
+	u64 period = READ_ONCE(a->timer_period);
+
+	if (timer_mode(a) == TIMER_DEADLINE)
+		WRITE_ONCE(a->tsc_deadline, 0);
+	if (!(lvt & APIC_LVT_MASKED))
+		vireo_lapic_raise(v, lvt);
+	if (!period)
+		return HRTIMER_NORESTART;
+	hrtimer_forward_now(timer, ns_to_ktime(period));
+	return HRTIMER_RESTART;
+}
+
+static void timer_start(struct vireo_lapic_state *a, u64 ns)
+{
+	hrtimer_start(&a->timer, ktime_add_ns(ktime_get(), min_t(u64, ns, KTIME_MAX / 4)),
+		      HRTIMER_MODE_ABS_HARD);
+}
+
+/* An initial count was written, or the timer goes on with @left ns. */
+static void timer_arm(struct vireo_lapic_state *a, u64 left)
+{
+	u64 ns = a->timer_initial * timer_divisor(a);
+
+	hrtimer_cancel(&a->timer);
+	WRITE_ONCE(a->timer_period, 0);
+	if (!ns || timer_mode(a) == TIMER_DEADLINE)
+		return;
+	if (timer_mode(a) == TIMER_PERIODIC)
+		WRITE_ONCE(a->timer_period, max_t(u64, ns, PERIOD_MIN));
+	timer_start(a, left);
+}
+
+static u64 timer_left(struct vireo_lapic_state *a)
+{
+	s64 left;
+
+	if (!hrtimer_active(&a->timer))
+		return 0;
+	left = ktime_to_ns(hrtimer_get_remaining(&a->timer));
+	return max_t(s64, left, 0);
+}
+
+static u32 timer_now(struct vireo_lapic_state *a)
+{
+	if (timer_mode(a) == TIMER_DEADLINE)
+		return 0;
+	return min_t(u64, div64_u64(timer_left(a), timer_divisor(a)), a->timer_initial);
+}
+
+/**
+ * vireo_lapic_get_deadline() - read IA32_TSC_DEADLINE
+ * @v: the vCPU
+ *
+ * Context: Any.
+ * Return: Its value; 0 if it is not armed.
+ */
+u64 vireo_lapic_get_deadline(struct vireo_vcpu *v)
+{
+	return READ_ONCE(v->apic.tsc_deadline);
+}
+
+/**
+ * vireo_lapic_set_deadline() - write IA32_TSC_DEADLINE
+ * @v: the vCPU
+ * @tsc: guest TSC at which to interrupt, 0 to disarm
+ *
+ * Context: The vCPU's own thread, also with interrupts off.
+ * Return: Nothing.
+ */
+void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+	u64 now;
+
+	if (timer_mode(a) != TIMER_DEADLINE)
+		return;
+	/*
+	 * Arming anew moves the timer, it need not be cancelled first.  If it
+	 * fires while it is moved, the guest sees an interrupt that it had
+	 * asked for.
+	 */
+	if (!tsc) {
+		hrtimer_try_to_cancel(&a->timer);
+		WRITE_ONCE(a->tsc_deadline, 0);
+		return;
+	}
+	now = vireo_guest_tsc(v);
+	if (tsc <= now) {
+		hrtimer_try_to_cancel(&a->timer);
+		WRITE_ONCE(a->tsc_deadline, 0);
+		if (!(a->lvt[APIC_LVT_TIMER] & APIC_LVT_MASKED))
+			vireo_lapic_raise(v, a->lvt[APIC_LVT_TIMER]);
+		return;
+	}
+	WRITE_ONCE(a->tsc_deadline, tsc);
+	timer_start(a, vireo_tsc_to_ns(tsc - now));
+}
+
+static void timer_lvt_write(struct vireo_vcpu *v, u32 value)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+	unsigned int was = timer_mode(a);
+
+	WRITE_ONCE(a->lvt[APIC_LVT_TIMER], value);
+	if (was == timer_mode(a))
+		return;
+	/* A change to or from deadline mode disarms (SDM vol. 3, 11.5.4.1). */
+	if (was == TIMER_DEADLINE || timer_mode(a) == TIMER_DEADLINE) {
+		hrtimer_cancel(&a->timer);
+		WRITE_ONCE(a->timer_period, 0);
+		WRITE_ONCE(a->tsc_deadline, 0);
+		a->timer_initial = 0;
+	} else {
+		timer_arm(a, timer_left(a));
+	}
+}
+
+/* ---- Registers -------------------------------------------------------------------------------- */
+
+static const u32 lvt_allowed[APIC_LVT_ERROR + 1] = {
+	[APIC_LVT_TIMER] = 0x700ff,
+	[APIC_LVT_THERMAL] = 0x107ff,
+	[APIC_LVT_PERF] = 0x107ff,
+	[APIC_LVT_LINT0] = 0x1a7ff,
+	[APIC_LVT_LINT1] = 0x1a7ff,
+	[APIC_LVT_ERROR] = 0x100ff,
+};
+
+static u32 apic_ppr(struct vireo_vcpu *v)
+{
+	u32 tpr = vireo_ops->get_tpr(v);
+	int isr = highest(v->apic.isr);
+
+	if (isr < 0 || tpr >> 4 >= isr >> 4)
+		return tpr;
+	return isr & 0xf0;
+}
+
+static u32 map_word(const unsigned long *map, unsigned int i)
+{
+	return map[i / 2] >> (i % 2 * 32);
+}
+
+/**
+ * vireo_lapic_read() - read a register
+ * @v: the vCPU
+ * @msr: 0x800 to 0x8ff
+ * @value: where to
+ *
+ * Context: The vCPU's own thread, also with interrupts off.
+ * Return: 0 or -ENOENT: no such register, or it cannot be read.
+ */
+int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+
+	switch (msr) {
+	case X2_ID:
+		*value = v->id;
+		return 0;
+	case X2_VERSION:
+		*value = VERSION;
+		return 0;
+	case X2_TPR:
+		*value = vireo_ops->get_tpr(v);
+		return 0;
+	case X2_PPR:
+		*value = apic_ppr(v);
+		return 0;
+	case X2_LDR:
+		*value = logical_id(v->id);
+		return 0;
+	case X2_SVR:
+		*value = a->svr;
+		return 0;
+	case X2_ISR ... X2_ISR + 7:
+		*value = map_word(a->isr, msr - X2_ISR);
+		return 0;
+	case X2_TMR ... X2_TMR + 7:
+		*value = 0;
+		return 0;
+	case X2_IRR ... X2_IRR + 7:
+		*value = map_word(a->irr, msr - X2_IRR);
+		return 0;
+	case X2_ESR:
+		*value = a->esr;
+		return 0;
+	case X2_ICR:
+		*value = a->icr;
+		return 0;
+	case X2_LVT_TIMER ... X2_LVT_ERROR:
+		*value = a->lvt[msr - X2_LVT_TIMER];
+		return 0;
+	case X2_TIMER_INIT:
+		*value = a->timer_initial;
+		return 0;
+	case X2_TIMER_NOW:
+		*value = timer_now(a);
+		return 0;
+	case X2_TIMER_DIV:
+		*value = a->timer_divide;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static void svr_write(struct vireo_lapic_state *a, u32 value)
+{
+	unsigned int i;
+
+	WRITE_ONCE(a->svr, value);
+	if (value & APIC_SPIV_APIC_ENABLED)
+		return;
+	for (i = 0; i <= APIC_LVT_ERROR; i++)
+		a->lvt[i] |= APIC_LVT_MASKED;
+}
+
+/* Checks a value against the reserved bits of its register. */
+static bool write_allowed(u32 msr, u64 value)
+{
+	switch (msr) {
+	case X2_EOI:
+	case X2_ESR:
+		return !value;
+	case X2_TPR:
+		return value <= 0xff;
+	case X2_SVR:
+		return !(value & ~(u64)SVR_ALLOWED);
+	case X2_LVT_TIMER ... X2_LVT_ERROR:
+		return !(value & ~(u64)lvt_allowed[msr - X2_LVT_TIMER] & ~(u64)BIT(12)) &&
+		       (msr != X2_LVT_TIMER || (value >> 17 & 3) != 3);
+	case X2_ICR:
+		return !(value & 0xfff32000);
+	case X2_TIMER_INIT:
+		return !(value >> 32);
+	case X2_TIMER_DIV:
+		return !(value & ~0xbULL);
+	case X2_SELF_IPI:
+		return value <= 0xff;
+	}
+	return false;
+}
+
+/**
+ * vireo_lapic_write() - write a register
+ * @v: the vCPU
+ * @msr: 0x800 to 0x8ff
+ * @value: what to write
+ *
+ * Context: The vCPU's own thread, also with interrupts off.
+ * Return: 0, -EINVAL (reserved bits) or -ENOENT: no such register.
+ */
+int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+
+	if (!write_allowed(msr, value))
+		return -EINVAL;
+	switch (msr) {
+	case X2_EOI:
+		vireo_stat_inc(v, VIREO_STAT_EXIT_EOI);
+		vireo_lapic_eoi(v);
+		return 0;
+	case X2_ICR:
+		vireo_stat_inc(v, VIREO_STAT_EXIT_ICR);
+		apic_icr_write(v, value);
+		return 0;
+	case X2_SELF_IPI:
+		vireo_stat_inc(v, VIREO_STAT_EXIT_ICR);
+		if (value < 16)
+			a->esr_next |= ESR_SEND_VECTOR;
+		else
+			vireo_lapic_raise(v, value);
+		return 0;
+	case X2_TPR:
+		vireo_ops->set_tpr(v, value);
+		set_bit(VREQ_EVENT, &v->requests);
+		return 0;
+	case X2_SVR:
+		svr_write(a, value);
+		set_bit(VREQ_EVENT, &v->requests);
+		return 0;
+	case X2_ESR:		/* shows what came up since the last write */
+		a->esr = a->esr_next;
+		a->esr_next = 0;
+		return 0;
+	case X2_LVT_TIMER ... X2_LVT_ERROR:
+		value &= ~(u64)BIT(12);		/* delivery status is read-only */
+		if (!apic_enabled(a))
+			value |= APIC_LVT_MASKED;
+		if (msr == X2_LVT_TIMER)
+			timer_lvt_write(v, value);
+		else
+			a->lvt[msr - X2_LVT_TIMER] = value;
+		return 0;
+	case X2_TIMER_INIT:
+		vireo_stat_inc(v, VIREO_STAT_EXIT_TIMER);
+		if (timer_mode(a) == TIMER_DEADLINE)
+			return 0;
+		a->timer_initial = value;
+		timer_arm(a, value * timer_divisor(a));
+		return 0;
+	case X2_TIMER_DIV:
+		a->timer_divide = value;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* ---- Life ---------------------------------------------------------------------------------------- */
+
+/**
+ * vireo_lapic_reset() - the state after power-on or INIT
+ * @v: the vCPU
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: Nothing.
+ */
+void vireo_lapic_reset(struct vireo_vcpu *v)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+	unsigned int i;
+
+	hrtimer_cancel(&a->timer);
+	bitmap_zero(a->irr, 256);
+	bitmap_zero(a->isr, 256);
+	a->svr = 0xff;
+	a->esr = 0;
+	a->esr_next = 0;
+	a->icr = 0;
+	a->timer_initial = 0;
+	a->timer_divide = 0;
+	a->timer_period = 0;
+	a->tsc_deadline = 0;
+	for (i = 0; i < APIC_LVTS; i++)
+		a->lvt[i] = i <= APIC_LVT_ERROR ? APIC_LVT_MASKED : 0;
+	vireo_pv_reset(v);
+}
+
+/**
+ * vireo_lapic_init() - a new vCPU's APIC
+ * @v: the vCPU
+ *
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_lapic_init(struct vireo_vcpu *v)
+{
+	hrtimer_init(&v->apic.timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	v->apic.timer.function = timer_fired;
+	vireo_lapic_reset(v);
+}
+
+/**
+ * vireo_lapic_free() - nothing fires any more
+ * @v: the vCPU
+ *
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_lapic_free(struct vireo_vcpu *v)
+{
+	hrtimer_cancel(&v->apic.timer);
+}
+
+/**
+ * vireo_lapic_get() - read all of it
+ * @v: the vCPU
+ * @s: where to; zeroed by the caller
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: Nothing.
+ */
+void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+	unsigned int i;
+
+	for (i = 0; i < 8; i++) {
+		s->irr[i] = map_word(a->irr, i);
+		s->isr[i] = map_word(a->isr, i);
+	}
+	memcpy(s->lvt, a->lvt, sizeof(s->lvt));
+	s->svr = a->svr;
+	s->esr = a->esr;
+	s->timer_initial = a->timer_initial;
+	s->timer_current = timer_now(a);
+	s->timer_divide = a->timer_divide;
+	s->timer_left = hrtimer_active(&a->timer) ? timer_left(a) : ~0ULL;
+	s->tsc_deadline = READ_ONCE(a->tsc_deadline);
+	s->icr = a->icr;
+	s->sipi_vector = a->sipi_vector;
+}
+
+static bool state_allowed(const struct vireo_lapic *s)
+{
+	unsigned int i;
+
+	for (i = 0; i <= APIC_LVT_ERROR; i++)
+		if (!write_allowed(X2_LVT_TIMER + i, s->lvt[i]))
+			return false;
+	if (s->lvt[APIC_LVT_CMCI] || s->reserved[0] || s->reserved[1] || s->reserved[2])
+		return false;
+	if ((s->irr[0] | s->isr[0]) & 0xffff)
+		return false;
+	return write_allowed(X2_SVR, s->svr) && write_allowed(X2_TIMER_DIV, s->timer_divide) &&
+	       write_allowed(X2_ICR, s->icr) && s->sipi_vector <= 0xff;
+}
+
+/**
+ * vireo_lapic_set() - write all of it
+ * @v: the vCPU
+ * @s: the state, unchecked
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -EINVAL, nothing changed.
+ */
+int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+
+	if (!state_allowed(s))
+		return -EINVAL;
+	hrtimer_cancel(&a->timer);
+	bitmap_from_arr32(a->irr, s->irr, 256);
+	bitmap_from_arr32(a->isr, s->isr, 256);
+	memcpy(a->lvt, s->lvt, sizeof(a->lvt));
+	a->svr = s->svr;
+	a->esr = s->esr;
+	a->esr_next = 0;
+	a->icr = s->icr;
+	a->sipi_vector = s->sipi_vector;
+	a->timer_initial = s->timer_initial;
+	a->timer_divide = s->timer_divide;
+	a->timer_period = 0;
+	a->tsc_deadline = 0;
+	if (timer_mode(a) == TIMER_DEADLINE)
+		vireo_lapic_set_deadline(v, s->tsc_deadline);
+	else if (s->timer_left != ~0ULL)
+		timer_arm(a, s->timer_left);
+	set_bit(VREQ_EVENT, &v->requests);
+	return 0;
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The module: /dev/vireo, and the processor's extension on and off.
+ */
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/reboot.h>
+#include <linux/syscore_ops.h>
+#include <linux/uaccess.h>
+#include <asm/tsc.h>
+
+#include "vireo.h"
+#include "compat.h"
+
+const struct vireo_ops *vireo_ops;
+
+/* ---- The extension is on while there is a VM ------------------------------------ */
+
+static DEFINE_MUTEX(hw_lock);		/* inside cpus_read_lock() */
+static unsigned int hw_users;		/* VMs; changed under hw_lock */
+static int hw_cpuhp_state;
+DEFINE_PER_CPU(bool, vireo_cpu_enabled);	/* written by its processor, interrupts off */
+
+static void hw_enable_this(void *err)
+{
+	int ret;
+
+	if (this_cpu_read(vireo_cpu_enabled))
+		return;
+	ret = vireo_ops->cpu_enable();
+	if (ret)
+		WRITE_ONCE(*(int *)err, ret);
+	else
+		this_cpu_write(vireo_cpu_enabled, true);
+}
+
+static void hw_disable_this(void *unused)
+{
+	if (!this_cpu_read(vireo_cpu_enabled))
+		return;
+	this_cpu_write(vireo_cpu_enabled, false);
+	vireo_ops->cpu_disable();
+}
+
+/**
+ * vireo_hw_get() - switch the extension on, on all processors, for one more VM
+ *
+ * Context: May sleep.
+ * Return: 0, or -EBUSY if another hypervisor uses it.
+ */
+int vireo_hw_get(void)
+{
+	int err = 0;
+
+	cpus_read_lock();
+	mutex_lock(&hw_lock);
+	if (!hw_users)
+		on_each_cpu(hw_enable_this, &err, 1);
+	if (!err)
+		hw_users++;
+	else
+		on_each_cpu(hw_disable_this, NULL, 1);
+	mutex_unlock(&hw_lock);
+	cpus_read_unlock();
+	if (err == -EBUSY)
+		pr_notice_ratelimited("another hypervisor uses the processor's extension: stop its VMs or unload it (rmmod kvm_amd kvm_intel)\n");
+	return err;
+}
+
+/**
+ * vireo_hw_put() - a VM is gone; switch the extension off after the last
+ *
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_hw_put(void)
+{
+	cpus_read_lock();
+	mutex_lock(&hw_lock);
+	if (!--hw_users)
+		on_each_cpu(hw_disable_this, NULL, 1);
+	mutex_unlock(&hw_lock);
+	cpus_read_unlock();
+}
+
+static int hw_cpu_online(unsigned int cpu)
+{
+	int err = 0;
+
+	mutex_lock(&hw_lock);
+	if (hw_users) {
+		local_irq_disable();
+		hw_enable_this(&err);
+		local_irq_enable();
+	}
+	mutex_unlock(&hw_lock);
+	return err;
+}
+
+static int hw_cpu_offline(unsigned int cpu)
+{
+	local_irq_disable();
+	hw_disable_this(NULL);
+	local_irq_enable();
+	return 0;
+}
+
+/* Ticks that the TSC lost in suspends: guests get them back. */
+u64 vireo_tsc_lost;			/* written with one processor up */
+static u64 tsc_at_suspend;
+
+/* Suspend: the other processors are offline already, interrupts are off. */
+static int hw_suspend(void)
+{
+	tsc_at_suspend = rdtsc();
+	hw_disable_this(NULL);
+	return 0;
+}
+
+static void hw_resume(void)
+{
+	u64 now = rdtsc();
+	int err = 0;
+
+	if (now < tsc_at_suspend)
+		vireo_tsc_lost += tsc_at_suspend - now;
+	if (hw_users)
+		hw_enable_this(&err);
+	if (err)
+		pr_err("the processor's extension was taken during suspend; VMs cannot go on\n");
+}
+
+static void hw_shutdown(void)
+{
+	on_each_cpu(hw_disable_this, NULL, 1);
+}
+
+static struct syscore_ops hw_syscore_ops = {
+	.suspend = hw_suspend,
+	.resume = hw_resume,
+	.shutdown = hw_shutdown,	/* reboot and kexec */
+};
+
+#ifdef VIREO_EMERGENCY_CALLBACK
+/* A crashing kernel calls this on each processor, maybe from an NMI. */
+static void hw_emergency(void)
+{
+	hw_disable_this(NULL);
+}
+
+static void hw_emergency_register(void)
+{
+	cpu_emergency_register_virt_callback(hw_emergency);
+}
+
+static void hw_emergency_unregister(void)
+{
+	cpu_emergency_unregister_virt_callback(hw_emergency);
+}
+#else
+static void hw_emergency_register(void) { }
+static void hw_emergency_unregister(void) { }
+#endif
+
+/* ---- Extensible structures -------------------------------------------------------- */
+
+/**
+ * vireo_copy_in() - copy an extensible structure from user space
+ * @to: the structure; begins with u32 size and u32 flags
+ * @known: its size here
+ * @least: size of its first version
+ * @from: the caller's
+ *
+ * Context: May sleep.
+ * Return: 0, -EFAULT, -EINVAL (too short, or a flag) or -E2BIG.
+ */
+int vireo_copy_in(void *to, size_t known, size_t least, const void __user *from)
+{
+	u32 size;
+	int err;
+
+	if (get_user(size, (const u32 __user *)from))
+		return -EFAULT;
+	if (size < least)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	err = copy_struct_from_user(to, known, from, size);
+	if (err)
+		return err;
+	*(u32 *)to = size;
+	return ((u32 *)to)[1] ? -EINVAL : 0;
+}
+
+/**
+ * vireo_copy_out() - copy an extensible structure to user space
+ * @to: the caller's
+ * @from: the structure; its size is what vireo_copy_in() read
+ * @known: its size here
+ *
+ * Context: May sleep.
+ * Return: 0 or -EFAULT.
+ */
+int vireo_copy_out(void __user *to, const void *from, size_t known)
+{
+	size_t size = *(const u32 *)from;
+	size_t n = min(size, known);
+
+	if (copy_to_user(to, from, n) || clear_user(to + n, size - n))
+		return -EFAULT;
+	return 0;
+}
+
+/* ---- /dev/vireo -------------------------------------------------------------------- */
+
+static long dev_get_info(void __user *arg)
+{
+	struct vireo_info info;
+	int err = vireo_copy_in(&info, sizeof(info), sizeof(info), arg);
+
+	if (err)
+		return err;
+	info = (struct vireo_info) {
+		.size = info.size,
+		.api_version = VIREO_API_VERSION,
+		.max_vcpus = VIREO_MAX_VCPUS,
+		.features = vireo_ops->features(),
+		.max_gpa = VIREO_MAX_GPA,
+		.tsc_khz = tsc_khz,
+		.max_cpuid = VIREO_MAX_CPUID,
+		.xsave_size = vireo_cpuid_xsave_size(vireo_xcr0_supported()),
+		.xcr0 = vireo_xcr0_supported(),
+	};
+	return vireo_copy_out(arg, &info, sizeof(info));
+}
+
+static long dev_create_vm(void __user *arg)
+{
+	struct vireo_create_vm c;
+	int err = vireo_copy_in(&c, sizeof(c), sizeof(c), arg);
+
+	if (err)
+		return err;
+	if (c.reserved || !c.max_vcpus || c.max_vcpus > VIREO_MAX_VCPUS)
+		return -EINVAL;
+	return vireo_vm_create(&c);
+}
+
+static long dev_get_cpuid(void __user *arg)
+{
+	const struct vireo_cpuid_table *t = vireo_cpuid_default();
+	struct vireo_cpuid c;
+	int err = vireo_copy_in(&c, sizeof(c), sizeof(c), arg);
+	u32 room;
+
+	if (err)
+		return err;
+	if (c.reserved)
+		return -EINVAL;
+	room = c.count;
+	c.count = t->count;
+	if (room >= t->count &&
+	    copy_to_user(u64_to_user_ptr(c.entries), t->e, t->count * sizeof(t->e[0])))
+		return -EFAULT;
+	err = vireo_copy_out(arg, &c, sizeof(c));
+	return err ?: room < t->count ? -E2BIG : 0;
+}
+
+static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	switch (cmd) {
+	case VIREO_GET_INFO:
+		return dev_get_info((void __user *)arg);
+	case VIREO_CREATE_VM:
+		return dev_create_vm((void __user *)arg);
+	case VIREO_GET_CPUID:
+		return dev_get_cpuid((void __user *)arg);
+	}
+	return -ENOTTY;
+}
+
+static const struct file_operations dev_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = dev_ioctl,
+	.llseek = noop_llseek,
+};
+
+static struct miscdevice vireo_dev = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "vireo",
+	.fops = &dev_fops,
+	.mode = 0660,
+};
+
+static int __init vireo_init(void)
+{
+	int err;
+
+	if (boot_cpu_has(X86_FEATURE_SVM)) {
+		vireo_ops = &svm_ops;
+	} else {
+		pr_err("this processor has no AMD-V, or firmware hides it\n");
+		return -ENODEV;
+	}
+	err = vireo_ops->init();
+	if (err)
+		return err;
+	vireo_cpuid_init();
+
+	err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
+				hw_cpu_online, hw_cpu_offline);
+	if (err < 0)
+		goto fail_backend;
+	hw_cpuhp_state = err;
+	register_syscore_ops(&hw_syscore_ops);
+	hw_emergency_register();
+
+	err = misc_register(&vireo_dev);
+	if (err)
+		goto fail_hw;
+	pr_info("%s backend, API version %d\n", vireo_ops->name, VIREO_API_VERSION);
+	return 0;
+
+fail_hw:
+	hw_emergency_unregister();
+	unregister_syscore_ops(&hw_syscore_ops);
+	cpuhp_remove_state(hw_cpuhp_state);
+fail_backend:
+	vireo_ops->exit();
+	return err;
+}
+
+static void __exit vireo_exit(void)
+{
+	misc_deregister(&vireo_dev);
+	hw_emergency_unregister();
+	unregister_syscore_ops(&hw_syscore_ops);
+	cpuhp_remove_state(hw_cpuhp_state);
+	vireo_ops->exit();
+}
+
+module_init(vireo_init);
+module_exit(vireo_exit);
+MODULE_DESCRIPTION("Vireo, a small hypervisor");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest memory: the tree's pages, faults, and the memory fd.
+ *
+ * Pages are ordinary kernel pages, charged to the memory cgroup of the task
+ * that first touches them.  A leaf counts its references in struct page, a
+ * table in page->private, because its last reference has work to do.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/uio.h>
+
+#include "vireo.h"
+
+/* Fail rather than call the OOM killer: the caller has a use for ENOMEM. */
+#define MEM_GFP		(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+/* A 2 MiB page is welcome, not needed. */
+#define MEM_GFP_HUGE	(GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN | __GFP_COMP)
+
+/* ---- What tree.c stands on ------------------------------------------------------------ */
+
+static atomic_long_t *table_refs(u64 pa)
+{
+	return (atomic_long_t *)&pfn_to_page(pa >> PAGE_SHIFT)->private;
+}
+
+/**
+ * vireo_table_alloc() - a zeroed table with one reference
+ *
+ * Context: May sleep.
+ * Return: The table or NULL.
+ */
+u64 *vireo_table_alloc(void)
+{
+	struct page *page = alloc_page(MEM_GFP | __GFP_ZERO);
+
+	if (!page)
+		return NULL;
+	atomic_long_set(table_refs(page_to_phys(page)), 1);
+	return page_address(page);
+}
+
+/**
+ * vireo_table_get() - one more entry points to a table
+ * @pa: the table
+ *
+ * Context: Any.
+ * Return: Nothing.
+ */
+void vireo_table_get(u64 pa)
+{
+	atomic_long_inc(table_refs(pa));
+}
+
+/**
+ * vireo_table_put() - one entry less
+ * @pa: the table
+ *
+ * Context: Any.
+ * Return: Whether that was the last; the caller then frees it.
+ */
+bool vireo_table_put(u64 pa)
+{
+	return atomic_long_dec_and_test(table_refs(pa));
+}
+
+/**
+ * vireo_table_free() - free a table without references
+ * @pa: the table
+ *
+ * Context: May sleep: large trees are freed table by table.
+ * Return: Nothing.
+ */
+void vireo_table_free(u64 pa)
+{
+	struct page *page = pfn_to_page(pa >> PAGE_SHIFT);
+
+	set_page_private(page, 0);
+	__free_page(page);
+	cond_resched();
+}
+
+/**
+ * vireo_table_shared() - whether several entries point to a table
+ * @pa: the table
+ *
+ * Context: Any; pairs with the release in vireo_table_put().
+ * Return: True if so.
+ */
+bool vireo_table_shared(u64 pa)
+{
+	return atomic_long_read_acquire(table_refs(pa)) > 1;
+}
+
+/**
+ * vireo_page_get() - more entries point to a page
+ * @pa: in the page
+ * @count: how many
+ *
+ * Context: Any.
+ * Return: Nothing.
+ */
+void vireo_page_get(u64 pa, unsigned int count)
+{
+	page_ref_add(compound_head(pfn_to_page(pa >> PAGE_SHIFT)), count);
+}
+
+/**
+ * vireo_page_put() - one entry less; the last frees the page
+ * @pa: in the page
+ *
+ * Context: Any.
+ * Return: Nothing.
+ */
+void vireo_page_put(u64 pa)
+{
+	put_page(pfn_to_page(pa >> PAGE_SHIFT));
+}
+
+/**
+ * vireo_page_shared() - whether anybody else holds a page
+ * @pa: in the page
+ *
+ * Context: Any.
+ * Return: True if so.
+ */
+bool vireo_page_shared(u64 pa)
+{
+	return page_count(pfn_to_page(pa >> PAGE_SHIFT)) > 1;
+}
+
+/**
+ * vireo_page_copy() - copy 4 KiB
+ * @to: a page
+ * @from: another
+ *
+ * Context: Any.
+ * Return: Nothing.
+ */
+void vireo_page_copy(u64 to, u64 from)
+{
+	copy_page(__va(to), __va(from));
+}
+
+/**
+ * vireo_pa_to_va() - where a physical address is mapped
+ * @pa: the address
+ *
+ * Context: Any.
+ * Return: The pointer.
+ */
+void *vireo_pa_to_va(u64 pa)
+{
+	return __va(pa);
+}
+
+/**
+ * vireo_va_to_pa() - the other way round
+ * @va: in the direct map
+ *
+ * Context: Any.
+ * Return: The physical address.
+ */
+u64 vireo_va_to_pa(const void *va)
+{
+	return __pa(va);
+}
+
+/* ---- Faults --------------------------------------------------------------------------- */
+
+static void mem_flush(struct vireo_tree *t)
+{
+	vireo_vm_flush(container_of(t, struct vireo_vm, mem.tree));
+}
+
+static void supply_free(struct vireo_supply *s)
+{
+	if (s->page)
+		vireo_page_put(s->page);
+	s->page = 0;
+}
+
+/* Finds the page that a fault asked for. */
+static int supply_fill(struct vireo_supply *s)
+{
+	gfp_t zero = s->zero ? __GFP_ZERO : 0;
+	struct page *page = NULL;
+
+	supply_free(s);
+	if (s->want)
+		page = alloc_pages(MEM_GFP_HUGE | zero, s->want);
+	s->order = page ? s->want : 0;
+	if (!page)
+		page = alloc_page(MEM_GFP | zero);
+	if (!page)
+		return -ENOMEM;
+	s->page = page_to_phys(page);
+	return 0;
+}
+
+/**
+ * vireo_mem_fault() - make an address accessible to the guest
+ * @mem: the VM's memory
+ * @gpa: the address
+ * @write: for writing
+ *
+ * Context: May sleep.
+ * Return: 0, -ENXIO (no RAM) or -ENOMEM.
+ */
+int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
+{
+	struct vireo_supply s = {};
+	int err;
+
+	do {
+		u64 had;
+
+		mutex_lock(&mem->lock);
+		had = s.page;
+		err = vireo_tree_fault(&mem->tree, gpa, write, &s);
+		vireo_tree_drop(&mem->tree, &s);
+		if (had && !s.page && s.zero) {
+			mem->resident += PAGE_SIZE << s.order;
+			mem->huge += s.order ? PAGE_SIZE << s.order : 0;
+		}
+		mutex_unlock(&mem->lock);
+		if (err == -EAGAIN && supply_fill(&s))
+			err = -ENOMEM;
+	} while (err == -EAGAIN);
+	supply_free(&s);
+	return err;
+}
+
+/* Where a byte of RAM is, and how many follow it there; the lock is held. */
+static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room, int *err)
+{
+	unsigned int level;
+	bool writable;
+	u64 e;
+
+	*err = -ENXIO;
+	*room = 0;
+	if (gpa >= VIREO_MAX_GPA)
+		return NULL;
+	e = vireo_tree_lookup(&mem->tree, gpa, &writable, &level);
+	*room = VT_SIZE(level) - (gpa & (VT_SIZE(level) - 1));
+	if (!e)
+		return NULL;
+	*err = 0;
+	if (!(e & VT_READ) || (write && !writable))
+		return NULL;
+	return __va(e & VT_ADDR) + (gpa & (VT_SIZE(level) - 1));
+}
+
+/**
+ * vireo_mem_read() - copy guest memory
+ * @mem: the VM's memory
+ * @gpa: where from
+ * @buf: where to
+ * @len: bytes; what was never touched reads as zero and stays so
+ *
+ * Context: May sleep.
+ * Return: 0 or -ENXIO.
+ */
+int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len)
+{
+	int err = 0;
+
+	mutex_lock(&mem->lock);
+	while (len && !err) {
+		u64 room;
+		void *p = mem_locate(mem, gpa, false, &room, &err);
+		unsigned int n = min_t(u64, len, room);
+
+		if (err)
+			break;
+		if (p)
+			memcpy(buf, p, n);
+		else
+			memset(buf, 0, n);
+		gpa += n;
+		buf += n;
+		len -= n;
+	}
+	mutex_unlock(&mem->lock);
+	return err;
+}
+
+/**
+ * vireo_mem_write() - write guest memory
+ * @mem: the VM's memory
+ * @gpa: where to
+ * @buf: where from
+ * @len: bytes, within one page
+ *
+ * Context: May sleep.
+ * Return: 0, -ENXIO or -ENOMEM.
+ */
+int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len)
+{
+	int err;
+
+	for (;;) {
+		void *p;
+		u64 room;
+
+		err = vireo_mem_fault(mem, gpa, true);
+		if (err)
+			return err;
+		mutex_lock(&mem->lock);
+		p = mem_locate(mem, gpa, true, &room, &err);
+		if (p)
+			memcpy(p, buf, len);
+		mutex_unlock(&mem->lock);
+		if (p)		/* else forked meanwhile */
+			return 0;
+	}
+}
+
+/**
+ * vireo_mem_kva() - where the module can write to a guest page
+ * @mem: the VM's memory
+ * @gpa: the address
+ *
+ * The pointer holds until the vCPU that asked finds VREQ_FLUSH set.
+ *
+ * Context: May sleep; in the outer part of the vCPU's run loop.
+ * Return: The pointer, or NULL if there is no RAM or no memory.
+ */
+void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
+{
+	void *p;
+	u64 room;
+	int err;
+
+	do {
+		if (vireo_mem_fault(mem, gpa, true))
+			return NULL;
+		mutex_lock(&mem->lock);
+		p = mem_locate(mem, gpa, true, &room, &err);
+		mutex_unlock(&mem->lock);
+	} while (!p);
+	return p;
+}
+
+/**
+ * vireo_mem_add() - make a range RAM
+ * @mem: the VM's memory
+ * @gpa: checked: aligned, within VIREO_MAX_GPA
+ * @bytes: checked
+ *
+ * Context: May sleep.
+ * Return: 0, -EEXIST or -ENOMEM.
+ */
+int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes)
+{
+	int err;
+
+	mutex_lock(&mem->lock);
+	err = vireo_tree_add(&mem->tree, gpa, bytes);
+	if (!err) {
+		mem->end = max(mem->end, gpa + bytes);
+		mem->bytes += bytes;
+	}
+	mutex_unlock(&mem->lock);
+	return err;
+}
+
+/**
+ * vireo_mem_stat() - fill in the memory part of the counters
+ * @mem: the VM's memory
+ * @stat: where to
+ *
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
+{
+	mutex_lock(&mem->lock);
+	stat->memory_bytes = mem->bytes;
+	stat->resident_bytes = mem->resident;
+	stat->huge_bytes = mem->huge;
+	stat->table_bytes = mem->tree.tables * PAGE_SIZE;
+	mutex_unlock(&mem->lock);
+}
+
+/**
+ * vireo_mem_init() - no memory yet
+ * @mem: a new VM's
+ *
+ * Context: May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_mem_init(struct vireo_mem *mem)
+{
+	mutex_init(&mem->lock);
+	return vireo_tree_init(&mem->tree, vireo_ops->leaf, mem_flush);
+}
+
+/**
+ * vireo_mem_destroy() - give all memory back
+ * @mem: a VM's that nobody can reach any more
+ *
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_mem_destroy(struct vireo_mem *mem)
+{
+	vireo_tree_destroy(&mem->tree);
+	mutex_destroy(&mem->lock);
+}
+
+/* ---- The memory fd ---------------------------------------------------------------------- */
+
+/* Copies what one leaf holds; the lock keeps a fork out until it is done. */
+static ssize_t mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bool write)
+{
+	size_t n, done = 0;
+	u64 room;
+	void *p;
+	int err;
+
+	err = write ? vireo_mem_fault(mem, gpa, true) : 0;
+	if (err)
+		return err;
+	if (mutex_lock_killable(&mem->lock))
+		return -EINTR;
+	p = mem_locate(mem, gpa, write, &room, &err);
+	n = min_t(u64, iov_iter_count(iter), room);
+	if (!write)		/* what is not there, or not RAM, reads as zero */
+		done = p ? copy_to_iter(p, n, iter) : iov_iter_zero(n, iter);
+	else if (p)		/* else forked meanwhile: the caller tries again */
+		done = copy_from_iter(p, n, iter);
+	mutex_unlock(&mem->lock);
+	return done == n || (write && !p) ? done : done ?: -EFAULT;
+}
+
+static ssize_t mem_rw(struct kiocb *iocb, struct iov_iter *iter, bool write)
+{
+	struct vireo_vm *vm = iocb->ki_filp->private_data;
+	u64 end = READ_ONCE(vm->mem.end);
+	ssize_t done = 0;
+
+	if (iocb->ki_pos < 0)
+		return -EINVAL;
+	if (!write) {
+		if (iocb->ki_pos >= end)
+			return 0;
+		iov_iter_truncate(iter, end - iocb->ki_pos);
+	}
+	while (iov_iter_count(iter)) {
+		ssize_t n;
+
+		if (write && iocb->ki_pos >= VIREO_MAX_GPA)
+			return done ?: -ENXIO;
+		n = mem_copy(&vm->mem, iocb->ki_pos, iter, write);
+		if (n < 0)
+			return done ?: n;
+		iocb->ki_pos += n;
+		done += n;
+		if (fatal_signal_pending(current))
+			return done ?: -EINTR;
+		cond_resched();
+	}
+	return done;
+}
+
+static ssize_t mem_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	return mem_rw(iocb, to, false);
+}
+
+static ssize_t mem_write_iter(struct kiocb *iocb, struct iov_iter *from)
+{
+	return mem_rw(iocb, from, true);
+}
+
+static loff_t mem_llseek(struct file *file, loff_t off, int whence)
+{
+	struct vireo_vm *vm = file->private_data;
+	struct vireo_mem *mem = &vm->mem;
+	loff_t end, pos = off;
+
+	mutex_lock(&mem->lock);
+	end = mem->end;
+	if (whence == SEEK_DATA || whence == SEEK_HOLE) {
+		if (off < 0 || off >= end) {
+			mutex_unlock(&mem->lock);
+			return -ENXIO;
+		}
+		pos = vireo_tree_seek(&mem->tree, off, end, whence == SEEK_DATA);
+	}
+	mutex_unlock(&mem->lock);
+
+	switch (whence) {
+	case SEEK_DATA:
+		if (pos >= end)
+			return -ENXIO;
+		fallthrough;
+	case SEEK_HOLE:
+		return vfs_setpos(file, pos, VIREO_MAX_GPA);
+	}
+	return generic_file_llseek_size(file, off, whence, VIREO_MAX_GPA, end);
+}
+
+static int mem_release(struct inode *inode, struct file *file)
+{
+	vireo_vm_put(file->private_data);
+	return 0;
+}
+
+static const struct file_operations mem_fops = {
+	.owner = THIS_MODULE,
+	.release = mem_release,
+	.llseek = mem_llseek,
+	.read_iter = mem_read_iter,
+	.write_iter = mem_write_iter,
+};
+
+/**
+ * vireo_mem_open() - a memory fd for a VM
+ * @vm: the VM
+ *
+ * Context: May sleep.
+ * Return: The fd, or -EMFILE, -ENOMEM...
+ */
+int vireo_mem_open(struct vireo_vm *vm)
+{
+	struct file *file;
+	int fd = get_unused_fd_flags(O_CLOEXEC);
+
+	if (fd < 0)
+		return fd;
+	file = anon_inode_getfile("vireo-memory", &mem_fops, vm, O_RDWR);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+	vireo_vm_get(vm);
+	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
+	fd_install(fd, file);
+	return fd;
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Model specific registers that the hardware does not switch.
+ *
+ * An MSR that is not listed raises #GP in the guest, as on a processor that
+ * does not have it.
+ */
+#include <linux/kvm_para.h>
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
+
+#include "vireo.h"
+
+#define APIC_BASE_VALUE		(0xfee00000ULL | BIT(11) | BIT(10))	/* enabled, x2APIC */
+#define MTRR_CAP		0x508	/* 8 variable, fixed, write-combining */
+
+/* Where an MTRR is kept: v->mtrr[0..15] variable, [16..26] fixed, [27] type. */
+static int mtrr_slot(u32 index)
+{
+	switch (index) {
+	case 0x200 ... 0x20f:
+		return index - 0x200;
+	case MSR_MTRRfix64K_00000:
+		return 16;
+	case MSR_MTRRfix16K_80000:
+	case MSR_MTRRfix16K_A0000:
+		return 17 + index - MSR_MTRRfix16K_80000;
+	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+		return 19 + index - MSR_MTRRfix4K_C0000;
+	case MSR_MTRRdefType:
+		return 27;
+	}
+	return -1;
+}
+
+/* Registers that read as a constant; writes of anything are ignored. */
+static int msr_constant(u32 index, u64 *value)
+{
+	switch (index) {
+	case MSR_IA32_UCODE_REV:
+		*value = 0x01000065;
+		return 0;
+	case MSR_K7_HWCR:
+		*value = BIT(24);	/* the TSC counts at the P0 rate */
+		return 0;
+	case MSR_AMD64_DE_CFG:
+		*value = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? MSR_AMD64_DE_CFG_LFENCE_SERIALIZE : 0;
+		return 0;
+	case MSR_IA32_PLATFORM_ID:
+	case MSR_IA32_EBL_CR_POWERON:
+	case MSR_IA32_DEBUGCTLMSR:
+	case MSR_IA32_LASTBRANCHFROMIP ... MSR_IA32_LASTINTTOIP:
+	case MSR_AMD64_NB_CFG:
+	case MSR_AMD64_SYSCFG:
+	case MSR_AMD64_BU_CFG2:
+	case MSR_AMD64_DC_CFG:
+	case MSR_AMD64_LS_CFG:
+	case MSR_AMD64_PATCH_LOADER:
+	case MSR_FAM10H_MMIO_CONF_BASE:
+	case MSR_K8_INT_PENDING_MSG:
+	case MSR_K8_TSEG_ADDR:
+	case MSR_K8_TSEG_MASK:
+	case MSR_VM_HSAVE_PA:
+		*value = 0;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int msr_get_kvm(struct vireo_vcpu *v, u32 index, u64 *value)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		*value = v->pv.wall_msr;
+		return 0;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		*value = v->pv.clock_msr;
+		return 0;
+	case MSR_KVM_STEAL_TIME:
+		*value = v->pv.steal_msr;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		*value = v->pv.eoi_msr;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int msr_set_kvm(struct vireo_vcpu *v, u32 index, u64 value)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		return vireo_clock_set_wall(v, value);
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		return vireo_clock_set(v, value);
+	case MSR_KVM_STEAL_TIME:
+		return vireo_steal_set(v, value);
+	case MSR_KVM_PV_EOI_EN:
+		return vireo_pv_eoi_set(v, value);
+	}
+	return -ENOENT;
+}
+
+/**
+ * vireo_msr_get() - read an MSR
+ * @v: the vCPU
+ * @index: its number
+ * @value: where to
+ * @host: for user space, not the guest
+ *
+ * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
+ * Return: 0 or -ENOENT.
+ */
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host)
+{
+	int slot;
+
+	if (index >= 0x800 && index < 0x900)
+		return vireo_lapic_read(v, index, value);
+
+	switch (index) {
+	case MSR_IA32_TSC_DEADLINE:
+		*value = vireo_lapic_get_deadline(v);
+		return 0;
+	case MSR_IA32_APICBASE:
+		*value = APIC_BASE_VALUE | (v->id ? 0 : BIT(8));
+		return 0;
+	case MSR_IA32_TSC:
+		*value = vireo_guest_tsc(v);
+		return 0;
+	case MSR_IA32_TSC_ADJUST:
+		*value = v->tsc_adjust;
+		return 0;
+	case MSR_TSC_AUX:
+		*value = v->tsc_aux;
+		return 0;
+	case MSR_IA32_MISC_ENABLE:
+		*value = v->misc_enable;
+		return 0;
+	case MSR_MTRRcap:
+		*value = MTRR_CAP;
+		return 0;
+	case MSR_IA32_XSS:
+		*value = 0;
+		return boot_cpu_has(X86_FEATURE_XSAVES) ? 0 : -ENOENT;
+	}
+	slot = mtrr_slot(index);
+	if (slot >= 0) {
+		*value = v->mtrr[slot];
+		return 0;
+	}
+	if (!vireo_ops->get_msr(v, index, value) || !msr_get_kvm(v, index, value))
+		return 0;
+	return msr_constant(index, value);
+}
+
+static void msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust)
+{
+	u64 delta = adjust ? value - v->tsc_adjust : value - vireo_guest_tsc(v);
+
+	v->tsc_offset += delta;
+	v->tsc_adjust += delta;
+	vireo_ops->tsc_changed(v);
+	vireo_lapic_set_deadline(v, vireo_lapic_get_deadline(v));
+}
+
+/**
+ * vireo_msr_set() - write an MSR
+ * @v: the vCPU
+ * @index: its number
+ * @value: what to write
+ * @host: for user space, not the guest
+ *
+ * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
+ * Return: 0, -ENOENT, -EINVAL (a value that is refused) or -ENOMEM.
+ */
+int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
+{
+	u64 unused;
+	int err, slot;
+
+	if (index >= 0x800 && index < 0x900)
+		return vireo_lapic_write(v, index, value);
+
+	switch (index) {
+	case MSR_IA32_TSC_DEADLINE:
+		vireo_lapic_set_deadline(v, value);
+		return 0;
+	case MSR_IA32_APICBASE:
+		return value == (APIC_BASE_VALUE | (v->id ? 0 : BIT(8))) ? 0 : -EINVAL;
+	case MSR_IA32_TSC:
+		msr_set_tsc(v, value, false);
+		return 0;
+	case MSR_IA32_TSC_ADJUST:
+		msr_set_tsc(v, value, true);
+		return 0;
+	case MSR_TSC_AUX:
+		if (value >> 32)
+			return -EINVAL;
+		v->tsc_aux = value;
+		return 0;
+	case MSR_IA32_MISC_ENABLE:
+		v->misc_enable = value;
+		return 0;
+	case MSR_IA32_PRED_CMD:
+		if ((value & ~PRED_CMD_IBPB) || !boot_cpu_has(X86_FEATURE_IBPB))
+			return -EINVAL;
+		if (value)
+			indirect_branch_prediction_barrier();
+		return 0;
+	case MSR_IA32_XSS:
+		if (!boot_cpu_has(X86_FEATURE_XSAVES))
+			return -ENOENT;
+		return value ? -EINVAL : 0;
+	}
+	slot = mtrr_slot(index);
+	if (slot >= 0) {
+		v->mtrr[slot] = value;
+		return 0;
+	}
+	err = vireo_ops->set_msr(v, index, value);
+	if (err != -ENOENT)
+		return err;
+	err = msr_set_kvm(v, index, value);
+	return err == -ENOENT ? msr_constant(index, &unused) : err;
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A vCPU's registers as a whole: checks, get and set.
+ */
+#include <linux/bits.h>
+#include <asm/cpufeature.h>
+#include <asm/processor-flags.h>
+
+#include "vireo.h"
+
+/* CR4 bits that a guest of this host may have. */
+static u64 cr4_allowed(void)
+{
+	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE |
+		  X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
+		  X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
+
+	cr4 |= boot_cpu_has(X86_FEATURE_UMIP) ? X86_CR4_UMIP : 0;
+	cr4 |= boot_cpu_has(X86_FEATURE_LA57) ? X86_CR4_LA57 : 0;
+	cr4 |= boot_cpu_has(X86_FEATURE_FSGSBASE) ? X86_CR4_FSGSBASE : 0;
+	cr4 |= boot_cpu_has(X86_FEATURE_PCID) ? X86_CR4_PCIDE : 0;
+	cr4 |= boot_cpu_has(X86_FEATURE_XSAVE) ? X86_CR4_OSXSAVE : 0;
+	cr4 |= boot_cpu_has(X86_FEATURE_SMEP) ? X86_CR4_SMEP : 0;
+	cr4 |= boot_cpu_has(X86_FEATURE_SMAP) ? X86_CR4_SMAP : 0;
+	cr4 |= boot_cpu_has(X86_FEATURE_OSPKE) ? X86_CR4_PKE : 0;
+	return cr4;
+}
+
+#define EFER_ALLOWED	(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
+#define CR0_ALLOWED	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
+			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
+
+#define SEG_D		BIT(10)
+#define SEG_L		BIT(9)
+
+static bool canonical(u64 addr, u64 cr4)
+{
+	unsigned int bits = cr4 & X86_CR4_LA57 ? 57 : 48;
+
+	return sign_extend64(addr, bits - 1) == addr;
+}
+
+static bool regs_modes_ok(const struct vireo_regs *r)
+{
+	bool paging = r->cr0 & X86_CR0_PG, lme = r->efer & EFER_LME;
+
+	if ((r->cr0 & ~CR0_ALLOWED) || (r->cr4 & ~cr4_allowed()) || (r->efer & ~EFER_ALLOWED))
+		return false;
+	if ((r->cr0 & X86_CR0_NW) && !(r->cr0 & X86_CR0_CD))
+		return false;
+	if (paging && !(r->cr0 & X86_CR0_PE))
+		return false;
+	if (!!(r->efer & EFER_LMA) != (paging && lme))
+		return false;
+	if (paging && lme && !(r->cr4 & X86_CR4_PAE))
+		return false;
+	if ((r->cr4 & X86_CR4_PCIDE) && !(r->efer & EFER_LMA))
+		return false;
+	if ((r->cr3 & ~GENMASK_ULL(51, 0)) || r->cr8 > 15)
+		return false;
+	return !(r->efer & EFER_LMA) ||
+	       (r->seg[VIREO_CS].attr & (SEG_L | SEG_D)) != (SEG_L | SEG_D);
+}
+
+static bool regs_addresses_ok(const struct vireo_regs *r)
+{
+	unsigned int i;
+
+	/* VMSAVE and VMRUN take any base for ES to DS and cut it to 32 bits. */
+	for (i = VIREO_FS; i < VIREO_SEGS; i++)
+		if (!canonical(r->seg[i].base, r->cr4))
+			return false;
+	for (i = 0; i < VIREO_FS; i++)
+		if (r->seg[i].base >> 32)
+			return false;
+	for (i = 0; i < VIREO_SEGS; i++)
+		if (r->seg[i].attr >> 12)
+			return false;
+	if (r->gdt.limit > 0xffff || r->idt.limit > 0xffff || r->gdt.reserved || r->idt.reserved)
+		return false;
+	if (!canonical(r->gdt.base, r->cr4) || !canonical(r->idt.base, r->cr4))
+		return false;
+	return (r->efer & EFER_LMA) ? canonical(r->rip, r->cr4) : !(r->rip >> 32);
+}
+
+static bool regs_events_ok(const struct vireo_regs *r)
+{
+	if (r->events & ~VIREO_EVENTS || r->reserved0 || r->mp_state > VIREO_MP_INIT)
+		return false;
+	if ((r->events & VIREO_EVENT_ERROR_CODE) && !(r->events & VIREO_EVENT_EXCEPTION))
+		return false;
+	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->events & VIREO_EVENT_INTERRUPT))
+		return false;
+	/* An exception is not the NMI, and reserved vectors do not exist. */
+	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->exception > 31 || r->exception == 2))
+		return false;
+	return !(r->events & VIREO_EVENT_INTERRUPT) || r->interrupt >= 16;
+}
+
+static bool regs_xcr0_ok(u64 xcr0)
+{
+	const u64 avx512 = XFEATURE_MASK_OPMASK | XFEATURE_MASK_ZMM_Hi256 | XFEATURE_MASK_Hi16_ZMM;
+
+	if (!(xcr0 & XFEATURE_MASK_FP) || (xcr0 & ~vireo_xcr0_supported()))
+		return false;
+	if ((xcr0 & XFEATURE_MASK_YMM) && !(xcr0 & XFEATURE_MASK_SSE))
+		return false;
+	if ((xcr0 & avx512) && ((xcr0 & avx512) != avx512 || !(xcr0 & XFEATURE_MASK_YMM)))
+		return false;
+	return !(xcr0 & XFEATURE_MASK_BNDREGS) == !(xcr0 & XFEATURE_MASK_BNDCSR);
+}
+
+/**
+ * vireo_vcpu_set_xcr0() - change XCR0 as XSETBV does
+ * @v: the vCPU
+ * @xcr0: the new value
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -EINVAL, nothing changed.
+ */
+int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0)
+{
+	if (!regs_xcr0_ok(xcr0))
+		return -EINVAL;
+	v->xcr0 = xcr0;
+	v->xsave_size = vireo_cpuid_xsave_size(xcr0);
+	return 0;
+}
+
+static int regs_check(const struct vireo_regs *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(r->reserved); i++)
+		if (r->reserved[i])
+			return -EINVAL;
+	if (!regs_modes_ok(r) || !regs_addresses_ok(r) || !regs_events_ok(r) ||
+	    !regs_xcr0_ok(r->xcr0))
+		return -EINVAL;
+	if ((r->dr[4] | r->dr[5]) >> 32)
+		return -EINVAL;
+	/* Bits 63:22, 15, 5 and 3 are reserved. */
+	return r->rflags & (GENMASK_ULL(63, 22) | BIT(15) | BIT(5) | BIT(3)) ? -EINVAL : 0;
+}
+
+/**
+ * vireo_regs_get() - read all registers
+ * @v: the vCPU
+ * @r: where to; zeroed by the caller
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: Nothing.
+ */
+void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
+{
+	memcpy(r->gpr, v->gpr, sizeof(r->gpr));
+	r->rip = v->rip;
+	r->rflags = v->rflags;
+	r->xcr0 = v->xcr0;
+	r->mp_state = v->mp_state;
+	vireo_ops->get_regs(v, r);
+	r->cr8 = vireo_ops->get_tpr(v) >> 4;
+
+	switch (v->inject.type) {
+	case VEVENT_EXCEPTION:
+		r->events |= VIREO_EVENT_EXCEPTION;
+		r->exception = v->inject.vector;
+		if (v->inject.has_error) {
+			r->events |= VIREO_EVENT_ERROR_CODE;
+			r->error_code = v->inject.error;
+		}
+		break;
+	case VEVENT_INTERRUPT:
+		r->events |= VIREO_EVENT_INTERRUPT;
+		r->interrupt = v->inject.vector;
+		break;
+	case VEVENT_NMI:
+		r->events |= VIREO_EVENT_NMI;
+		break;
+	}
+	if (v->nmi_pending || test_bit(VAPIC_NMI, &v->apic.smi_init))
+		r->events |= VIREO_EVENT_NMI;
+	if (vireo_ops->nmi_masked(v))
+		r->events |= VIREO_EVENT_NMI_MASKED;
+	if (v->shadow)
+		r->events |= VIREO_EVENT_SHADOW;
+}
+
+/**
+ * vireo_regs_set() - write all registers
+ * @v: the vCPU
+ * @r: the registers, unchecked
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -EINVAL, nothing changed.
+ */
+int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
+{
+	int err = regs_check(r);
+
+	if (err)
+		return err;
+	memcpy(v->gpr, r->gpr, sizeof(v->gpr));
+	v->rip = r->rip;
+	v->rflags = r->rflags | X86_EFLAGS_FIXED;
+	vireo_vcpu_set_xcr0(v, r->xcr0);
+	v->mp_state = r->mp_state;
+	vireo_ops->set_regs(v, r);
+	vireo_ops->set_tpr(v, r->cr8 << 4);
+
+	v->pending_io = VIO_NONE;
+	v->shadow = r->events & VIREO_EVENT_SHADOW;
+	v->inject = (struct vireo_event) {};
+	if (r->events & VIREO_EVENT_EXCEPTION)
+		v->inject = (struct vireo_event) {
+			.type = VEVENT_EXCEPTION,
+			.vector = r->exception,
+			.has_error = !!(r->events & VIREO_EVENT_ERROR_CODE),
+			.error = r->error_code,
+		};
+	if (r->events & VIREO_EVENT_INTERRUPT)
+		v->inject = (struct vireo_event) {
+			.type = VEVENT_INTERRUPT,
+			.vector = r->interrupt,
+		};
+	clear_bit(VAPIC_NMI, &v->apic.smi_init);
+	v->nmi_pending = r->events & VIREO_EVENT_NMI;
+	set_bit(VREQ_EVENT, &v->requests);
+	return 0;
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The run loop of a vCPU.
+ *
+ * The inner loop runs with interrupts off on one processor: enter the guest,
+ * resolve the exit if that needs no sleep, enter again.  It leaves for what
+ * may sleep, for requests of others, and when the host needs the thread.
+ */
+#include <linux/ktime.h>
+#include <linux/rcuwait.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
+#include <linux/vtime.h>
+
+#include "vireo.h"
+#include "compat.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+/* Halt polling, ns: doubled from the start when a sleep was short, else 0. */
+#define POLL_START	10000
+#define POLL_MAX	200000
+
+/* Which counters an exit adds to. */
+static const u8 exit_stat[VEXIT_COUNT] = {
+	[VEXIT_RESUME] = VIREO_STAT_EXIT_OTHER,
+	[VEXIT_INTR] = VIREO_STAT_EXIT_INTR,
+	[VEXIT_CPUID] = VIREO_STAT_EXIT_CPUID,
+	[VEXIT_HYPERCALL] = VIREO_STAT_EXIT_HYPERCALL,
+	[VEXIT_IO] = VIREO_STAT_EXIT_IO,
+	[VEXIT_FAULT] = VIREO_STAT_EXIT_PAGE_FAULT,	/* or MMIO, see exit.c */
+	[VEXIT_RDMSR] = VIREO_STAT_EXIT_MSR_READ,
+	[VEXIT_WRMSR] = VIREO_STAT_EXIT_MSR_WRITE,
+	[VEXIT_HLT] = VIREO_STAT_EXIT_HLT,
+	[VEXIT_WINDOW] = VIREO_STAT_EXIT_WINDOW,
+	[VEXIT_XSETBV] = VIREO_STAT_EXIT_OTHER,
+	[VEXIT_EXCEPTION] = VIREO_STAT_EXIT_EXCEPTION,
+	[VEXIT_DR] = VIREO_STAT_EXIT_DR,
+	[VEXIT_UD] = VIREO_STAT_EXIT_EXCEPTION,
+	[VEXIT_GP] = VIREO_STAT_EXIT_EXCEPTION,
+	[VEXIT_SKIP] = VIREO_STAT_EXIT_OTHER,
+	[VEXIT_SHUTDOWN] = VIREO_STAT_EXIT_OTHER,
+	[VEXIT_FAIL] = VIREO_STAT_EXIT_OTHER,
+	[VEXIT_UNKNOWN] = VIREO_STAT_EXIT_OTHER,
+};
+
+/* Decides what goes into the guest at this entry, and what it must wait for. */
+static void run_inject(struct vireo_vcpu *v)
+{
+	int vector;
+	bool nmi;
+
+	if (v->pv.eoi_pending)
+		vireo_pv_eoi_sync(v);
+	if (test_bit(VAPIC_NMI, &v->apic.smi_init) &&
+	    test_and_clear_bit(VAPIC_NMI, &v->apic.smi_init))
+		v->nmi_pending = true;
+
+	nmi = v->nmi_pending;
+	if (nmi && !v->inject.type && !v->shadow && !vireo_ops->nmi_masked(v)) {
+		v->inject = (struct vireo_event) { .type = VEVENT_NMI, .vector = 2 };
+		v->nmi_pending = false;
+		nmi = false;
+	}
+
+	vector = vireo_lapic_pending(v);
+	if (vector >= 0 && !v->inject.type && !v->shadow &&
+	    (v->rflags & X86_EFLAGS_IF) && vector >> 4 > vireo_ops->get_tpr(v) >> 4) {
+		vireo_lapic_accept(v, vector);
+		v->inject = (struct vireo_event) { .type = VEVENT_INTERRUPT, .vector = vector };
+		vireo_stat_inc(v, VIREO_STAT_INJECTED);
+		vector = -1;
+	}
+	if (v->window || nmi || vector >= 0) {
+		vireo_ops->want_window(v, vector >= 0, vector >= 0 ? vector : 0, nmi);
+		v->window = nmi || vector >= 0;
+	}
+}
+
+/* Whether something keeps a vCPU from entering the guest again at once. */
+static bool run_must_leave(struct vireo_vcpu *v)
+{
+	return (READ_ONCE(v->requests) & ~BIT(VREQ_EVENT)) || compat_guest_work_pending() ||
+	       READ_ONCE(v->run->immediate_exit) ||
+	       (READ_ONCE(v->apic.smi_init) & (BIT(VAPIC_INIT) | BIT(VAPIC_SIPI)));
+}
+
+/* The inner loop.  Returns whether @exit still has to be resolved. */
+static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
+{
+	bool done;
+
+	do {
+		if (vireo_requested(v, VREQ_EVENT))
+			run_inject(v);
+		trace_vireo_entry(v->id, v->rip, v->inject.type, v->inject.vector);
+		*exit = vireo_ops->run(v);
+		trace_vireo_exit(v->id, *exit, v->exit.code, v->rip, v->exit.gpa);
+		vireo_stat_inc(v, VIREO_STAT_EXITS);
+		vireo_stat_inc(v, exit_stat[*exit]);
+		done = vireo_exit_fast(v, *exit);
+		if (done)
+			vireo_stat_inc(v, VIREO_STAT_FAST);
+	} while (done && !run_must_leave(v));
+	return !done;
+}
+
+/* One stay on a processor: 0 to go on, 1 for an exit to user space, or -errno. */
+static int run_guest(struct vireo_vcpu *v)
+{
+	enum vireo_exit exit = VEXIT_RESUME;
+	bool unresolved;
+
+	local_irq_disable();
+	WRITE_ONCE(v->mode, VCPU_INSIDE);
+	smp_mb();	/* pairs with vireo_vcpu_request(): mode, then requests */
+	if (unlikely(run_must_leave(v) || !this_cpu_read(vireo_cpu_enabled))) {
+		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
+		local_irq_enable();
+		return this_cpu_read(vireo_cpu_enabled) ? 0 : -EIO;
+	}
+	if (test_thread_flag(TIF_NEED_FPU_LOAD))
+		switch_fpu_return();
+	vtime_account_guest_enter();
+	if (vireo_steal_enter(v))
+		vireo_ops->flush_tlb(v);
+
+	vireo_ops->load(v);
+	unresolved = run_inner(v, &exit);
+	vireo_ops->put(v);
+
+	smp_store_release(&v->mode, VCPU_OUTSIDE);
+	if (exit == VEXIT_INTR) {
+		local_irq_enable();	/* taken here, accounted to the guest */
+		local_irq_disable();
+	}
+	vtime_account_guest_exit();
+	local_irq_enable();
+	return unresolved ? vireo_exit_slow(v, exit) : 0;
+}
+
+/* Whether a vCPU that sleeps has a reason to get up. */
+static bool run_wakeup(struct vireo_vcpu *v)
+{
+	if (READ_ONCE(v->run->immediate_exit))
+		return true;
+	return vireo_lapic_wakeup(v);
+}
+
+/* Sleeps in HLT, or until SIPI; polls a little first where that paid off. */
+static int run_block(struct vireo_vcpu *v)
+{
+	ktime_t start = ktime_get();
+	u64 slept;
+	int err;
+
+	vireo_steal_leave(v);
+	if (v->poll_ns && v->mp_state == VIREO_MP_HALTED) {
+		do {
+			if (run_wakeup(v)) {
+				vireo_stat_inc(v, VIREO_STAT_POLLED);
+				return 0;
+			}
+			cpu_relax();
+		} while (!need_resched() &&
+			 ktime_to_ns(ktime_sub(ktime_get(), start)) < v->poll_ns);
+	}
+	vireo_stat_inc(v, VIREO_STAT_BLOCKED);
+	err = rcuwait_wait_event(&v->wait, run_wakeup(v), TASK_INTERRUPTIBLE);
+	slept = ktime_to_ns(ktime_sub(ktime_get(), start));
+	if (slept > POLL_MAX)
+		v->poll_ns = 0;
+	else
+		v->poll_ns = clamp_t(u32, v->poll_ns * 2, POLL_START, POLL_MAX);
+	return err;
+}
+
+/* INIT, SIPI and HLT: 0 when the vCPU can run, 1 to look again, or -errno. */
+static int run_mp_state(struct vireo_vcpu *v)
+{
+	unsigned long *req = &v->apic.smi_init;
+
+	if (test_and_clear_bit(VAPIC_INIT, req))
+		vireo_vcpu_reset(v, true);
+	if (v->mp_state == VIREO_MP_INIT) {
+		if (!test_and_clear_bit(VAPIC_SIPI, req))
+			return run_block(v) ?: 1;
+		vireo_vcpu_sipi(v, READ_ONCE(v->apic.sipi_vector));
+	}
+	clear_bit(VAPIC_SIPI, req);	/* ignored unless waited for */
+	if (v->mp_state == VIREO_MP_HALTED) {
+		if (!vireo_lapic_wakeup(v))
+			return run_block(v) ?: 1;
+		clear_bit(VAPIC_UNHALT, req);
+		v->mp_state = VIREO_MP_RUNNABLE;
+		set_bit(VREQ_EVENT, &v->requests);
+	}
+	return 0;
+}
+
+/* Work that others asked for and that may sleep. */
+static int run_requests(struct vireo_vcpu *v)
+{
+	int err = 0;
+
+	if (vireo_requested(v, VREQ_FLUSH)) {
+		vireo_ops->flush_tlb(v);
+		vireo_stat_inc(v, VIREO_STAT_TLB_FLUSH);
+		err = vireo_pv_refresh(v);
+	}
+	if (v->tsc_lost != READ_ONCE(vireo_tsc_lost)) {
+		v->tsc_offset += vireo_tsc_lost - v->tsc_lost;
+		v->tsc_lost = vireo_tsc_lost;
+		vireo_ops->tsc_changed(v);
+	}
+	if (compat_guest_work_pending()) {
+		vireo_steal_leave(v);
+		cond_resched();
+		if (signal_pending(current) || compat_user_work_pending())
+			err = err ?: -EINTR;
+	}
+	return err;
+}
+
+/**
+ * vireo_vcpu_run() - run a vCPU until user space has something to do
+ * @v: the vCPU; its mutex is held
+ *
+ * Context: Process context; may sleep.
+ * Return: 0 with v->run filled in, or -EINTR, -ENOMEM, -EIO.
+ */
+int vireo_vcpu_run(struct vireo_vcpu *v)
+{
+	int ret = vireo_exit_complete(v);
+
+	if (ret)
+		return ret;
+	rcu_assign_pointer(v->task, current);
+	fpu_swap_kvm_fpstate(&v->fpu, true);
+	while (!ret) {
+		ret = READ_ONCE(v->run->immediate_exit) ? -EINTR : 0;
+		ret = ret ?: run_requests(v);
+		if (ret)
+			break;
+		if (v->mp_state != VIREO_MP_RUNNABLE || READ_ONCE(v->apic.smi_init)) {
+			ret = run_mp_state(v);
+			if (ret == 1) {
+				ret = 0;
+				continue;
+			}
+		}
+		ret = ret ?: run_guest(v);
+	}
+	fpu_swap_kvm_fpstate(&v->fpu, false);
+	RCU_INIT_POINTER(v->task, NULL);
+
+	vireo_stat_inc(v, VIREO_STAT_EXIT_USER);
+	WRITE_ONCE(v->run->rip, v->rip);
+	if (ret == -EINTR)
+		WRITE_ONCE(v->run->exit_reason, VIREO_EXIT_INTR);
+	return min(ret, 0);
+}

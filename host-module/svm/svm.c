@@ -1,0 +1,924 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The AMD-V backend.  Section numbers are those of the AMD64 Architecture
+ * Programmer's Manual, volume 2.
+ *
+ * The processor is used with nested paging and without an instruction
+ * emulator.  CR0, CR3 and CR4 are the guest's own: nothing in the module
+ * depends on them beyond what it reads from the VMCB at an exit.
+ */
+#include <linux/gfp.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/mm.h>
+#include <linux/percpu.h>
+#include <linux/slab.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
+#include <asm/fpu/xcr.h>
+#include <asm/msr.h>
+#include <asm/pkru.h>
+#include <asm/processor.h>
+#include <asm/smp.h>
+
+#include "../vireo.h"
+#include "../compat.h"
+#include "hw.h"
+
+/* What a processor needs while the extension is on */
+struct svm_cpu {
+	void *hsave;		/* (i) VM_HSAVE_PA (15.30.4) */
+	void *host_vmcb;	/* (i) for VMSAVE and VMLOAD of the host's state */
+	u64 asid_gen;		/* the rest: this processor, interrupts off */
+	u32 next_asid;
+	u32 tsc_aux;
+	struct vireo_vcpu *last;	/* whose branches trained the predictors */
+};
+
+struct svm_vcpu {
+	struct vmcb *vmcb;	/* (i) */
+	u64 vmcb_pa;		/* (i) */
+	u32 dirty;		/* (v) CLEAN_* that the next VMRUN must load */
+	int cpu;		/* (v) where it ran last */
+	u64 asid_gen;		/* (v) */
+	bool flush;		/* (v) take a new ASID */
+	bool nmi_masked;	/* (v) in an NMI handler */
+	bool iret_seen;		/* (v) its IRET is next, at step_rip */
+	bool step;		/* (v) single-step over it */
+	bool guest_tf;		/* (v) the guest's own RFLAGS.TF meanwhile */
+	u64 step_rip;		/* (v) */
+	bool dr_loaded;		/* (v) DR0-3 are the guest's */
+	unsigned long dr[4];	/* (v) while they are not */
+	u32 spec_ctrl;		/* (v) without V_SPEC_CTRL */
+	u32 host_pkru;		/* (v) between load and put */
+};
+
+static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
+static u32 max_asid;		/* constant after init, like all below */
+static void *msrpm;		/* 15.11: 8 KiB, for all vCPUs */
+static void *iopm;		/* 15.10.1: 12 KiB, all ports exit */
+static u64 host_xcr0;
+static u64 host_xss;
+static bool have_next_rip, have_decode, have_clean;
+
+void svm_enter(u64 *gpr, u64 guest_vmcb, u64 host_vmcb, u32 guest_spec, u32 host_spec);
+
+static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
+{
+	return v->arch;
+}
+
+/* ---- Module and processors -------------------------------------------------------- */
+
+/* 15.11: two bits for each MSR, read and write; clear lets the guest through. */
+static void msrpm_allow(u32 msr)
+{
+	u32 base = msr >= 0xc0010000 ? 0x1000 : msr >= 0xc0000000 ? 0x800 : 0;
+	u32 bit = (msr & 0x1fff) * 2;
+
+	clear_bit(bit, msrpm + base);
+	clear_bit(bit + 1, msrpm + base);
+}
+
+static void svm_exit(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *c = per_cpu_ptr(&svm_cpus, cpu);
+
+		free_page((unsigned long)c->hsave);
+		free_page((unsigned long)c->host_vmcb);
+	}
+	free_pages((unsigned long)msrpm, 1);
+	free_pages((unsigned long)iopm, 2);
+}
+
+static int svm_alloc(void)
+{
+	int cpu;
+
+	msrpm = (void *)__get_free_pages(GFP_KERNEL, 1);
+	iopm = (void *)__get_free_pages(GFP_KERNEL, 2);
+	if (!msrpm || !iopm)
+		return -ENOMEM;
+	memset(msrpm, 0xff, PAGE_SIZE << 1);
+	memset(iopm, 0xff, PAGE_SIZE << 2);
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *c = per_cpu_ptr(&svm_cpus, cpu);
+
+		c->hsave = (void *)get_zeroed_page(GFP_KERNEL);
+		c->host_vmcb = (void *)get_zeroed_page(GFP_KERNEL);
+		if (!c->hsave || !c->host_vmcb)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int svm_init(void)
+{
+	static const u32 allowed[] = {	/* VMRUN, VMLOAD and VMSAVE switch them */
+		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_FS_BASE, MSR_GS_BASE,
+		MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP,
+		MSR_IA32_SYSENTER_EIP, MSR_IA32_CR_PAT,
+	};
+	unsigned int i;
+	u64 vm_cr;
+
+	if (!boot_cpu_has(X86_FEATURE_NPT)) {
+		pr_err("vireo: this processor has no nested paging\n");
+		return -ENODEV;
+	}
+	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS)) {
+		pr_err("vireo: firmware has locked AMD-V off: enable SVM in its set-up\n");
+		return -ENODEV;
+	}
+	max_asid = cpuid_ebx(0x8000000a) - 1;
+	have_next_rip = boot_cpu_has(X86_FEATURE_NRIPS);
+	have_decode = boot_cpu_has(X86_FEATURE_DECODEASSISTS);
+	have_clean = boot_cpu_has(X86_FEATURE_VMCBCLEAN);
+	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
+		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrl(MSR_IA32_XSS, host_xss);
+
+	if (svm_alloc()) {
+		svm_exit();
+		return -ENOMEM;
+	}
+	for (i = 0; i < ARRAY_SIZE(allowed); i++)
+		msrpm_allow(allowed[i]);
+	if (boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
+		msrpm_allow(MSR_IA32_SPEC_CTRL);
+	return 0;
+}
+
+static u64 svm_features(void)
+{
+	return VIREO_FEAT_SVM | (have_next_rip ? VIREO_FEAT_NEXT_RIP : 0) |
+	       (have_decode ? VIREO_FEAT_DECODE : 0) |
+	       (boot_cpu_has(X86_FEATURE_FLUSHBYASID) ? VIREO_FEAT_FLUSH_ASID : 0) |
+	       (have_clean ? VIREO_FEAT_CLEAN_BITS : 0) |
+	       (check_tsc_unstable() ? 0 : VIREO_FEAT_TSC_STABLE);
+}
+
+static int svm_cpu_enable(void)
+{
+	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
+	u64 efer, aux = 0;
+
+	rdmsrl(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		return -EBUSY;
+	wrmsrl(MSR_EFER, efer | EFER_SVME);
+	wrmsrl(MSR_VM_HSAVE_PA, __pa(c->hsave));
+	if (boot_cpu_has(X86_FEATURE_RDTSCP))
+		rdmsrl(MSR_TSC_AUX, aux);
+	c->tsc_aux = aux;
+	c->asid_gen++;
+	c->next_asid = max_asid + 1;	/* the first guest flushes what was there */
+	c->last = NULL;
+	return 0;
+}
+
+static void svm_cpu_disable(void)
+{
+	u64 efer;
+
+	wrmsrl(MSR_VM_HSAVE_PA, 0);
+	rdmsrl(MSR_EFER, efer);
+	if (!(efer & EFER_SVME))
+		return;
+	/* In a crash this may be an NMI that VMRUN's clear GIF let in late. */
+	asm volatile("stgi");
+	wrmsrl(MSR_EFER, efer & ~EFER_SVME);
+}
+
+/* ---- vCPU ------------------------------------------------------------------------------ */
+
+static void intercept(struct svm_vcpu *s, unsigned int bit, bool on)
+{
+	u32 *word = &s->vmcb->intercept[bit / 32];
+	u32 was = *word;
+
+	*word = on ? was | BIT(bit % 32) : was & ~BIT(bit % 32);
+	if (*word != was)
+		s->dirty |= CLEAN_INTERCEPTS;
+}
+
+static void intercept_dr(struct svm_vcpu *s, bool on)
+{
+	s->vmcb->intercept[1] = on ? ~0U : 0;
+	s->dirty |= CLEAN_INTERCEPTS;
+}
+
+static void vmcb_init(struct vireo_vcpu *v)
+{
+	static const u8 always[] = {
+		INT_EXCEPTION + X86_TRAP_DB,	/* these two can loop in delivery, */
+		INT_EXCEPTION + X86_TRAP_AC,	/* out of reach of any interrupt */
+		INT_EXCEPTION + X86_TRAP_MC,	/* the host's */
+		INT_INTR, INT_NMI, INT_SMI, INT_INIT, INT_RDPMC, INT_CPUID, INT_INVD, INT_HLT,
+		INT_INVLPGA, INT_IOIO, INT_MSR, INT_SHUTDOWN, INT_VMRUN, INT_VMMCALL,
+		INT_VMLOAD, INT_VMSAVE, INT_STGI, INT_CLGI, INT_SKINIT, INT_WBINVD, INT_MONITOR,
+		INT_MWAIT, INT_XSETBV, INT_RDPRU, INT_INVLPGB, INT_INVLPGB_ILLEGAL, INT_MCOMMIT,
+		INT_TLBSYNC,
+	};
+	struct svm_vcpu *s = to_svm(v);
+	struct vmcb *vmcb = s->vmcb;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(always); i++)
+		intercept(s, always[i], true);
+	intercept_dr(s, true);
+	vmcb->iopm = __pa(iopm);
+	vmcb->msrpm = __pa(msrpm);
+	vmcb->int_control = V_INTR_MASKING;
+	vmcb->np_control = NP_ENABLE;
+	vmcb->np_cr3 = __pa(v->vm->mem.tree.root);
+	vmcb->pat = 0x0007040600070406ULL;	/* 7.8.2: after reset */
+	vmcb->tsc_offset = v->tsc_offset;
+}
+
+static int svm_vcpu_create(struct vireo_vcpu *v)
+{
+	struct svm_vcpu *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
+
+	if (!s)
+		return -ENOMEM;
+	s->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!s->vmcb) {
+		kfree(s);
+		return -ENOMEM;
+	}
+	s->vmcb_pa = __pa(s->vmcb);
+	s->cpu = -1;
+	v->arch = s;
+	vmcb_init(v);
+	return 0;
+}
+
+static void svm_vcpu_free(struct vireo_vcpu *v)
+{
+	struct svm_vcpu *s = to_svm(v);
+	int cpu;
+
+	/* Its address may come back as another vCPU's, which then needs a barrier. */
+	for_each_possible_cpu(cpu)
+		cmpxchg(&per_cpu_ptr(&svm_cpus, cpu)->last, v, NULL);
+	free_page((unsigned long)s->vmcb);
+	kfree(s);
+}
+
+static struct vmcb_segment *vmcb_seg(struct vmcb *vmcb, unsigned int i)
+{
+	struct vmcb_segment *segs[VIREO_SEGS] = {
+		[VIREO_ES] = &vmcb->es, [VIREO_CS] = &vmcb->cs, [VIREO_SS] = &vmcb->ss,
+		[VIREO_DS] = &vmcb->ds, [VIREO_FS] = &vmcb->fs, [VIREO_GS] = &vmcb->gs,
+		[VIREO_LDTR] = &vmcb->ldtr, [VIREO_TR] = &vmcb->tr,
+	};
+
+	return segs[i];
+}
+
+static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
+{
+	struct svm_vcpu *s = to_svm(v);
+	struct vmcb *vmcb = s->vmcb;
+	unsigned int i;
+
+	for (i = 0; i < VIREO_SEGS; i++) {
+		const struct vmcb_segment *seg = vmcb_seg(vmcb, i);
+
+		r->seg[i].base = seg->base;
+		r->seg[i].limit = seg->limit;
+		r->seg[i].selector = seg->selector;
+		r->seg[i].attr = seg->attr & 0xfff;
+	}
+	r->gdt.base = vmcb->gdtr.base;
+	r->gdt.limit = vmcb->gdtr.limit & 0xffff;
+	r->idt.base = vmcb->idtr.base;
+	r->idt.limit = vmcb->idtr.limit & 0xffff;
+	r->cr0 = vmcb->cr0;
+	r->cr2 = vmcb->cr2;
+	r->cr3 = vmcb->cr3;
+	r->cr4 = vmcb->cr4;
+	r->efer = vmcb->efer & ~EFER_SVME;
+	for (i = 0; i < 4; i++)
+		r->dr[i] = s->dr[i];
+	r->dr[4] = vmcb->dr6;
+	r->dr[5] = vmcb->dr7;
+}
+
+static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
+{
+	struct svm_vcpu *s = to_svm(v);
+	struct vmcb *vmcb = s->vmcb;
+	unsigned int i;
+
+	for (i = 0; i < VIREO_SEGS; i++) {
+		struct vmcb_segment *seg = vmcb_seg(vmcb, i);
+
+		seg->base = r->seg[i].base;
+		seg->limit = r->seg[i].limit;
+		seg->selector = r->seg[i].selector;
+		seg->attr = r->seg[i].attr;
+	}
+	vmcb->cpl = r->seg[VIREO_SS].attr >> 5 & 3;
+	vmcb->gdtr.base = r->gdt.base;
+	vmcb->gdtr.limit = r->gdt.limit;
+	vmcb->idtr.base = r->idt.base;
+	vmcb->idtr.limit = r->idt.limit;
+	vmcb->cr0 = r->cr0;
+	vmcb->cr2 = r->cr2;
+	vmcb->cr3 = r->cr3;
+	vmcb->cr4 = r->cr4;
+	vmcb->efer = r->efer | EFER_SVME;
+	for (i = 0; i < 4; i++)
+		s->dr[i] = r->dr[i];
+	vmcb->dr6 = r->dr[4];
+	vmcb->dr7 = r->dr[5];
+
+	s->nmi_masked = r->events & VIREO_EVENT_NMI_MASKED;
+	s->iret_seen = false;
+	s->step = false;
+	intercept(s, INT_IRET, s->nmi_masked);
+	s->flush = true;
+	s->dirty = CLEAN_ALL;
+}
+
+static u64 *vmcb_msr(struct vmcb *vmcb, u32 index)
+{
+	switch (index) {
+	case MSR_STAR:
+		return &vmcb->star;
+	case MSR_LSTAR:
+		return &vmcb->lstar;
+	case MSR_CSTAR:
+		return &vmcb->cstar;
+	case MSR_SYSCALL_MASK:
+		return &vmcb->sfmask;
+	case MSR_KERNEL_GS_BASE:
+		return &vmcb->kernel_gs_base;
+	case MSR_FS_BASE:
+		return &vmcb->fs.base;
+	case MSR_GS_BASE:
+		return &vmcb->gs.base;
+	case MSR_IA32_SYSENTER_CS:
+		return &vmcb->sysenter_cs;
+	case MSR_IA32_SYSENTER_ESP:
+		return &vmcb->sysenter_esp;
+	case MSR_IA32_SYSENTER_EIP:
+		return &vmcb->sysenter_eip;
+	case MSR_IA32_CR_PAT:
+		return &vmcb->pat;
+	}
+	return NULL;
+}
+
+static int svm_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
+{
+	struct svm_vcpu *s = to_svm(v);
+	const u64 *field = vmcb_msr(s->vmcb, index);
+
+	if (field) {
+		*value = *field;
+		return 0;
+	}
+	switch (index) {
+	case MSR_EFER:
+		*value = s->vmcb->efer & ~EFER_SVME;
+		return 0;
+	case MSR_IA32_SPEC_CTRL:
+		if (!boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL))
+			return -ENOENT;
+		*value = boot_cpu_has(X86_FEATURE_V_SPEC_CTRL) ? s->vmcb->spec_ctrl : s->spec_ctrl;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int set_efer(struct svm_vcpu *s, u64 value)
+{
+	const u64 allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR;
+	u64 old = s->vmcb->efer;
+
+	if (value & ~allowed)
+		return -EINVAL;
+	if (((value ^ old) & EFER_LME) && (s->vmcb->cr0 & X86_CR0_PG))
+		return -EINVAL;
+	s->vmcb->efer = (value & ~EFER_LMA) | (old & EFER_LMA) | EFER_SVME;
+	s->dirty |= CLEAN_CR;
+	return 0;
+}
+
+static int set_pat(struct svm_vcpu *s, u64 value)
+{
+	unsigned int i;
+
+	for (i = 0; i < 64; i += 8) {	/* 7.8.1: types 2 and 3 are reserved */
+		u8 type = value >> i;
+
+		if (type > 7 || type == 2 || type == 3)
+			return -EINVAL;
+	}
+	s->vmcb->pat = value;
+	s->dirty |= CLEAN_NP;
+	return 0;
+}
+
+static bool canonical48(u64 addr)
+{
+	return sign_extend64(addr, boot_cpu_has(X86_FEATURE_LA57) ? 56 : 47) == addr;
+}
+
+static int svm_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
+{
+	struct svm_vcpu *s = to_svm(v);
+	u64 *field = vmcb_msr(s->vmcb, index);
+
+	switch (index) {
+	case MSR_EFER:
+		return set_efer(s, value);
+	case MSR_IA32_CR_PAT:
+		return set_pat(s, value);
+	case MSR_IA32_SPEC_CTRL:
+		if (!boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL))
+			return -ENOENT;
+		if (value & ~(SPEC_CTRL_IBRS | SPEC_CTRL_STIBP | SPEC_CTRL_SSBD))
+			return -EINVAL;
+		s->vmcb->spec_ctrl = value;
+		s->spec_ctrl = value;
+		return 0;
+	case MSR_STAR:
+	case MSR_SYSCALL_MASK:
+	case MSR_IA32_SYSENTER_CS:
+		break;
+	default:
+		if (field && !canonical48(value))
+			return -EINVAL;
+	}
+	if (!field)
+		return -ENOENT;
+	*field = value;
+	s->dirty |= CLEAN_SEG;
+	return 0;
+}
+
+static void svm_tsc_changed(struct vireo_vcpu *v)
+{
+	to_svm(v)->vmcb->tsc_offset = v->tsc_offset;
+	to_svm(v)->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
+}
+
+static enum vireo_insn_mode svm_insn_mode(struct vireo_vcpu *v)
+{
+	const struct vmcb *vmcb = to_svm(v)->vmcb;
+
+	if (!(vmcb->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
+		return VIREO_INSN_16;
+	if ((vmcb->efer & EFER_LMA) && (vmcb->cs.attr & BIT(9)))
+		return VIREO_INSN_64;
+	return vmcb->cs.attr & BIT(10) ? VIREO_INSN_32 : VIREO_INSN_16;
+}
+
+static void svm_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip)
+{
+	const struct vmcb *vmcb = to_svm(v)->vmcb;
+
+	w->cr0 = vmcb->cr0;
+	w->cr3 = vmcb->cr3;
+	w->cr4 = vmcb->cr4;
+	w->efer = vmcb->efer;
+	w->user = vmcb->cpl == 3;
+	if (svm_insn_mode(v) == VIREO_INSN_64)
+		*linear_rip = v->rip;
+	else
+		*linear_rip = (u32)(vmcb->cs.base + v->rip);
+}
+
+static u8 svm_get_tpr(struct vireo_vcpu *v)
+{
+	return (to_svm(v)->vmcb->int_control & 0xf) << 4;
+}
+
+static void svm_set_tpr(struct vireo_vcpu *v, u8 tpr)
+{
+	struct svm_vcpu *s = to_svm(v);
+
+	s->vmcb->int_control = (s->vmcb->int_control & ~V_TPR_MASK) | tpr >> 4;
+	s->dirty |= CLEAN_TPR;
+}
+
+static unsigned int svm_get_cpl(struct vireo_vcpu *v)
+{
+	return to_svm(v)->vmcb->cpl;
+}
+
+static u64 svm_get_cr4(struct vireo_vcpu *v)
+{
+	return to_svm(v)->vmcb->cr4;
+}
+
+static void svm_set_bs(struct vireo_vcpu *v)
+{
+	to_svm(v)->vmcb->dr6 |= DR_STEP;
+	to_svm(v)->dirty |= CLEAN_DR;
+}
+
+static void svm_flush_tlb(struct vireo_vcpu *v)
+{
+	to_svm(v)->flush = true;
+}
+
+/* ---- Windows ------------------------------------------------------------------------------- */
+
+static bool svm_nmi_masked(struct vireo_vcpu *v)
+{
+	struct svm_vcpu *s = to_svm(v);
+
+	if (s->iret_seen && v->rip != s->step_rip) {	/* the IRET is done */
+		s->iret_seen = false;
+		s->nmi_masked = false;
+	}
+	return s->nmi_masked;
+}
+
+/*
+ * 15.21.4: a virtual interrupt with its intercept exits when it could be
+ * taken.  NMIs have no window: the end of the handler is the intercepted IRET,
+ * and that is single-stepped if an NMI waits for it.
+ */
+static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi)
+{
+	struct svm_vcpu *s = to_svm(v);
+	u64 control = s->vmcb->int_control & (V_TPR_MASK | V_INTR_MASKING);
+
+	if (interrupt)
+		control |= V_IRQ | (u64)(prio >> 4) << V_PRIO_SHIFT | (u64)prio << V_VECTOR_SHIFT;
+	if (control != s->vmcb->int_control) {
+		s->vmcb->int_control = control;
+		s->dirty |= CLEAN_TPR;
+	}
+	intercept(s, INT_VINTR, interrupt);
+
+	if (!nmi)
+		return;
+	if (!s->nmi_masked) {
+		/* Behind an interrupt shadow or another event: try again at once. */
+		set_bit(VREQ_EVENT, &v->requests);
+		compat_self_ipi();
+	} else if (s->iret_seen) {
+		s->step = true;
+	}
+}
+
+/* ---- The inner loop ------------------------------------------------------------------------- */
+
+static void new_asid(struct svm_vcpu *s, struct svm_cpu *c)
+{
+	if (c->next_asid > max_asid) {
+		c->asid_gen++;
+		c->next_asid = 1;
+		s->vmcb->tlb_control = FLUSH_ALL_ASIDS;
+	}
+	s->vmcb->asid = c->next_asid++;
+	s->asid_gen = c->asid_gen;
+	s->flush = false;
+	s->dirty |= CLEAN_ASID;
+}
+
+static void load_debug(struct svm_vcpu *s)
+{
+	set_debugreg(s->dr[0], 0);
+	set_debugreg(s->dr[1], 1);
+	set_debugreg(s->dr[2], 2);
+	set_debugreg(s->dr[3], 3);
+	intercept_dr(s, false);
+	s->dr_loaded = true;
+}
+
+static void put_debug(struct svm_vcpu *s)
+{
+	get_debugreg(s->dr[0], 0);
+	get_debugreg(s->dr[1], 1);
+	get_debugreg(s->dr[2], 2);
+	get_debugreg(s->dr[3], 3);
+	intercept_dr(s, true);
+	s->dr_loaded = false;
+}
+
+static void svm_load(struct vireo_vcpu *v)
+{
+	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
+	struct svm_vcpu *s = to_svm(v);
+	int cpu = smp_processor_id();
+
+	asm volatile("vmsave %0" : : "a" (__pa(c->host_vmcb)) : "memory");
+	if (s->cpu != cpu) {
+		s->cpu = cpu;
+		s->dirty = CLEAN_ALL;
+		s->flush = true;
+	}
+	if (s->flush || s->asid_gen != c->asid_gen)
+		new_asid(s, c);
+	if (c->last != v) {
+		c->last = v;
+		if (!cpu_feature_enabled(X86_FEATURE_IBPB_ON_VMEXIT))
+			indirect_branch_prediction_barrier();
+	}
+	if (unlikely(s->vmcb->dr7 & 0xff))
+		load_debug(s);
+	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
+		wrmsrl(MSR_TSC_AUX, v->tsc_aux);
+	if (host_xcr0 && v->xcr0 != host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
+	if (host_xss)
+		wrmsrl(MSR_IA32_XSS, 0);
+	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
+		s->host_pkru = rdpkru();
+		if (v->pkru != s->host_pkru)
+			wrpkru(v->pkru);
+	}
+}
+
+static void svm_put(struct vireo_vcpu *v)
+{
+	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
+	struct svm_vcpu *s = to_svm(v);
+
+	/* The guest may have had CR4.PKE and OSXSAVE set at any time since. */
+	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
+		v->pkru = rdpkru();
+		if (v->pkru != s->host_pkru)
+			wrpkru(s->host_pkru);
+	}
+	if (host_xcr0 && v->xcr0 != host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	if (host_xss)
+		wrmsrl(MSR_IA32_XSS, host_xss);
+	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
+		wrmsrl(MSR_TSC_AUX, c->tsc_aux);
+	if (unlikely(s->dr_loaded))
+		put_debug(s);
+	if (hw_breakpoint_active())	/* VMEXIT has switched them off (15.6) */
+		hw_breakpoint_restore();
+	compat_guest_ran();
+}
+
+static u64 inject_encode(const struct vireo_event *e)
+{
+	static const u8 types[] = {
+		[VEVENT_INTERRUPT] = EVENT_INTR,
+		[VEVENT_NMI] = EVENT_NMI,
+		[VEVENT_EXCEPTION] = EVENT_EXCEPTION,
+	};
+
+	return EVENT_VALID | e->vector | types[e->type] << EVENT_TYPE_SHIFT |
+	       (e->has_error ? EVENT_ERROR : 0) | (u64)e->error << 32;
+}
+
+/*
+ * 15.7.2: an event whose delivery the exit cut short.  Software interrupts and
+ * the exceptions of INT3 and INTO are not delivered again: RIP is still at the
+ * instruction, the guest runs it again.
+ */
+static void inject_decode(struct vireo_event *e, u64 info)
+{
+	u8 type = info >> EVENT_TYPE_SHIFT & 7, vector = info;
+
+	*e = (struct vireo_event) { .vector = vector };
+	switch (type) {
+	case EVENT_INTR:
+		e->type = VEVENT_INTERRUPT;
+		break;
+	case EVENT_NMI:
+		e->type = VEVENT_NMI;
+		break;
+	case EVENT_EXCEPTION:
+		if (vector == X86_TRAP_BP || vector == X86_TRAP_OF)
+			break;
+		e->type = VEVENT_EXCEPTION;
+		e->has_error = !!(info & EVENT_ERROR);
+		e->error = info >> 32;
+		break;
+	}
+}
+
+static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind, enum vireo_insn insn)
+{
+	if (have_next_rip)
+		v->next_rip = to_svm(v)->vmcb->next_rip;
+	v->exit.opcode = insn;
+	return kind;
+}
+
+static enum vireo_exit exit_ioio(struct vireo_vcpu *v, const struct vmcb *vmcb)
+{
+	u64 info = vmcb->exit_info1;
+
+	v->next_rip = vmcb->exit_info2;
+	v->exit.port = info >> IOIO_PORT_SHIFT;
+	v->exit.width = info >> IOIO_WIDTH_SHIFT & 7;
+	v->exit.write = !(info & IOIO_IN);
+	v->exit.string = info & IOIO_STRING;
+	return VEXIT_IO;
+}
+
+static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb *vmcb)
+{
+	v->exit.gpa = vmcb->exit_info2;
+	v->exit.write = vmcb->exit_info1 & NPF_WRITE;
+	v->exit.fetch = vmcb->exit_info1 & (NPF_FETCH | NPF_WALK);
+	if (have_decode && vmcb->insn_len && vmcb->insn_len <= sizeof(vmcb->insn)) {
+		v->exit.insn_len = vmcb->insn_len;
+		memcpy(v->exit.insn, vmcb->insn, sizeof(vmcb->insn));
+	}
+	return VEXIT_FAULT;
+}
+
+static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)
+{
+	u8 vector = s->vmcb->exit_code - EXIT_EXCEPTION;
+
+	if (vector == X86_TRAP_MC) {
+		asm volatile("int $18");	/* the host's handler deals with it */
+		return VEXIT_RESUME;
+	}
+	if (vector == X86_TRAP_DB && s->step && !s->guest_tf) {
+		s->step = false;
+		s->vmcb->dr6 &= ~(u64)DR_STEP;
+		s->dirty |= CLEAN_DR;
+		return VEXIT_WINDOW;
+	}
+	v->exit.event = (struct vireo_event) {
+		.type = VEVENT_EXCEPTION,
+		.vector = vector,
+		.has_error = vector == X86_TRAP_AC,
+	};
+	return VEXIT_EXCEPTION;
+}
+
+static enum vireo_exit exit_iret(struct vireo_vcpu *v, struct svm_vcpu *s)
+{
+	intercept(s, INT_IRET, false);
+	s->iret_seen = true;
+	s->step_rip = v->rip;
+	return VEXIT_WINDOW;
+}
+
+static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s, u64 code)
+{
+	switch (code) {
+	case EXIT_DR_READ ... EXIT_DR_LAST:
+		load_debug(s);
+		return VEXIT_DR;
+	case EXIT_EXCEPTION ... EXIT_EXCEPTION + 31:
+		return exit_exception(v, s);
+	case EXIT_IRET:
+		return exit_iret(v, s);
+	case EXIT_SMI:
+	case EXIT_INIT:
+		return VEXIT_RESUME;	/* pending, taken by STGI */
+	case EXIT_INVD:
+		return exit_insn(v, VEXIT_SKIP, VIREO_INSN_INVD);
+	case EXIT_WBINVD:
+		return exit_insn(v, VEXIT_SKIP, VIREO_INSN_WBINVD);
+	case EXIT_XSETBV:
+		return exit_insn(v, VEXIT_XSETBV, VIREO_INSN_XSETBV);
+	case EXIT_RDPMC:
+		return VEXIT_GP;
+	case EXIT_INVLPGA:
+	case EXIT_VMRUN:
+	case EXIT_VMLOAD ... EXIT_SKINIT:
+	case EXIT_MONITOR ... EXIT_MWAIT_ARMED:
+	case EXIT_RDPRU:
+	case EXIT_INVLPGB ... EXIT_TLBSYNC:
+		return VEXIT_UD;
+	case EXIT_SHUTDOWN:
+		return VEXIT_SHUTDOWN;
+	case EXIT_INVALID:
+		return VEXIT_FAIL;
+	}
+	return VEXIT_UNKNOWN;
+}
+
+static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
+{
+	const struct vmcb *vmcb = s->vmcb;
+
+	switch (vmcb->exit_code) {
+	case EXIT_VMMCALL:
+		return exit_insn(v, VEXIT_HYPERCALL, VIREO_INSN_VMMCALL);
+	case EXIT_INTR:
+	case EXIT_NMI:
+		return VEXIT_INTR;
+	case EXIT_MSR:
+		return vmcb->exit_info1 ? exit_insn(v, VEXIT_WRMSR, VIREO_INSN_WRMSR) :
+					  exit_insn(v, VEXIT_RDMSR, VIREO_INSN_RDMSR);
+	case EXIT_CPUID:
+		return exit_insn(v, VEXIT_CPUID, VIREO_INSN_CPUID);
+	case EXIT_HLT:
+		return exit_insn(v, VEXIT_HLT, VIREO_INSN_HLT);
+	case EXIT_IOIO:
+		return exit_ioio(v, vmcb);
+	case EXIT_NPF:
+		return exit_npf(v, vmcb);
+	case EXIT_VINTR:
+		return VEXIT_WINDOW;
+	}
+	return exit_rare(v, s, vmcb->exit_code);
+}
+
+static void step_prepare(struct vireo_vcpu *v, struct svm_vcpu *s)
+{
+	s->guest_tf = v->rflags & X86_EFLAGS_TF;
+	s->vmcb->rflags |= X86_EFLAGS_TF;
+}
+
+static void step_finish(struct vireo_vcpu *v, struct svm_vcpu *s)
+{
+	if (v->rip == s->step_rip && !s->guest_tf)	/* not stepped yet */
+		v->rflags &= ~(u64)X86_EFLAGS_TF;
+}
+
+static enum vireo_exit svm_run(struct vireo_vcpu *v)
+{
+	struct svm_vcpu *s = to_svm(v);
+	struct vmcb *vmcb = s->vmcb;
+	u32 guest_spec = 0, host_spec = 0;
+
+	vmcb->rip = v->rip;
+	vmcb->rflags = v->rflags;
+	vmcb->rax = v->gpr[VIREO_RAX];
+	vmcb->rsp = v->gpr[VIREO_RSP];
+	vmcb->int_state = v->shadow;
+	if (unlikely(v->inject.type)) {
+		vmcb->event_inject = inject_encode(&v->inject);
+		if (v->inject.type == VEVENT_NMI) {
+			s->nmi_masked = true;
+			intercept(s, INT_IRET, true);
+		}
+		v->inject.type = VEVENT_NONE;
+	}
+	if (unlikely(s->step))
+		step_prepare(v, s);
+	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL) &&
+	    !cpu_feature_enabled(X86_FEATURE_V_SPEC_CTRL)) {
+		guest_spec = s->spec_ctrl;
+		host_spec = this_cpu_read(x86_spec_ctrl_current);
+	}
+	if (unlikely(s->flush))		/* asked for since svm_load() */
+		new_asid(s, this_cpu_ptr(&svm_cpus));
+	vmcb->clean = have_clean ? CLEAN_ALL & ~s->dirty : 0;
+	s->dirty = 0;
+
+	svm_enter(v->gpr, s->vmcb_pa, __pa(this_cpu_read(svm_cpus.host_vmcb)), guest_spec,
+		  host_spec);
+
+	v->rip = vmcb->rip;
+	v->rflags = vmcb->rflags;
+	v->gpr[VIREO_RAX] = vmcb->rax;
+	v->gpr[VIREO_RSP] = vmcb->rsp;
+	v->shadow = vmcb->int_state & 1;
+	v->next_rip = 0;
+	v->exit.code = vmcb->exit_code;
+	v->exit.gpa = 0;
+	v->exit.insn_len = 0;
+	vmcb->event_inject = 0;
+	vmcb->tlb_control = 0;
+	if (unlikely(vmcb->exit_int_info & EVENT_VALID))
+		inject_decode(&v->inject, vmcb->exit_int_info);
+	if (unlikely(s->step))
+		step_finish(v, s);
+	return exit_decode(v, s);
+}
+
+const struct vireo_ops svm_ops = {
+	.name = "AMD-V",
+	.leaf = NPT_LEAF,
+	.init = svm_init,
+	.exit = svm_exit,
+	.features = svm_features,
+	.cpu_enable = svm_cpu_enable,
+	.cpu_disable = svm_cpu_disable,
+	.vcpu_create = svm_vcpu_create,
+	.vcpu_free = svm_vcpu_free,
+	.get_regs = svm_get_regs,
+	.set_regs = svm_set_regs,
+	.get_msr = svm_get_msr,
+	.set_msr = svm_set_msr,
+	.tsc_changed = svm_tsc_changed,
+	.get_walk = svm_get_walk,
+	.load = svm_load,
+	.put = svm_put,
+	.run = svm_run,
+	.flush_tlb = svm_flush_tlb,
+	.want_window = svm_want_window,
+	.get_tpr = svm_get_tpr,
+	.set_tpr = svm_set_tpr,
+	.get_cpl = svm_get_cpl,
+	.get_cr4 = svm_get_cr4,
+	.nmi_masked = svm_nmi_masked,
+	.insn_mode = svm_insn_mode,
+	.set_bs = svm_set_bs,
+};

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tracepoints: /sys/kernel/tracing/events/vireo.
+ */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM vireo
+
+#if !defined(VIREO_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define VIREO_TRACE_H
+
+#include <linux/tracepoint.h>
+
+TRACE_EVENT(vireo_entry,
+	TP_PROTO(unsigned int vcpu, u64 rip, u8 event, u8 vector),
+	TP_ARGS(vcpu, rip, event, vector),
+	TP_STRUCT__entry(
+		__field(unsigned int, vcpu)
+		__field(u64, rip)
+		__field(u8, event)
+		__field(u8, vector)
+	),
+	TP_fast_assign(
+		__entry->vcpu = vcpu;
+		__entry->rip = rip;
+		__entry->event = event;
+		__entry->vector = vector;
+	),
+	TP_printk("vcpu %u rip 0x%llx event %u vector 0x%x", __entry->vcpu,
+		  __entry->rip, __entry->event, __entry->vector)
+);
+
+TRACE_EVENT(vireo_exit,
+	TP_PROTO(unsigned int vcpu, unsigned int kind, u64 code, u64 rip, u64 gpa),
+	TP_ARGS(vcpu, kind, code, rip, gpa),
+	TP_STRUCT__entry(
+		__field(unsigned int, vcpu)
+		__field(unsigned int, kind)
+		__field(u64, code)
+		__field(u64, rip)
+		__field(u64, gpa)
+	),
+	TP_fast_assign(
+		__entry->vcpu = vcpu;
+		__entry->kind = kind;
+		__entry->code = code;
+		__entry->rip = rip;
+		__entry->gpa = gpa;
+	),
+	TP_printk("vcpu %u kind %u code 0x%llx rip 0x%llx gpa 0x%llx", __entry->vcpu,
+		  __entry->kind, __entry->code, __entry->rip, __entry->gpa)
+);
+
+TRACE_EVENT(vireo_fault,
+	TP_PROTO(unsigned int vcpu, u64 gpa, bool write, int err),
+	TP_ARGS(vcpu, gpa, write, err),
+	TP_STRUCT__entry(
+		__field(unsigned int, vcpu)
+		__field(u64, gpa)
+		__field(bool, write)
+		__field(int, err)
+	),
+	TP_fast_assign(
+		__entry->vcpu = vcpu;
+		__entry->gpa = gpa;
+		__entry->write = write;
+		__entry->err = err;
+	),
+	TP_printk("vcpu %u gpa 0x%llx write %d result %d", __entry->vcpu,
+		  __entry->gpa, __entry->write, __entry->err)
+);
+
+#endif /* VIREO_TRACE_H */
+
+#undef TRACE_INCLUDE_PATH
+#undef TRACE_INCLUDE_FILE
+#define TRACE_INCLUDE_PATH .
+#define TRACE_INCLUDE_FILE trace
+#include <trace/define_trace.h>

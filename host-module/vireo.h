@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Vireo: objects, the backend's contract, and prototypes grouped by file.
+ *
+ * What protects a field is the letter in front of its comment:
+ *	(i) set before the object can be reached, then constant
+ *	(v) the vCPU's mutex: its thread in VIREO_RUN, or another call on its fd
+ *	(l) vm->lock
+ *	(m) mem->lock
+ *	(a) atomic, or one word written by one side; ordering said there
+ */
+#ifndef VIREO_H
+#define VIREO_H
+
+#include <linux/atomic.h>
+#include <linux/hrtimer.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/rcuwait.h>
+#include <linux/sched.h>
+#include <linux/types.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/types.h>
+#include <asm/trapnr.h>
+
+#include "../uapi/vireo.h"
+#include "../uapi/vireo_hypercall.h"
+#include "decode.h"
+#include "tree.h"
+#include "walk.h"
+
+struct vireo_vm;
+struct vireo_vcpu;
+
+/* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */
+
+enum vireo_exit {
+	VEXIT_RESUME,		/* the backend has dealt with it */
+	VEXIT_INTR,		/* host interrupt or NMI; taken once they are enabled */
+	VEXIT_CPUID,
+	VEXIT_HYPERCALL,
+	VEXIT_IO,		/* exit.port, .width, .write, .string */
+	VEXIT_FAULT,		/* exit.gpa, .write, .insn if the hardware has it */
+	VEXIT_RDMSR,
+	VEXIT_WRMSR,
+	VEXIT_HLT,
+	VEXIT_WINDOW,		/* the guest takes interrupts or NMIs again */
+	VEXIT_XSETBV,
+	VEXIT_EXCEPTION,	/* reflect v->exit.event */
+	VEXIT_DR,		/* debug registers were given to the guest; go on */
+	VEXIT_UD,		/* an instruction this guest does not have */
+	VEXIT_GP,		/* an instruction that is refused: #GP(0) */
+	VEXIT_SKIP,		/* an instruction without effect, of exit.opcode */
+	VEXIT_SHUTDOWN,		/* triple fault */
+	VEXIT_FAIL,		/* the guest state was refused */
+	VEXIT_UNKNOWN,
+	VEXIT_COUNT
+};
+
+/* An event to deliver at the next entry, or one whose delivery was cut short */
+enum vireo_event_type {
+	VEVENT_NONE,
+	VEVENT_INTERRUPT,
+	VEVENT_NMI,
+	VEVENT_EXCEPTION,
+};
+
+struct vireo_event {
+	u8 type;		/* enum vireo_event_type */
+	u8 vector;
+	u8 has_error;
+	u32 error;
+};
+
+/* Details of the last exit, as far as its kind has them */
+struct vireo_exit_info {
+	u64 code;		/* the hardware's own */
+	u64 gpa;
+	enum vireo_insn opcode;	/* the intercepted instruction, for its length */
+	struct vireo_event event;
+	u16 port;
+	u8 width;
+	bool write;
+	bool string;
+	bool fetch;		/* the fault was an instruction fetch or a page walk */
+	u8 insn_len;
+	u8 insn[16];
+};
+
+/* ---- The contract of a backend --------------------------------------------- */
+
+/*
+ * One for each vendor; every member is mandatory.  A backend owns the hardware
+ * state of a vCPU (v->arch); v->gpr, rip, rflags, shadow and inject are the
+ * common code's between two calls of @run.
+ */
+struct vireo_ops {
+	const char *name;
+	u64 leaf;			/* vireo_tree.leaf */
+
+	/* Module: process context. */
+	int (*init)(void);		/* 0, -ENODEV or -ENOMEM; says why in the log */
+	void (*exit)(void);
+	u64 (*features)(void);		/* VIREO_FEAT_* */
+	/* On each processor, interrupts off. */
+	int (*cpu_enable)(void);	/* 0 or -EBUSY: somebody else's */
+	void (*cpu_disable)(void);
+
+	/* vCPU: process context, the vCPU's mutex held. */
+	int (*vcpu_create)(struct vireo_vcpu *v);
+	void (*vcpu_free)(struct vireo_vcpu *v);
+	void (*get_regs)(struct vireo_vcpu *v, struct vireo_regs *r);
+	void (*set_regs)(struct vireo_vcpu *v, const struct vireo_regs *r);
+	/* MSRs that the hardware switches: 0, or -ENOENT if not this backend's. */
+	int (*get_msr)(struct vireo_vcpu *v, u32 index, u64 *value);
+	int (*set_msr)(struct vireo_vcpu *v, u32 index, u64 value);
+	void (*tsc_changed)(struct vireo_vcpu *v);
+	void (*get_walk)(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip);
+
+	/* Inner loop: interrupts off, between load and put on one processor. */
+	void (*load)(struct vireo_vcpu *v);
+	void (*put)(struct vireo_vcpu *v);
+	enum vireo_exit (*run)(struct vireo_vcpu *v);
+	void (*flush_tlb)(struct vireo_vcpu *v);
+	/* Ask for VEXIT_WINDOW once priority @prio (bits 7:4 of a vector) or an NMI can go in. */
+	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
+	u8 (*get_tpr)(struct vireo_vcpu *v);		/* bits 7:4 are CR8 */
+	void (*set_tpr)(struct vireo_vcpu *v, u8 tpr);
+	unsigned int (*get_cpl)(struct vireo_vcpu *v);
+	u64 (*get_cr4)(struct vireo_vcpu *v);
+	bool (*nmi_masked)(struct vireo_vcpu *v);
+	enum vireo_insn_mode (*insn_mode)(struct vireo_vcpu *v);
+	void (*set_bs)(struct vireo_vcpu *v);		/* DR6.BS: single step */
+};
+
+extern const struct vireo_ops svm_ops;
+extern const struct vireo_ops *vireo_ops;
+
+/* ---- Memory (mem.c) ---------------------------------------------------------- */
+
+struct vireo_mem {
+	struct mutex lock;
+	struct vireo_tree tree;	/* (m) */
+	u64 end;		/* (m) end of the highest RAM */
+	u64 bytes;		/* (m) of RAM */
+	u64 resident;		/* (m) bytes in being */
+	u64 huge;		/* (m) bytes in 2 MiB pages */
+};
+
+/* A guest page that the module itself writes to: in effect a TLB entry. */
+struct vireo_gpc {
+	u64 gpa;
+	void *kva;		/* NULL: not looked up since the last flush */
+};
+
+/* ---- CPUID (cpuid.c) ----------------------------------------------------------- */
+
+#define VIREO_MAX_CPUID		80
+
+struct vireo_cpuid_table {
+	unsigned int count;
+	u8 first[4][64];	/* index of a leaf's first entry + 1, by class and low bits */
+	struct vireo_cpuid_entry e[VIREO_MAX_CPUID];
+};
+
+/* ---- Local APIC (lapic.c) -------------------------------------------------------- */
+
+enum {				/* x2APIC registers: MSR 0x800 + number */
+	APIC_LVT_TIMER, APIC_LVT_THERMAL, APIC_LVT_PERF, APIC_LVT_LINT0,
+	APIC_LVT_LINT1, APIC_LVT_ERROR, APIC_LVT_CMCI, APIC_LVTS
+};
+
+struct vireo_lapic_state {
+	struct hrtimer timer;
+	unsigned long irr[4];	/* (a) set by anybody, cleared by the vCPU */
+	unsigned long isr[4];	/* (v) */
+	unsigned long smi_init;	/* (a) VAPIC_* requests from other processors */
+	u32 sipi_vector;	/* (a) written before the request is */
+	u32 svr;		/* (v) */
+	u32 esr;		/* (v) as last latched */
+	u32 esr_next;		/* (v) errors since */
+	u32 lvt[APIC_LVTS];	/* (v) but the timer's is also read by the hrtimer */
+	u32 timer_initial;	/* (v) */
+	u32 timer_divide;	/* (v) */
+	u64 tsc_deadline;	/* (a) written by the vCPU, and 0 by the hrtimer */
+	u64 timer_period;	/* (v) ns, 0 if not periodic */
+	u64 icr;		/* (v) */
+};
+
+#define VAPIC_INIT	0	/* bit numbers in smi_init */
+#define VAPIC_SIPI	1
+#define VAPIC_NMI	2
+#define VAPIC_UNHALT	3	/* KVM_HC_KICK_CPU: end one HLT */
+
+/* ---- Paravirtual clock and steal time (clock.c) ------------------------------------- */
+
+struct vireo_pv {
+	u64 clock_msr;		/* (v) */
+	u64 wall_msr;		/* (v) */
+	u64 steal_msr;		/* (v) */
+	u64 eoi_msr;		/* (v) */
+	struct vireo_gpc steal;	/* (v) */
+	struct vireo_gpc eoi;	/* (v) */
+	u64 last_run_delay;	/* (v) ns */
+	u64 steal_total;	/* (v) ns */
+	u32 clock_version;	/* (v) */
+	bool preempted;		/* (v) the guest was told so */
+	bool eoi_pending;	/* (v) the guest may end the interrupt in memory */
+};
+
+/* ---- VM ---------------------------------------------------------------------------------- */
+
+struct vireo_vm {
+	struct kref ref;
+	struct mutex lock;
+	struct vireo_mem mem;
+	struct vireo_cpuid_table cpuid;	/* (l) until the first vCPU, then constant */
+	unsigned int max_vcpus;		/* (i) */
+	unsigned int nr_vcpus;		/* (l) */
+	struct vireo_vcpu *vcpus[VIREO_MAX_VCPUS]; /* (a) set once, release/acquire */
+	u64 tsc_base;			/* (i) host TSC when the guest's was 0 */
+	u64 boot_ns;			/* (i) CLOCK_REALTIME then, ns */
+};
+
+/* ---- vCPU ---------------------------------------------------------------------------------- */
+
+/* vcpu->mode: whether a kick needs an IPI, and a flush has to wait */
+enum {
+	VCPU_OUTSIDE,		/* will look at requests before it enters */
+	VCPU_INSIDE,		/* in the inner loop */
+};
+
+/* vcpu->requests: bit numbers */
+enum {
+	VREQ_EVENT,		/* look at the APIC, NMI, INIT */
+	VREQ_FLUSH,		/* forget translations, gpcs included */
+	VREQ_STEAL,		/* rewrite the steal time area */
+};
+
+/* vcpu->pending_io: what VIREO_RUN must complete first */
+enum {
+	VIO_NONE,
+	VIO_PORT,
+	VIO_MMIO,
+};
+
+struct vireo_vcpu {
+	u64 gpr[16];		/* (v) first: entry.S */
+	u64 rip;		/* (v) */
+	u64 next_rip;		/* (v) behind the intercepted instruction; 0: not known */
+	u64 rflags;		/* (v) */
+	bool shadow;		/* (v) interrupt shadow */
+	bool window;		/* (v) a window was asked for */
+	unsigned long requests;	/* (a) VREQ_* */
+	int mode;		/* (a) VCPU_* */
+	struct vireo_event inject;	/* (v) goes in at the next entry */
+	struct vireo_exit_info exit;	/* (v) */
+
+	struct vireo_vm *vm;	/* (i) holds no reference: the fd does */
+	unsigned int id;	/* (i) */
+	struct mutex mutex;
+	struct vireo_run *run;	/* (i) the shared page: hostile */
+	struct task_struct __rcu *task;	/* (a) the thread in VIREO_RUN */
+	struct rcuwait wait;
+	u64 stat[VIREO_STAT_COUNT];	/* (v) read racily */
+
+	void *arch;		/* (i) the backend's */
+	struct fpu_guest fpu;	/* (v) */
+	u64 xcr0;		/* (v) */
+	u32 xsave_size;		/* (v) bytes for xcr0, CPUID 0xd */
+	u32 mp_state;		/* (v) VIREO_MP_* */
+	bool nmi_pending;	/* (v) */
+	u32 poll_ns;		/* (v) adaptive halt polling */
+
+	u64 tsc_offset;		/* (v) guest TSC - host TSC */
+	u64 tsc_adjust;		/* (v) IA32_TSC_ADJUST */
+	u64 tsc_lost;		/* (v) share of vireo_tsc_lost that is in tsc_offset */
+	u32 tsc_aux;		/* (v) IA32_TSC_AUX */
+	u32 pkru;		/* (v) protection keys, while the guest is out */
+	u64 misc_enable;	/* (v) */
+	u64 mtrr[32];		/* (v) kept for the guest, without effect */
+	struct vireo_lapic_state apic;
+	struct vireo_pv pv;
+
+	int pending_io;		/* (v) VIO_* */
+	u8 io_width;		/* (v) */
+	struct vireo_mmio_op mmio;	/* (v) the load that MMIO data completes */
+};
+
+/* main.c */
+DECLARE_PER_CPU(bool, vireo_cpu_enabled);
+extern u64 vireo_tsc_lost;
+int vireo_hw_get(void);
+void vireo_hw_put(void);
+int vireo_copy_in(void *to, size_t known, size_t least, const void __user *from);
+int vireo_copy_out(void __user *to, const void *from, size_t known);
+
+/* vm.c */
+int vireo_vm_create(const struct vireo_create_vm *args);
+void vireo_vm_get(struct vireo_vm *vm);
+void vireo_vm_put(struct vireo_vm *vm);
+void vireo_vm_flush(struct vireo_vm *vm);
+
+/* mem.c */
+int vireo_mem_init(struct vireo_mem *mem);
+void vireo_mem_destroy(struct vireo_mem *mem);
+int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes);
+int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
+int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len);
+int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len);
+void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa);
+int vireo_mem_open(struct vireo_vm *vm);
+void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
+
+/* vcpu.c */
+int vireo_vcpu_create(struct vireo_vm *vm, u32 id);
+void vireo_vcpu_free(struct vireo_vcpu *v);
+void vireo_vcpu_kick(struct vireo_vcpu *v);
+void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
+void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
+void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
+int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
+
+/* run.c */
+int vireo_vcpu_run(struct vireo_vcpu *v);
+
+/* regs.c */
+void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
+int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r);
+
+/* exit.c */
+bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit);
+int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit);
+int vireo_exit_complete(struct vireo_vcpu *v);
+void vireo_inject_exception(struct vireo_vcpu *v, u8 vector, bool has_error, u32 error);
+
+/* msr.c */
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host);
+int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
+
+/* cpuid.c */
+void vireo_cpuid_init(void);
+const struct vireo_cpuid_table *vireo_cpuid_default(void);
+int vireo_cpuid_set(struct vireo_vm *vm, const struct vireo_cpuid_entry *e, unsigned int n);
+void vireo_cpuid_exec(struct vireo_vcpu *v);
+const struct vireo_cpuid_entry *vireo_cpuid_find(const struct vireo_cpuid_table *t,
+						 u32 function, u32 index);
+u32 vireo_cpuid_xsave_size(u64 xcr0);
+u64 vireo_xcr0_supported(void);
+
+/* lapic.c */
+void vireo_lapic_init(struct vireo_vcpu *v);
+void vireo_lapic_free(struct vireo_vcpu *v);
+void vireo_lapic_reset(struct vireo_vcpu *v);
+int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
+int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
+u64 vireo_lapic_get_deadline(struct vireo_vcpu *v);
+void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
+void vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
+int vireo_lapic_pending(struct vireo_vcpu *v);
+void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
+void vireo_lapic_eoi(struct vireo_vcpu *v);
+bool vireo_lapic_wakeup(struct vireo_vcpu *v);
+void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s);
+int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s);
+int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data);
+long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr);
+
+/* clock.c */
+u64 vireo_guest_tsc(struct vireo_vcpu *v);
+u64 vireo_tsc_to_ns(u64 ticks);
+u64 vireo_ns_to_tsc(u64 ns);
+int vireo_clock_set(struct vireo_vcpu *v, u64 value);
+int vireo_clock_set_wall(struct vireo_vcpu *v, u64 value);
+int vireo_steal_set(struct vireo_vcpu *v, u64 value);
+int vireo_pv_eoi_set(struct vireo_vcpu *v, u64 value);
+bool vireo_steal_enter(struct vireo_vcpu *v);
+void vireo_steal_leave(struct vireo_vcpu *v);
+void vireo_pv_eoi_offer(struct vireo_vcpu *v);
+void vireo_pv_eoi_sync(struct vireo_vcpu *v);
+int vireo_pv_refresh(struct vireo_vcpu *v);
+void vireo_pv_reset(struct vireo_vcpu *v);
+
+static inline void vireo_stat_inc(struct vireo_vcpu *v, unsigned int counter)
+{
+	v->stat[counter]++;
+}
+
+static inline bool vireo_requested(struct vireo_vcpu *v, unsigned int req)
+{
+	return test_bit(req, &v->requests) && test_and_clear_bit(req, &v->requests);
+}
+
+#endif /* VIREO_H */

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Walking a guest's own page tables; see walk.c.
+ */
+#ifndef VIREO_WALK_H
+#define VIREO_WALK_H
+
+#include "pure.h"
+
+/**
+ * struct vireo_walk - what an instruction fetch of a vCPU is translated with
+ * @cr0: control registers of the guest, as the hardware saw them at the exit
+ * @cr3: likewise
+ * @cr4: likewise
+ * @efer: likewise
+ * @user: the fetch is made at CPL 3
+ * @read: copies @len bytes of guest physical memory to @buf; 0 or an error
+ * @ctx: first argument of @read
+ */
+struct vireo_walk {
+	u64 cr0;
+	u64 cr3;
+	u64 cr4;
+	u64 efer;
+	bool user;
+	int (*read)(void *ctx, u64 gpa, void *buf, unsigned int len);
+	void *ctx;
+};
+
+int vireo_walk_gva(const struct vireo_walk *w, u64 gva, u64 *gpa);
+int vireo_walk_fetch(const struct vireo_walk *w, u64 gva, u8 *buf, unsigned int n);
+
+#endif /* VIREO_WALK_H */

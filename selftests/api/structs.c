@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What all ioctls have in common: the size at the head of each structure,
+ * flags, reserved fields, bad addresses and fds of the wrong kind.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "harness.h"
+#include "vm.h"
+
+enum kind { DEV, VM, VCPU, MEMORY, KINDS };
+
+static const char * const kind_name[KINDS] = { "/dev/vireo", "VM", "vCPU", "memory" };
+
+/* A buffer behind the structures that need one */
+static u8 data[1 << 20];
+
+union argument {
+	struct { u32 size, flags; } head;
+	struct vireo_info info;
+	struct vireo_create_vm create_vm;
+	struct vireo_cpuid cpuid;
+	struct vireo_create_vcpu create_vcpu;
+	struct vireo_memory memory;
+	struct vireo_get_memory get_memory;
+	struct vireo_msi msi;
+	struct vireo_stat stat;
+	struct vireo_regs regs;
+	struct vireo_msrs msrs;
+	struct vireo_xsave xsave;
+	struct vireo_lapic lapic;
+	u8 bytes[8192];
+};
+
+#define FIELD(type, field)	{ offsetof(struct type, field), \
+				  sizeof(((struct type *)0)->field) }
+
+static const struct call {
+	const char *name;
+	enum kind kind;
+	unsigned long request;
+	u32 size;
+	struct { u32 offset, bytes; } reserved[2];
+} calls[] = {
+	{ "GET_INFO", DEV, VIREO_GET_INFO, sizeof(struct vireo_info),
+	  { FIELD(vireo_info, reserved) } },
+	{ "CREATE_VM", DEV, VIREO_CREATE_VM, sizeof(struct vireo_create_vm),
+	  { FIELD(vireo_create_vm, reserved) } },
+	{ "GET_CPUID", DEV, VIREO_GET_CPUID, sizeof(struct vireo_cpuid),
+	  { FIELD(vireo_cpuid, reserved) } },
+	{ "CREATE_VCPU", VM, VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu),
+	  { FIELD(vireo_create_vcpu, reserved) } },
+	{ "ADD_MEMORY", VM, VIREO_ADD_MEMORY, sizeof(struct vireo_memory) },
+	{ "GET_MEMORY", VM, VIREO_GET_MEMORY, sizeof(struct vireo_get_memory) },
+	{ "SET_CPUID", VM, VIREO_SET_CPUID, sizeof(struct vireo_cpuid),
+	  { FIELD(vireo_cpuid, reserved) } },
+	{ "INJECT_MSI", VM, VIREO_INJECT_MSI, sizeof(struct vireo_msi),
+	  { FIELD(vireo_msi, reserved) } },
+	{ "GET_STAT", VM, VIREO_GET_STAT, sizeof(struct vireo_stat) },
+	{ "GET_STAT", VCPU, VIREO_GET_STAT, sizeof(struct vireo_stat) },
+	{ "GET_REGS", VCPU, VIREO_GET_REGS, sizeof(struct vireo_regs) },
+	{ "SET_REGS", VCPU, VIREO_SET_REGS, sizeof(struct vireo_regs),
+	  { FIELD(vireo_regs, reserved0), FIELD(vireo_regs, reserved) } },
+	{ "GET_MSRS", VCPU, VIREO_GET_MSRS, sizeof(struct vireo_msrs),
+	  { FIELD(vireo_msrs, reserved) } },
+	{ "SET_MSRS", VCPU, VIREO_SET_MSRS, sizeof(struct vireo_msrs),
+	  { FIELD(vireo_msrs, reserved) } },
+	{ "GET_XSAVE", VCPU, VIREO_GET_XSAVE, sizeof(struct vireo_xsave) },
+	{ "SET_XSAVE", VCPU, VIREO_SET_XSAVE, sizeof(struct vireo_xsave) },
+	{ "GET_LAPIC", VCPU, VIREO_GET_LAPIC, sizeof(struct vireo_lapic) },
+	{ "SET_LAPIC", VCPU, VIREO_SET_LAPIC, sizeof(struct vireo_lapic),
+	  { FIELD(vireo_lapic, sipi_vector), FIELD(vireo_lapic, reserved) } },
+};
+
+struct objects {
+	int fd[KINDS];
+	struct vireo_info info;
+};
+
+static void objects_open(struct objects *o)
+{
+	o->fd[DEV] = dev_open();
+	memset(&o->info, 0, sizeof(o->info));
+	o->info.size = sizeof(o->info);
+	ASSERT_EQ(do_ioctl(o->fd[DEV], VIREO_GET_INFO, &o->info), 0);
+	o->fd[VM] = dev_create_vm(o->fd[DEV], 2);
+	ASSERT_GE(o->fd[VM], 0);
+	o->fd[MEMORY] = vm_get_memory(o->fd[VM]);
+	ASSERT_GE(o->fd[MEMORY], 0);
+	o->fd[VCPU] = -1;
+}
+
+static void objects_close(struct objects *o)
+{
+	int kind;
+
+	for (kind = KINDS - 1; kind >= 0; kind--)
+		close(o->fd[kind]);
+}
+
+/* Only where it is needed, because SET_CPUID comes before the first vCPU */
+static void objects_vcpu(struct objects *o)
+{
+	o->fd[VCPU] = vm_create_vcpu(o->fd[VM], 0);
+	ASSERT_GE(o->fd[VCPU], 0);
+}
+
+/* An argument with which the call succeeds */
+static void argument_fill(struct objects *o, const struct call *call, union argument *arg)
+{
+	memset(arg, 0, sizeof(*arg));
+	switch (call->request) {
+	case VIREO_CREATE_VM:
+		arg->create_vm.max_vcpus = 1;
+		break;
+	case VIREO_GET_CPUID:
+		arg->cpuid.count = o->info.max_cpuid;
+		arg->cpuid.entries = (uintptr_t)data;
+		break;
+	case VIREO_SET_CPUID:
+		arg->cpuid.size = sizeof(arg->cpuid);
+		arg->cpuid.count = o->info.max_cpuid;
+		arg->cpuid.entries = (uintptr_t)data;
+		ASSERT_EQ(do_ioctl(o->fd[DEV], VIREO_GET_CPUID, arg), 0);
+		break;
+	case VIREO_ADD_MEMORY:
+		arg->memory.bytes = 4096;
+		break;
+	case VIREO_INJECT_MSI:
+		arg->msi.address = 0xfee00000;
+		arg->msi.data = 0x40;
+		break;
+	case VIREO_SET_REGS:
+		ASSERT_EQ(vcpu_fd_get_regs(o->fd[VCPU], &arg->regs), 0);
+		break;
+	case VIREO_GET_XSAVE:
+	case VIREO_SET_XSAVE:
+		arg->xsave.size = sizeof(arg->xsave);
+		arg->xsave.data = (uintptr_t)data;
+		arg->xsave.bytes = o->info.xsave_size;
+		ASSERT_EQ(do_ioctl(o->fd[VCPU], VIREO_GET_XSAVE, arg), 0);
+		break;
+	case VIREO_SET_LAPIC:
+		arg->lapic.size = sizeof(arg->lapic);
+		ASSERT_EQ(do_ioctl(o->fd[VCPU], VIREO_GET_LAPIC, arg), 0);
+		break;
+	default:
+		break;
+	}
+	arg->head.size = call->size;
+}
+
+/* The call on objects of its own */
+static int call_with(const struct call *call,
+		     void (*change)(const struct call *, union argument *))
+{
+	union argument arg;
+	struct objects o;
+	int ret;
+
+	objects_open(&o);
+	if (call->kind == VCPU)
+		objects_vcpu(&o);
+	argument_fill(&o, call, &arg);
+	if (change)
+		change(call, &arg);
+	ret = do_ioctl(o.fd[call->kind], call->request, &arg);
+	if (ret > 2)
+		close(ret);
+	objects_close(&o);
+	return ret;
+}
+
+static void expect_all(const char *what, int expected,
+		       void (*change)(const struct call *, union argument *))
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		ret = call_with(&calls[i], change);
+		EXPECT_THAT(expected ? ret == expected : ret >= 0,
+			    "%s with %s: %d, expected %d", calls[i].name, what, ret,
+			    expected);
+	}
+}
+
+TEST(plain)
+{
+	expect_all("nothing wrong", 0, NULL);
+}
+
+static void size_zero(const struct call *call, union argument *arg)
+{
+	arg->head.size = 0;
+}
+
+static void size_header(const struct call *call, union argument *arg)
+{
+	arg->head.size = call->size - 4;
+}
+
+TEST(size_too_small)
+{
+	expect_all("size 0", -EINVAL, size_zero);
+	expect_all("size 4 too small", -EINVAL, size_header);
+}
+
+static void size_longer(const struct call *call, union argument *arg)
+{
+	arg->head.size = call->size + 64;
+}
+
+static void size_longer_set(const struct call *call, union argument *arg)
+{
+	arg->head.size = call->size + 64;
+	arg->bytes[call->size + 63] = 1;
+}
+
+static void size_huge(const struct call *call, union argument *arg)
+{
+	arg->head.size = ~0U;
+}
+
+TEST(size_longer)
+{
+	expect_all("a longer structure, rest zero", 0, size_longer);
+	expect_all("a longer structure, rest not zero", -E2BIG, size_longer_set);
+	expect_all("size 2^32-1", -E2BIG, size_huge);
+}
+
+static void flags_low(const struct call *call, union argument *arg)
+{
+	arg->head.flags = 1;
+}
+
+static void flags_high(const struct call *call, union argument *arg)
+{
+	arg->head.flags = BIT(31);
+}
+
+TEST(unknown_flags)
+{
+	expect_all("flag 0", -EINVAL, flags_low);
+	expect_all("flag 31", -EINVAL, flags_high);
+}
+
+TEST(reserved_fields)
+{
+	union argument arg;
+	struct objects o;
+	unsigned int i, j, byte;
+	int ret;
+
+	objects_open(&o);
+	objects_vcpu(&o);
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		if (calls[i].request == VIREO_SET_CPUID)
+			continue;	/* not after the first vCPU, see below */
+		for (j = 0; j < ARRAY_SIZE(calls[i].reserved); j++) {
+			for (byte = 0; byte < calls[i].reserved[j].bytes; byte++) {
+				argument_fill(&o, &calls[i], &arg);
+				arg.bytes[calls[i].reserved[j].offset + byte] = 0x80;
+				ret = do_ioctl(o.fd[calls[i].kind], calls[i].request, &arg);
+				EXPECT_THAT(ret == -EINVAL, "%s reserved byte %u: %d",
+					    calls[i].name,
+					    calls[i].reserved[j].offset + byte, ret);
+			}
+		}
+	}
+}
+
+static void cpuid_reserved(const struct call *call, union argument *arg)
+{
+	if (call->request == VIREO_SET_CPUID)
+		arg->cpuid.reserved = 1;
+}
+
+static void cpuid_entry_reserved(const struct call *call, union argument *arg)
+{
+	if (call->request == VIREO_SET_CPUID)
+		((struct vireo_cpuid_entry *)data)->reserved = 1;
+}
+
+static void cpuid_entry_flags(const struct call *call, union argument *arg)
+{
+	if (call->request == VIREO_SET_CPUID)
+		((struct vireo_cpuid_entry *)data)->flags = 2;
+}
+
+TEST(reserved_fields_cpuid)
+{
+	unsigned int i;
+
+	for (i = 0; calls[i].request != VIREO_SET_CPUID; i++)
+		;
+	EXPECT_EQ(call_with(&calls[i], cpuid_reserved), -EINVAL);
+	EXPECT_EQ(call_with(&calls[i], cpuid_entry_reserved), -EINVAL);
+	EXPECT_EQ(call_with(&calls[i], cpuid_entry_flags), -EINVAL);
+}
+
+TEST(bad_address)
+{
+	u8 *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
+	struct objects o;
+	unsigned int i;
+	int ret;
+
+	munmap(page + 4096, 4096);
+	objects_open(&o);
+	objects_vcpu(&o);
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		int fd = o.fd[calls[i].kind];
+
+		ret = do_ioctl(fd, calls[i].request, NULL);
+		EXPECT_THAT(ret == -EFAULT, "%s NULL: %d", calls[i].name, ret);
+		ret = do_ioctl(fd, calls[i].request, (void *)BIT(63));
+		EXPECT_THAT(ret == -EFAULT, "%s kernel address: %d", calls[i].name, ret);
+		memcpy(page + 4092, &calls[i].size, 4);
+		ret = do_ioctl(fd, calls[i].request, page + 4092);
+		EXPECT_THAT(ret == -EFAULT, "%s at the end of a mapping: %d",
+			    calls[i].name, ret);
+	}
+}
+
+/* The calls that write may not do so to memory that is read-only */
+TEST(read_only_argument)
+{
+	union argument *page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct objects o;
+	unsigned int i;
+	int ret;
+
+	objects_open(&o);
+	objects_vcpu(&o);
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		if (!(_IOC_DIR(calls[i].request) & _IOC_READ) ||
+		    calls[i].request == VIREO_GET_MSRS)
+			continue;
+		mprotect(page, sizeof(*page), PROT_READ | PROT_WRITE);
+		argument_fill(&o, &calls[i], page);
+		mprotect(page, sizeof(*page), PROT_READ);
+		ret = do_ioctl(o.fd[calls[i].kind], calls[i].request, page);
+		EXPECT_THAT(ret == -EFAULT, "%s: %d", calls[i].name, ret);
+	}
+}
+
+static void pointer_null(const struct call *call, union argument *arg)
+{
+	arg->cpuid.entries = 0;		/* at the same place in the next two */
+	if (call->request == VIREO_GET_XSAVE || call->request == VIREO_SET_XSAVE)
+		arg->xsave.data = 0;
+	if (call->request == VIREO_GET_MSRS || call->request == VIREO_SET_MSRS)
+		arg->msrs.count = 1;
+}
+
+_Static_assert(offsetof(struct vireo_cpuid, entries) == offsetof(struct vireo_msrs, entries),
+	       "pointer_null() relies on it");
+
+TEST(bad_inner_address)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		switch (calls[i].request) {
+		case VIREO_GET_CPUID:
+		case VIREO_SET_CPUID:
+		case VIREO_GET_MSRS:
+		case VIREO_SET_MSRS:
+		case VIREO_GET_XSAVE:
+		case VIREO_SET_XSAVE:
+			ret = call_with(&calls[i], pointer_null);
+			EXPECT_THAT(ret == -EFAULT, "%s: %d", calls[i].name, ret);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+TEST(wrong_kind_of_fd)
+{
+	union argument arg;
+	struct objects o;
+	unsigned int i;
+	int kind, ret;
+
+	objects_open(&o);
+	objects_vcpu(&o);
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		for (kind = 0; kind < KINDS; kind++) {
+			if (kind == calls[i].kind || calls[i].request == VIREO_GET_STAT)
+				continue;
+			if (calls[i].request != VIREO_SET_CPUID)
+				argument_fill(&o, &calls[i], &arg);
+			ret = do_ioctl(o.fd[kind], calls[i].request, &arg);
+			EXPECT_THAT(ret == -ENOTTY, "%s on a %s fd: %d", calls[i].name,
+				    kind_name[kind], ret);
+		}
+	}
+	EXPECT_EQ(do_ioctl(o.fd[DEV], VIREO_GET_STAT, &arg), -ENOTTY);
+	EXPECT_EQ(do_ioctl(o.fd[MEMORY], VIREO_GET_STAT, &arg), -ENOTTY);
+	for (kind = 0; kind < KINDS; kind++) {
+		if (kind == VCPU)
+			continue;
+		EXPECT_EQ(do_ioctl(o.fd[kind], VIREO_RUN, NULL), -ENOTTY);
+		EXPECT_EQ(do_ioctl(o.fd[kind], VIREO_INJECT_NMI, NULL), -ENOTTY);
+	}
+}
+
+TEST(unknown_numbers)
+{
+	unsigned int nr;
+	struct objects o;
+	int kind;
+
+	objects_open(&o);
+	objects_vcpu(&o);
+	for (kind = 0; kind < KINDS; kind++) {
+		for (nr = 0xa0; nr < 0x100; nr++)
+			EXPECT_EQ(do_ioctl(o.fd[kind], _IO(VIREO_IOC, nr), NULL), -ENOTTY);
+		EXPECT_EQ(do_ioctl(o.fd[kind], _IO('v', 0), NULL), -ENOTTY);
+	}
+}
+
+TEST_MAIN()

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The host around a test: see host.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "host.h"
+
+int module_load(const char *path)
+{
+	int fd, ret;
+
+	if (!path)
+		return -ENOENT;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+int module_unload(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
+long module_references(const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", name);
+	return file_number(path, NULL);
+}
+
+bool module_loaded(const char *name)
+{
+	return module_references(name) >= 0;
+}
+
+s64 file_number(const char *path, const char *name)
+{
+	size_t len = name ? strlen(name) : 0;
+	FILE *f = fopen(path, "re");
+	char line[512];
+	s64 value = -1;
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		if (len && (strncmp(line, name, len) ||
+			    (line[len] != ':' && line[len] != ' ')))
+			continue;
+		value = strtoll(line + len + (len && line[len] == ':'), NULL, 0);
+		break;
+	}
+	fclose(f);
+	return value;
+}
+
+int file_write(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=dash
+#
+# The bench programs, with KVM at hand for when Vireo has let go of the processor.
+#
+# tests: bench
+# modules: kvm_amd
+# machine: cpus=1 memory=1024 time=900 limit=600
+
+# shellcheck source=lib.sh
+. /jobs/lib
+
+KVM_KO=$(modprobe -D kvm_amd | sed -n 's/^insmod \([^ ]*\).*/\1/p' | tr '\n' ' ')
+export KVM_KO
+run_tests bench

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=dash
+#
+# What the jobs share. They run under busybox sh, inside the emulated host.
+
+# run_tests DIRECTORY: every program there, each between marker lines that
+# `test` understands, and known to the kernel log so that a splat has an owner.
+run_tests()
+{
+	failed=0
+	for program in /selftests/"$1"/*; do
+		[ -x "$program" ] || continue
+		run_test "$1/${program##*/}" "$program" || failed=1
+	done
+	return $failed
+}
+
+# run_test NAME COMMAND...
+run_test()
+{
+	test_name=$1
+	shift
+	echo "<6>vireo-vm: test $test_name" >/dev/kmsg
+	echo "# begin $test_name"
+	started=$(cut -d' ' -f1 /proc/uptime)
+	timeout -s KILL "${LIMIT:-120}" "$@" </dev/null
+	test_status=$?
+	echo "# end $test_name status=$test_status seconds=$(echo "$(cut -d' ' -f1 /proc/uptime) - $started" | bc)"
+	[ $test_status = 0 ] || [ $test_status = 4 ]
+}
+
+# For jobs that are tests themselves: TAP.
+tap_count=0
+tap_failed=0
+
+# tap ok|"not ok" DESCRIPTION
+tap()
+{
+	tap_count=$((tap_count + 1))
+	echo "$1 $tap_count $2"
+	[ "$1" = ok ] || tap_failed=1
+}
+
+# check DESCRIPTION COMMAND...: ok if the command succeeds
+check()
+{
+	what=$1
+	shift
+	if "$@"; then
+		tap ok "$what"
+	else
+		tap "not ok" "$what"
+	fi
+}
+
+skip()
+{
+	tap ok "$1 # SKIP $2"
+}
+
+# Print the plan; the status of the job.
+tap_end()
+{
+	echo "1..$tap_count"
+	return $tap_failed
+}
+
+# Show a captured file as TAP diagnostics.
+quote()
+{
+	tr -d '\r\000' <"$1" | tail -n "${2:-60}" | sed 's/^/#   /'
+}

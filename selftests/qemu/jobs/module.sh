@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=dash
+#
+# The module's own life: loading, unloading, refusing to be unloaded, and leaving
+# nothing behind.
+#
+# load: none
+# guests: 6.1-cloud
+# machine: cpus=2 memory=2048 time=300
+
+# shellcheck source=lib.sh
+. /jobs/lib
+
+loaded()
+{
+	grep -q '^vireo ' /proc/modules
+}
+
+cycle()
+{
+	i=0
+	while [ $i -lt 20 ]; do
+		modprobe vireo && [ -c /dev/vireo ] && rmmod vireo || return 1
+		i=$((i + 1))
+	done
+}
+
+# MiB that are free, once everything that can be dropped is
+free_memory()
+{
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	sleep 1
+	awk '/^(MemFree|Buffers|Cached):/ { n += $2 } END { print int(n / 1024) }' /proc/meminfo
+}
+
+# Start a guest that stays, in the background; wait for its user space.
+start()
+{
+	: >/tmp/console
+	vireo run --name life --kernel /guests/vmlinuz-6.1-cloud --initrd /guests/initrd \
+		--vcpus 2 --memory 128M --append "quiet vireo.do=hang" \
+		</dev/null >/tmp/console 2>&1 &
+	pid=$!
+	i=0
+	while ! grep -q 'vireo: guest up' /tmp/console; do
+		i=$((i + 1))
+		[ $i -lt 60 ] && kill -0 $pid 2>/dev/null || return 1
+		sleep 1
+	done
+}
+
+end()
+{
+	kill -KILL $pid 2>/dev/null
+	wait $pid 2>/dev/null
+	return 0
+}
+
+echo "# begin module"
+check "loaded and unloaded twenty times" cycle
+before=$(free_memory)
+check "loads" modprobe vireo
+check "/dev/vireo is there" test -c /dev/vireo
+check "only its owner and group may open it" test "$(stat -c %a /dev/vireo)" = 660
+if start; then
+	tap ok "a guest runs"
+	check "is not unloaded while in use" sh -c '! rmmod vireo 2>/dev/null'
+	check "is still loaded" loaded
+	# In the middle of the run, by the signal that no handler sees
+	end
+	sleep 1
+	check "is unloaded when the guest was killed" rmmod vireo
+else
+	tap "not ok" "a guest runs"
+	quote /tmp/console
+	end
+fi
+check "loads again" modprobe vireo
+i=0
+while [ $i -lt 5 ] && start; do
+	end
+	i=$((i + 1))
+done
+check "five guests were started and killed" test $i = 5
+check "is unloaded" rmmod vireo
+check "no slab cache is left" sh -c '! grep -q vireo /proc/slabinfo'
+after=$(free_memory)
+check "no memory is lost" test $((before - after)) -lt 8
+echo "# $before MiB free before, $after after"
+tap_end
+status=$?
+echo "# end module status=$status seconds=$(cut -d. -f1 /proc/uptime)"
+exit $status

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The pure files of the module, as the unit tests link them.
+
+unit-objs-test_decode		:= $(O)/unit/host/decode.o
+unit-objs-test_decode_objdump	:= $(O)/unit/host/decode.o
+unit-objs-test_walk		:= $(O)/unit/host/walk.o
+unit-objs-test_tree		:= $(O)/unit/host/tree.o
+unit-objs-test_tree_threads	:= $(O)/unit/host/tree.o
+
+-include $(wildcard $(O)/unit/host/*.d)
+
+$(O)/unit/host/%.o: $(top)/host-module/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(unit-cflags) -c -o $@ $<
+
+# Those of the tool
+
+tool-objs	= $(patsubst %,$(O)/unit/tool/%.o,$(1))
+unit-objs-test_loader		:= $(call tool-objs,loader payload error)
+unit-objs-test_devices		:= $(call tool-objs,acpi bus uart)
+
+$(O)/unit/test_loader: LDFLAGS += -Wl,--no-as-needed -lz -llzma -lzstd -llz4
+$(O)/unit/test_loader.o $(O)/unit/test_devices.o: CPPFLAGS += -I$(top)/tools/lib
+
+-include $(wildcard $(O)/unit/tool/*.d)
+
+$(O)/unit/tool/%.o: $(top)/tools/lib/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) -I$(top)/tools/lib $(unit-cflags) -c -o $@ $<

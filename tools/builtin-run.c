@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0
+/* vireo run: start a VM, be its console and its control socket, report its end. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "builtin.h"
+#include "console.h"
+#include "control.h"
+
+#define MEMORY_MIN	(64 * VIREO_MIB)
+#define MEMORY_DEFAULT	(256 * VIREO_MIB)
+
+/*
+ * Before what the user appends: Linux prints to the serial port, and resets at
+ * once when it panics.  Nothing else is needed: the ACPI tables tell it what is
+ * not there, and its default way to reboot is the ACPI reset register.
+ */
+#define DEFAULT_CMDLINE	"console=ttyS0 panic=-1"
+
+static const char run_help[] =
+	"usage: vireo run --kernel FILE [OPTION]...\n"
+	"\n"
+	"Start a virtual machine and stay with it until it ends.\n"
+	"\n"
+	"  -k, --kernel FILE    bzImage, or ELF kernel with a PVH entry\n"
+	"  -i, --initrd FILE    initial RAM disk\n"
+	"  -a, --append STRING  add to the kernel command line \"" DEFAULT_CMDLINE "\"\n"
+	"      --no-default-append  the command line is what --append says and no more\n"
+	"  -c, --vcpus N        processors (1)\n"
+	"  -m, --memory SIZE    memory: 256M, 5G, ...; a bare number is in MiB (256M)\n"
+	"  -n, --name NAME      name for ls, stat, pause, resume, stop (vm-PID)\n"
+	"      --console WHERE  stdio (default), file:PATH (output alone) or none\n"
+	"      --no-console     the same as --console none\n"
+	"      --stat           print exit counters and memory on stderr at the end\n"
+	"\n"
+	"On a terminal Ctrl-A x ends the machine, Ctrl-A h shows more keys.\n"
+	"Exit status: 0 powered off, 10 rebooted, 11 crashed, 12 shut down by the\n"
+	"processor, 13 stopped from outside, 14 refused by the processor, 1 error, 2 usage.\n";
+
+/**
+ * struct run_options - what the user asked for
+ * @kernel: path
+ * @initrd: path or NULL
+ * @append: addition to the command line or NULL
+ * @bare: leave the default command line out
+ * @stat: print counters at the end
+ * @vcpus: processors
+ * @memory: bytes
+ * @name: the VM's name
+ * @console: see console_open()
+ */
+struct run_options {
+	const char *kernel;
+	const char *initrd;
+	const char *append;
+	bool bare;
+	bool stat;
+	__u64 vcpus;
+	__u64 memory;
+	char name[65];
+	const char *console;
+};
+
+/**
+ * struct session - a run
+ * @opt: what the user asked for
+ * @machine: the VM
+ * @console: its console
+ * @control: its control socket
+ * @signal_fd: signals that end it, and SIGCONT
+ * @left: the user typed Ctrl-A x
+ * @start: when it began, CLOCK_MONOTONIC
+ * @cmdline: the kernel command line
+ */
+struct session {
+	struct run_options opt;
+	struct vireo_machine machine;
+	struct console console;
+	struct control control;
+	int signal_fd;
+	bool left;
+	struct timespec start;
+	char cmdline[8192];
+};
+
+enum {
+	OPT_NO_DEFAULT_APPEND = 256,
+	OPT_CONSOLE,
+	OPT_NO_CONSOLE,
+	OPT_STAT,
+};
+
+static const struct option run_options[] = {
+	{ "kernel", required_argument, NULL, 'k' },
+	{ "initrd", required_argument, NULL, 'i' },
+	{ "append", required_argument, NULL, 'a' },
+	{ "no-default-append", no_argument, NULL, OPT_NO_DEFAULT_APPEND },
+	{ "vcpus", required_argument, NULL, 'c' },
+	{ "memory", required_argument, NULL, 'm' },
+	{ "name", required_argument, NULL, 'n' },
+	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "no-console", no_argument, NULL, OPT_NO_CONSOLE },
+	{ "stat", no_argument, NULL, OPT_STAT },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 }
+};
+
+static int set_memory(struct run_options *opt, const char *text)
+{
+	if (parse_size(text, &opt->memory))
+		return usage_error("run", "`%s` is not a memory size: 256M, 5G, ...", text);
+	if (opt->memory < MEMORY_MIN)
+		return usage_error("run", "memory of %s: at least 64M are needed", text);
+	if (opt->memory % VIREO_PAGE)
+		return usage_error("run", "memory of %s: not a multiple of 4K", text);
+	return 0;
+}
+
+static int set_name(struct run_options *opt, const char *text)
+{
+	if (!name_is_valid(text))
+		return usage_error("run",
+				   "`%s` is not a name: 1 to 64 letters, digits, `.`, `_`, `-`, not beginning with `.`",
+				   text);
+	strcpy(opt->name, text);
+	return 0;
+}
+
+static int set_option(struct run_options *opt, int c, const char *arg)
+{
+	switch (c) {
+	case 'k':
+		opt->kernel = arg;
+		return 0;
+	case 'i':
+		opt->initrd = arg;
+		return 0;
+	case 'a':
+		opt->append = arg;
+		return 0;
+	case OPT_NO_DEFAULT_APPEND:
+		opt->bare = true;
+		return 0;
+	case 'c':
+		if (parse_number(arg, 1, VIREO_MAX_VCPUS, &opt->vcpus))
+			return usage_error("run", "`%s` vCPUs: 1 to %u are possible", arg,
+					   VIREO_MAX_VCPUS);
+		return 0;
+	case 'm':
+		return set_memory(opt, arg);
+	case 'n':
+		return set_name(opt, arg);
+	case OPT_CONSOLE:
+		opt->console = arg;
+		return 0;
+	case OPT_NO_CONSOLE:
+		opt->console = "none";
+		return 0;
+	case OPT_STAT:
+		opt->stat = true;
+		return 0;
+	default:
+		return STATUS_USAGE;
+	}
+}
+
+static bool console_spec_is_valid(const char *spec)
+{
+	return !strcmp(spec, "stdio") || !strcmp(spec, "none") ||
+	       (!strncmp(spec, "file:", 5) && spec[5]);
+}
+
+/* Returns an exit status, or -1: go on. */
+static int parse_options(struct run_options *opt, int argc, char **argv)
+{
+	int c, status;
+
+	*opt = (struct run_options){ .vcpus = 1, .memory = MEMORY_DEFAULT, .console = "stdio" };
+	snprintf(opt->name, sizeof(opt->name), "vm-%d", getpid());
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":k:i:a:c:m:n:h", run_options, NULL)) != -1) {
+		if (c == 'h') {
+			fputs(run_help, stdout);
+			return STATUS_OK;
+		}
+		if (c == ':')
+			return usage_error("run", "%s needs a value", argv[optind - 1]);
+		if (c == '?')
+			return usage_error("run", "unknown option %s", argv[optind - 1]);
+		status = set_option(opt, c, optarg);
+		if (status)
+			return status;
+	}
+	if (optind < argc)
+		return usage_error("run", "unexpected argument `%s`", argv[optind]);
+	if (!opt->kernel)
+		return usage_error("run", "no --kernel");
+	if (!console_spec_is_valid(opt->console))
+		return usage_error("run", "console `%s`: none, stdio or file:PATH", opt->console);
+	return -1;
+}
+
+/* ---- control requests ---- */
+
+static void add_number(struct json_object *reply, const char *key, __u64 value)
+{
+	json_object_object_add(reply, key, json_object_new_uint64(value));
+}
+
+static const char *state_name(struct vireo_machine *m)
+{
+	static const char *const names[] = {
+		[VIREO_MACHINE_RUNNING] = "running",
+		[VIREO_MACHINE_PAUSED] = "paused",
+		[VIREO_MACHINE_ENDED] = "ended",
+	};
+	const char *name;
+
+	pthread_mutex_lock(&m->lock);
+	name = names[m->state];
+	pthread_mutex_unlock(&m->lock);
+	return name;
+}
+
+static void reply_info(struct session *s, struct json_object *reply)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	json_object_object_add(reply, "name", json_object_new_string(s->opt.name));
+	add_number(reply, "pid", (__u64)getpid());
+	json_object_object_add(reply, "state", json_object_new_string(state_name(&s->machine)));
+	add_number(reply, "vcpus", s->opt.vcpus);
+	add_number(reply, "memory", s->opt.memory);
+	add_number(reply, "uptime_ms",
+		   (__u64)((now.tv_sec - s->start.tv_sec) * 1000 +
+			   (now.tv_nsec - s->start.tv_nsec) / 1000000));
+	json_object_object_add(reply, "kernel", json_object_new_string(s->opt.kernel));
+}
+
+static int add_stat(struct session *s, struct json_object *reply, struct vireo_error *err)
+{
+	struct json_object *counters;
+	struct vireo_stat stat;
+	unsigned int i;
+	int ret;
+
+	ret = vireo_vm_stat(&s->machine.vm, &stat, err);
+	if (ret)
+		return ret;
+	add_number(reply, "memory_bytes", stat.memory_bytes);
+	add_number(reply, "resident_bytes", stat.resident_bytes);
+	add_number(reply, "huge_bytes", stat.huge_bytes);
+	add_number(reply, "table_bytes", stat.table_bytes);
+	counters = json_object_new_object();
+	for (i = 0; vireo_stat_name(i); i++)
+		add_number(counters, vireo_stat_name(i), stat.counters[i]);
+	json_object_object_add(reply, "counters", counters);
+	return 0;
+}
+
+static int do_command(struct session *s, const char *command, struct json_object *reply,
+		      struct vireo_error *err)
+{
+	int ret = 0;
+
+	if (!strcmp(command, "stat"))
+		ret = add_stat(s, reply, err);
+	else if (!strcmp(command, "pause"))
+		ret = vireo_machine_pause(&s->machine);
+	else if (!strcmp(command, "resume"))
+		ret = vireo_machine_resume(&s->machine);
+	else if (!strcmp(command, "stop"))
+		vireo_machine_end(&s->machine, VIREO_END_STOPPED, NULL, "stopped by vireo stop");
+	else if (strcmp(command, "info"))
+		ret = vireo_fail(err, EINVAL, "unknown command");
+	if (ret && !err->code)
+		vireo_fail(err, -ret, "it has just ended");
+	return ret;
+}
+
+static bool handle_request(void *ctx, const char *command, struct json_object *reply)
+{
+	struct vireo_error err = { .code = 0 };
+
+	if (do_command(ctx, command, reply, &err)) {
+		json_object_object_add(reply, "error", json_object_new_string(err.text));
+		return false;
+	}
+	reply_info(ctx, reply);
+	return true;
+}
+
+/* ---- the run ---- */
+
+/* Signals come through an fd, for the main thread alone; a broken pipe is an error. */
+static int catch_signals(struct session *s, struct vireo_error *err)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGCONT);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (s->signal_fd < 0)
+		return vireo_fail(err, errno, "signalfd: %s", strerror(errno));
+	return 0;
+}
+
+static void read_signals(struct session *s)
+{
+	struct signalfd_siginfo si;
+
+	while (read(s->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGCONT)
+			console_raw(&s->console);
+		else
+			vireo_machine_end(&s->machine, VIREO_END_STOPPED, NULL,
+					  "stopped by SIG%s", sigabbrev_np((int)si.ssi_signo));
+	}
+}
+
+enum { POLL_END, POLL_SIGNAL, POLL_WAKE, POLL_INPUT, POLL_CONTROL };
+
+/* Serve console and control socket until the run has ended. */
+static void serve(struct session *s)
+{
+	struct pollfd pfd[POLL_CONTROL + CONTROL_POLL_FDS];
+	unsigned int controls;
+	int ready;
+
+	for (;;) {
+		pfd[POLL_END] = (struct pollfd){ s->machine.end_fd, POLLIN, 0 };
+		pfd[POLL_SIGNAL] = (struct pollfd){ s->signal_fd, POLLIN, 0 };
+		pfd[POLL_WAKE] = (struct pollfd){ s->console.wake_fd, POLLIN, 0 };
+		pfd[POLL_INPUT] = (struct pollfd){
+			console_wants_input(&s->console) ? s->console.in_fd : -1, POLLIN, 0,
+		};
+		controls = control_poll_fds(&s->control, pfd + POLL_CONTROL);
+		ready = poll(pfd, POLL_CONTROL + controls, console_timeout(&s->console));
+		if (ready < 0 && errno != EINTR)
+			vireo_machine_end(&s->machine, VIREO_END_ERROR, NULL, "poll: %s",
+					  strerror(errno));
+		if (ready <= 0) {
+			console_flush(&s->console);
+			continue;
+		}
+		if (pfd[POLL_WAKE].revents)
+			console_wake(&s->console);
+		if (pfd[POLL_SIGNAL].revents)
+			read_signals(s);
+		if (pfd[POLL_INPUT].revents && console_input(&s->console)) {
+			s->left = true;
+			vireo_machine_end(&s->machine, VIREO_END_STOPPED, NULL,
+					  "stopped by Ctrl-A x");
+		}
+		control_poll_done(&s->control, pfd + POLL_CONTROL, controls);
+		if (pfd[POLL_END].revents)
+			return;
+	}
+}
+
+static int build_cmdline(struct session *s, struct vireo_error *err)
+{
+	const char *append = s->opt.append ? s->opt.append : "";
+	char environment[128] = "";
+	int n;
+
+	if (!s->opt.bare)
+		console_environment(&s->console, environment, sizeof(environment));
+	n = snprintf(s->cmdline, sizeof(s->cmdline), "%s%s%s%s",
+		     s->opt.bare ? "" : DEFAULT_CMDLINE, environment,
+		     s->opt.bare || !*append ? "" : " ", append);
+	if (n < 0 || (size_t)n >= sizeof(s->cmdline))
+		return vireo_fail(err, E2BIG, "the kernel command line is too long");
+	return 0;
+}
+
+static int prepare(struct session *s, struct vireo_error *err)
+{
+	struct vireo_boot boot = {
+		.kernel = s->opt.kernel, .initrd = s->opt.initrd, .cmdline = s->cmdline,
+		.vcpus = (__u32)s->opt.vcpus,
+	};
+	int ret;
+
+	ret = build_cmdline(s, err);
+	if (!ret)
+		ret = console_attach(&s->console, &s->machine.ports);
+	if (!ret)
+		ret = vireo_boot(&s->machine.vm, &s->machine.thread[0].vcpu, &boot, err);
+	return ret;
+}
+
+static void print_stat(struct session *s)
+{
+	struct vireo_error err;
+	struct vireo_stat stat;
+	unsigned int i;
+
+	if (vireo_vm_stat(&s->machine.vm, &stat, &err)) {
+		complain("%s: %s", s->opt.name, err.text);
+		return;
+	}
+	fprintf(stderr, "  resident %llu huge %llu tables %llu bytes\n", stat.resident_bytes,
+		stat.huge_bytes, stat.table_bytes);
+	for (i = 0; vireo_stat_name(i); i++) {
+		if (stat.counters[i])
+			fprintf(stderr, "  %-16s %llu\n", vireo_stat_name(i), stat.counters[i]);
+	}
+}
+
+/* Registers help where something is wrong; not whoever just leaves the console. */
+static bool wants_dump(const struct session *s)
+{
+	return s->machine.end != VIREO_END_POWEROFF && s->machine.end != VIREO_END_RESET &&
+	       !s->left;
+}
+
+/* The machine exists; returns the exit status. */
+static int run_machine(struct session *s)
+{
+	struct vireo_error err = { .code = 0 };
+	int ret;
+
+	ret = prepare(s, &err);
+	if (!ret) {
+		console_raw(&s->console);
+		ret = vireo_machine_start(&s->machine, &err);
+	}
+	if (ret) {
+		console_close(&s->console);
+		complain("%s", err.code ? err.text : strerror(-ret));
+		return STATUS_ERROR;
+	}
+	serve(s);
+	vireo_machine_join(&s->machine);
+	console_close(&s->console);
+
+	complain("%s: %s", s->opt.name, s->machine.end_text);
+	if (wants_dump(s))
+		vireo_machine_dump(&s->machine, stderr);
+	if (s->opt.stat)
+		print_stat(s);
+	return (int)s->machine.end;
+}
+
+static int run_session(struct session *s)
+{
+	struct vireo_error err = { .code = 0 };
+	int ret, status;
+
+	clock_gettime(CLOCK_MONOTONIC, &s->start);
+	s->control.handle = handle_request;
+	s->control.ctx = s;
+	if (access(s->opt.kernel, R_OK)) {
+		complain("cannot open the kernel %s: %s", s->opt.kernel, strerror(errno));
+		return STATUS_ERROR;
+	}
+	ret = catch_signals(s, &err);
+	if (!ret)
+		ret = console_open(&s->console, s->opt.console, &err);
+	if (!ret)
+		ret = control_open(&s->control, s->opt.name, &err);
+	if (!ret)
+		ret = vireo_machine_create(&s->machine, (__u32)s->opt.vcpus, s->opt.memory, &err);
+	if (ret) {
+		control_close(&s->control);
+		complain("%s", err.code ? err.text : strerror(-ret));
+		return STATUS_ERROR;
+	}
+	status = run_machine(s);
+	control_close(&s->control);
+	vireo_machine_destroy(&s->machine);
+	return status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	static struct session session;
+	int status;
+
+	status = parse_options(&session.opt, argc, argv);
+	return status >= 0 ? status : run_session(&session);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The serial console: a UART on one side, a terminal, pipes or a file on the other. */
+#ifndef _VIREO_CONSOLE_H
+#define _VIREO_CONSOLE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "lib/libvireo.h"
+
+#define CONSOLE_RING	(64 * 1024U)	/* bytes, a power of two */
+#define CONSOLE_DELAY	20		/* ms that output may wait for more */
+
+/**
+ * struct console - the serial console of a VM; [L] is guarded by @lock
+ * @in_fd: input, -1: none (any more)
+ * @out_fd: output, -1: none (any more)
+ * @tty: input is a terminal, in raw mode
+ * @escape: Ctrl-A was typed
+ * @wake_fd: eventfd: a vCPU wants the main thread to have a look
+ * @lock: guards the rest
+ * @uart: [L] the guest's side
+ * @armed: [L] the main thread looks at the output every CONSOLE_DELAY ms
+ * @full: [L] input waits until the guest has read
+ * @head: [L] bytes put into @ring, free-running
+ * @tail: [L] bytes written
+ * @last: [L] last byte written
+ * @ring: [L] output that was not written yet
+ */
+struct console {
+	int in_fd;
+	int out_fd;
+	bool tty;
+	bool escape;
+	int wake_fd;
+	pthread_mutex_t lock;
+	struct vireo_uart uart;
+	bool armed;
+	bool full;
+	unsigned int head;
+	unsigned int tail;
+	char last;
+	char ring[CONSOLE_RING];
+};
+
+int console_open(struct console *con, const char *spec, struct vireo_error *err);
+int console_attach(struct console *con, struct vireo_bus *ports);
+void console_raw(struct console *con);
+bool console_wants_input(struct console *con);
+bool console_input(struct console *con);
+void console_wake(struct console *con);
+int console_timeout(struct console *con);
+void console_flush(struct console *con);
+void console_close(struct console *con);
+
+/* Environment for the guest's init: the terminal's size and type, "" if none */
+void console_environment(const struct console *con, char *buf, size_t len);
+
+#endif /* _VIREO_CONSOLE_H */

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * libvireo: virtual machines over /dev/vireo, usable on its own.
+ *
+ * From the bottom up; each part needs only those above it:
+ *
+ *	error	one line of text for the user, and an errno
+ *	vm	device, VM, vCPU and memory fds
+ *	loader	bzImage and ELF kernels (pure: works on a buffer)
+ *	acpi	the tables of a hardware-reduced PC (pure)
+ *	uart	a 16550A without interrupt (pure)
+ *	bus	who answers at which address (pure)
+ *	boot	puts kernel, initrd, command line and tables into memory
+ *	machine	vCPU threads, pause, the end of a run
+ *
+ * Unless said otherwise a function returns 0 or a negative errno, and has then
+ * written the reason into its struct vireo_error.  "gpa" is a guest physical
+ * address in bytes.
+ */
+#ifndef _LIBVIREO_H
+#define _LIBVIREO_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <vireo.h>
+
+#define VIREO_KIB	(1ULL << 10)
+#define VIREO_MIB	(1ULL << 20)
+#define VIREO_GIB	(1ULL << 30)
+#define VIREO_PAGE	4096ULL
+
+#define VIREO_PRINTF(fmt, args)	__attribute__((__format__(__printf__, fmt, args)))
+
+/* ---- error.c --------------------------------------------------------------- */
+
+/**
+ * struct vireo_error - why a call failed
+ * @code: errno, 0 if nothing failed
+ * @text: one line without newline: what is wrong and, if known, how to mend it
+ */
+struct vireo_error {
+	int code;
+	char text[300];
+};
+
+int vireo_fail(struct vireo_error *err, int code, const char *fmt, ...)
+	VIREO_PRINTF(3, 4);
+void vireo_error_prefix(struct vireo_error *err, const char *fmt, ...) VIREO_PRINTF(2, 3);
+
+/* ---- vm.c ------------------------------------------------------------------ */
+
+#define VIREO_DEVICE	"/dev/vireo"
+
+/* RAM ends here at the latest and goes on at 4 GiB; devices lie in between. */
+#define VIREO_LOW_END	(3 * VIREO_GIB)
+#define VIREO_HIGH_BASE	(4 * VIREO_GIB)
+
+/**
+ * struct vireo_vm - a virtual machine
+ * @fd: the VM
+ * @mem_fd: its memory; offset = gpa
+ * @info: what the module offers
+ * @memory: RAM, bytes
+ * @low_end: end of RAM below 4 GiB, gpa
+ * @high_end: end of RAM above 4 GiB, gpa; 4 GiB if there is none
+ */
+struct vireo_vm {
+	int fd;
+	int mem_fd;
+	struct vireo_info info;
+	__u64 memory;
+	__u64 low_end;
+	__u64 high_end;
+};
+
+/**
+ * struct vireo_vcpu - a virtual processor
+ * @fd: the vCPU, -1 if it does not exist
+ * @id: its number and x2APIC id
+ * @run: the page shared with the kernel
+ */
+struct vireo_vcpu {
+	int fd;
+	__u32 id;
+	struct vireo_run *run;
+};
+
+int vireo_device_open(struct vireo_info *info, struct vireo_error *err);
+int vireo_vm_create(struct vireo_vm *vm, __u32 max_vcpus, struct vireo_error *err);
+int vireo_vm_add_memory(struct vireo_vm *vm, __u64 bytes, struct vireo_error *err);
+int vireo_vm_write(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
+		   struct vireo_error *err);
+int vireo_vm_write_sparse(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
+			  struct vireo_error *err);
+int vireo_vm_read(struct vireo_vm *vm, __u64 gpa, void *data, size_t len,
+		  struct vireo_error *err);
+int vireo_vm_stat(struct vireo_vm *vm, struct vireo_stat *stat, struct vireo_error *err);
+void vireo_vm_close(struct vireo_vm *vm);
+
+int vireo_vcpu_create(struct vireo_vm *vm, struct vireo_vcpu *vcpu, __u32 id,
+		      struct vireo_error *err);
+int vireo_vcpu_get_regs(struct vireo_vcpu *vcpu, struct vireo_regs *regs,
+			struct vireo_error *err);
+int vireo_vcpu_set_regs(struct vireo_vcpu *vcpu, struct vireo_regs *regs,
+			struct vireo_error *err);
+int vireo_vcpu_get_msr(struct vireo_vcpu *vcpu, __u32 index, __u64 *value);
+void vireo_vcpu_close(struct vireo_vcpu *vcpu);
+
+/* Name of VIREO_STAT_* number @i for people and JSON, NULL if there is none. */
+const char *vireo_stat_name(unsigned int i);
+
+/* ---- loader.c, payload.c --------------------------------------------------- */
+
+/**
+ * struct vireo_sink - where a loader puts what it unpacks
+ * @write: store @len bytes at @gpa; 0 or a negative errno, which ends the load
+ *	with the text in the struct vireo_error
+ * @ctx: its first argument
+ * @base: first gpa that an image may use
+ * @end: first gpa beyond
+ */
+struct vireo_sink {
+	int (*write)(void *ctx, __u64 gpa, const void *data, size_t len,
+		     struct vireo_error *err);
+	void *ctx;
+	__u64 base;
+	__u64 end;
+};
+
+enum vireo_entry {
+	VIREO_ENTRY_LINUX64,	/* Linux 64-bit boot protocol */
+	VIREO_ENTRY_PVH,	/* PVH: 32-bit protected mode */
+};
+
+/**
+ * struct vireo_kernel - what loading a kernel image gave
+ * @how: how to enter it
+ * @entry: where, gpa
+ * @start: start of the memory that it occupies, gpa
+ * @end: end of it
+ * @header: bzImage: its setup header, which belongs at 0x1f1 of the zero page
+ * @header_len: bytes of that, 0 for ELF
+ * @cmdline_max: longest command line, bytes without the final NUL
+ * @initrd_max: highest gpa that an initrd may occupy
+ */
+struct vireo_kernel {
+	enum vireo_entry how;
+	__u64 entry;
+	__u64 start;
+	__u64 end;
+	const __u8 *header;
+	size_t header_len;
+	__u32 cmdline_max;
+	__u64 initrd_max;
+};
+
+int vireo_kernel_load(const void *image, size_t size, const struct vireo_sink *sink,
+		      struct vireo_kernel *kernel, struct vireo_error *err);
+
+/* payload.c: takes unpacked bytes in order; 0 or a negative errno. */
+typedef int (*vireo_feed_fn)(void *ctx, const void *data, size_t len,
+			     struct vireo_error *err);
+
+#define VIREO_FEED_HEAD	4096	/* a first feed has at least this much, or all */
+
+int vireo_payload_unpack(const __u8 *data, size_t size, __u64 limit, vireo_feed_fn feed,
+			 void *ctx, struct vireo_error *err);
+
+/* ---- acpi.c ---------------------------------------------------------------- */
+
+/* Ports of the machine that the tables announce */
+#define VIREO_PORT_COM1		0x3f8	/* 8 ports */
+#define VIREO_PORT_SLEEP_CTL	0x600	/* ACPI SLEEP_CONTROL_REG */
+#define VIREO_PORT_SLEEP_STS	0x601	/* ACPI SLEEP_STATUS_REG */
+#define VIREO_PORT_RESET	0x602	/* ACPI RESET_REG */
+#define VIREO_RESET_VALUE	0x01
+#define VIREO_SLEEP_ENABLE	0x20	/* SLP_EN; SLP_TYP is bits 4:2 */
+#define VIREO_SLEEP_S5		5	/* SLP_TYP of \_S5 */
+
+#define VIREO_ACPI_BASE		0xe0000ULL	/* gpa of the RSDP */
+#define VIREO_ACPI_SIZE		0x20000ULL	/* bytes for all tables */
+
+/**
+ * struct vireo_acpi_config - what the tables describe
+ * @vcpus: processors, x2APIC ids 0 to @vcpus - 1
+ */
+struct vireo_acpi_config {
+	__u32 vcpus;
+};
+
+/* Returns the bytes used of @buf, which starts at VIREO_ACPI_BASE; 0: no room. */
+size_t vireo_acpi_build(const struct vireo_acpi_config *config, void *buf, size_t room);
+
+/* ---- uart.c ---------------------------------------------------------------- */
+
+#define VIREO_UART_BACKLOG	4096	/* bytes, a power of two */
+
+/**
+ * struct vireo_uart - a 16550A
+ * @transmit: takes a byte that the guest sent; false: it cannot now, then the
+ *	guest sees a full transmitter
+ * @ready: whether @transmit would take a byte
+ * @ctx: their first argument
+ *
+ * The rest is private.  Not locked: the caller sees to it that one call runs
+ * at a time.
+ */
+struct vireo_uart {
+	bool (*transmit)(void *ctx, __u8 byte);
+	bool (*ready)(void *ctx);
+	void *ctx;
+	/* private: */
+	__u8 ier, fcr, lcr, mcr, lsr_error, scratch;
+	__u8 divisor[2];
+	bool thr_event;		/* transmitter became empty, not yet reported */
+	unsigned int head, tail;	/* of @backlog, free-running */
+	__u8 backlog[VIREO_UART_BACKLOG];
+};
+
+void vireo_uart_init(struct vireo_uart *uart);
+__u8 vireo_uart_in(struct vireo_uart *uart, unsigned int reg);
+void vireo_uart_out(struct vireo_uart *uart, unsigned int reg, __u8 value);
+size_t vireo_uart_room(const struct vireo_uart *uart);
+size_t vireo_uart_receive(struct vireo_uart *uart, const void *data, size_t len);
+void vireo_uart_break(struct vireo_uart *uart);
+
+/* ---- bus.c ----------------------------------------------------------------- */
+
+struct vireo_vcpu;
+
+/**
+ * struct vireo_device - something that answers at a range of addresses
+ * @name: for messages
+ * @base: first address (port or gpa)
+ * @len: number of addresses
+ * @read: value of @width bytes at @offset from @base
+ * @write: store it
+ * @ctx: their first argument
+ *
+ * Called from the thread of the vCPU that accesses.  Either may be NULL: reads
+ * as all ones, writes ignored.
+ */
+struct vireo_device {
+	const char *name;
+	__u64 base;
+	__u64 len;
+	__u64 (*read)(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigned int width);
+	void (*write)(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigned int width,
+		      __u64 value);
+	void *ctx;
+};
+
+#define VIREO_BUS_DEVICES	16
+
+/**
+ * struct vireo_bus - an address space, port I/O or MMIO
+ * @device: its devices, the most used first
+ * @count: their number
+ *
+ * Filled before the vCPUs run, then only read.
+ */
+struct vireo_bus {
+	struct vireo_device device[VIREO_BUS_DEVICES];
+	unsigned int count;
+};
+
+int vireo_bus_add(struct vireo_bus *bus, const struct vireo_device *device);
+__u64 vireo_bus_read(struct vireo_bus *bus, struct vireo_vcpu *vcpu, __u64 addr,
+		     unsigned int width);
+void vireo_bus_write(struct vireo_bus *bus, struct vireo_vcpu *vcpu, __u64 addr,
+		     unsigned int width, __u64 value);
+
+/* ---- boot.c ---------------------------------------------------------------- */
+
+/**
+ * struct vireo_boot - what to boot
+ * @kernel: path of a bzImage or an ELF kernel with a PVH entry
+ * @initrd: path of an initial RAM disk, or NULL
+ * @cmdline: the whole kernel command line
+ * @vcpus: processors
+ */
+struct vireo_boot {
+	const char *kernel;
+	const char *initrd;
+	const char *cmdline;
+	__u32 vcpus;
+};
+
+int vireo_boot(struct vireo_vm *vm, struct vireo_vcpu *vcpu, const struct vireo_boot *boot,
+	       struct vireo_error *err);
+
+/* ---- machine.c ------------------------------------------------------------- */
+
+/* How a run ended; the values are vireo-run's exit statuses. */
+enum vireo_end {
+	VIREO_END_POWEROFF = 0,		/* the guest powered off */
+	VIREO_END_ERROR = 1,		/* not the guest's doing */
+	VIREO_END_RESET = 10,		/* the guest rebooted */
+	VIREO_END_CRASH = 11,		/* the guest's kernel panicked */
+	VIREO_END_SHUTDOWN = 12,	/* the processor gave up: triple fault */
+	VIREO_END_STOPPED = 13,		/* stopped from outside */
+	VIREO_END_FAIL_ENTRY = 14,	/* the processor refused the guest's state */
+};
+
+enum vireo_machine_state {
+	VIREO_MACHINE_RUNNING,
+	VIREO_MACHINE_PAUSED,
+	VIREO_MACHINE_ENDED,
+};
+
+struct vireo_machine;
+
+/* private to machine.c */
+struct vireo_thread {
+	struct vireo_machine *machine;
+	struct vireo_vcpu vcpu;
+	pthread_t thread;
+	bool started;
+	bool parked;	/* [L] not in VIREO_RUN, waits */
+};
+
+/**
+ * struct vireo_machine - a VM that runs: [L] is guarded by @lock
+ * @vm: its VM
+ * @ports: port I/O
+ * @mmio: memory-mapped I/O
+ * @end_fd: eventfd, readable when the run has ended
+ * @vcpus: processors
+ * @thread: their threads
+ * @lock: guards state
+ * @cond: state changed
+ * @state: [L] what it does
+ * @live: [L] threads that have not ended
+ * @end: [L] how it ended, from the first that said so
+ * @end_vcpu: [L] where, -1: nowhere
+ * @end_text: [L] one line of explanation
+ */
+struct vireo_machine {
+	struct vireo_vm vm;
+	struct vireo_bus ports;
+	struct vireo_bus mmio;
+	int end_fd;
+	__u32 vcpus;
+	struct vireo_thread thread[VIREO_MAX_VCPUS];
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	enum vireo_machine_state state;
+	unsigned int live;
+	enum vireo_end end;
+	int end_vcpu;
+	char end_text[300];
+};
+
+int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
+			 struct vireo_error *err);
+int vireo_machine_start(struct vireo_machine *m, struct vireo_error *err);
+int vireo_machine_pause(struct vireo_machine *m);
+int vireo_machine_resume(struct vireo_machine *m);
+void vireo_machine_end(struct vireo_machine *m, enum vireo_end end, struct vireo_vcpu *vcpu,
+		       const char *fmt, ...) VIREO_PRINTF(4, 5);
+void vireo_machine_join(struct vireo_machine *m);
+void vireo_machine_dump(struct vireo_machine *m, FILE *out);
+void vireo_machine_destroy(struct vireo_machine *m);
+
+/* ---- regs.c ---------------------------------------------------------------- */
+
+void vireo_regs_brief(const struct vireo_regs *regs, FILE *out);
+void vireo_regs_print(const struct vireo_regs *regs, FILE *out);
+
+#endif /* _LIBVIREO_H */

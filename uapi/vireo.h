@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR BSD-2-Clause */
+/*
+ * Vireo: the interface between /dev/vireo and user space.
+ *
+ * Three kinds of object, each an fd, each freed by its last close:
+ *
+ *	/dev/vireo --VIREO_CREATE_VM--> VM --VIREO_CREATE_VCPU--> vCPU
+ *	                                 \---VIREO_GET_MEMORY---> memory
+ *
+ * Every structure begins with its size, as in clone3(2): a longer structure
+ * is taken if what this kernel does not know is zero (else E2BIG), a shorter
+ * one if it reaches the end of its first version (else EINVAL).  Unknown flags
+ * and non-zero reserved fields fail with EINVAL.  A call that fails has
+ * changed nothing.
+ */
+#ifndef _UAPI_VIREO_H
+#define _UAPI_VIREO_H
+
+#include <linux/types.h>
+#include <linux/ioctl.h>
+
+#define VIREO_API_VERSION	1
+#define VIREO_IOC		0xd7
+
+#define VIREO_MAX_VCPUS		64		/* vCPUs of one VM */
+#define VIREO_MAX_GPA		(1ULL << 47)	/* end of the guest physical space */
+#define VIREO_RUN_SIZE		4096		/* bytes to mmap from a vCPU fd */
+
+/* ---- /dev/vireo: 0x00 - 0x1f -------------------------------------------- */
+
+/* vireo_info.features */
+#define VIREO_FEAT_SVM		(1ULL << 0)	/* backend is AMD-V */
+#define VIREO_FEAT_VMX		(1ULL << 1)	/* backend is VT-x */
+#define VIREO_FEAT_NEXT_RIP	(1ULL << 2)	/* hardware saves the next RIP */
+#define VIREO_FEAT_DECODE	(1ULL << 3)	/* hardware saves instruction bytes */
+#define VIREO_FEAT_FLUSH_ASID	(1ULL << 4)	/* hardware flushes single ASIDs */
+#define VIREO_FEAT_CLEAN_BITS	(1ULL << 5)	/* hardware caches unchanged state */
+#define VIREO_FEAT_TSC_STABLE	(1ULL << 6)	/* host TSC is invariant */
+
+/**
+ * struct vireo_info - what this host and module offer (VIREO_GET_INFO)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @api_version: VIREO_API_VERSION of the module
+ * @max_vcpus: vCPUs a VM may have
+ * @features: VIREO_FEAT_*
+ * @max_gpa: first guest physical address beyond what memory may use
+ * @tsc_khz: rate of the guest's time stamp counter, kHz
+ * @max_cpuid: entries that VIREO_GET_CPUID returns at the most
+ * @xsave_size: bytes of a vCPU's extended state (VIREO_GET_XSAVE)
+ * @xcr0: XCR0 bits a guest may set
+ */
+struct vireo_info {
+	__u32 size;
+	__u32 flags;
+	__u32 api_version;
+	__u32 max_vcpus;
+	__u64 features;
+	__u64 max_gpa;
+	__u32 tsc_khz;
+	__u32 max_cpuid;
+	__u32 xsave_size;
+	__u32 reserved;
+	__u64 xcr0;
+};
+
+/**
+ * struct vireo_create_vm - (VIREO_CREATE_VM), returns the VM's fd
+ * @size: bytes of this structure
+ * @flags: 0
+ * @max_vcpus: vCPUs that this VM may get, 1 to vireo_info.max_vcpus; the
+ *	guest's CPUID topology shows that many
+ * @reserved: 0
+ *
+ * Errors: EBUSY another hypervisor uses the processor's extension; ENODEV
+ * the processor lacks it or firmware locked it.
+ */
+struct vireo_create_vm {
+	__u32 size;
+	__u32 flags;
+	__u32 max_vcpus;
+	__u32 reserved;
+};
+
+/**
+ * struct vireo_cpuid_entry - one CPUID leaf
+ * @function: EAX on input
+ * @index: ECX on input, where VIREO_CPUID_INDEXED is set
+ * @flags: VIREO_CPUID_*
+ * @eax: result
+ * @ebx: result
+ * @ecx: result
+ * @edx: result
+ * @reserved: 0
+ */
+struct vireo_cpuid_entry {
+	__u32 function;
+	__u32 index;
+	__u32 flags;
+	__u32 eax;
+	__u32 ebx;
+	__u32 ecx;
+	__u32 edx;
+	__u32 reserved;
+};
+#define VIREO_CPUID_INDEXED	(1U << 0)
+
+/**
+ * struct vireo_cpuid - a CPUID table (VIREO_GET_CPUID, VIREO_SET_CPUID)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @count: entries at @entries: room on input; for GET the number written
+ * @reserved: 0
+ * @entries: address of struct vireo_cpuid_entry[]
+ *
+ * GET on /dev/vireo gives the default and widest table.  SET on a VM, before
+ * its first vCPU, replaces the VM's; feature bits beyond the default's fail
+ * with EINVAL.  APIC ids, topology, OSXSAVE and the XSAVE sizes are filled in
+ * per vCPU.  E2BIG: more entries than room (GET writes the number needed to
+ * @count) or than vireo_info.max_cpuid (SET).
+ */
+struct vireo_cpuid {
+	__u32 size;
+	__u32 flags;
+	__u32 count;
+	__u32 reserved;
+	__aligned_u64 entries;
+};
+
+#define VIREO_GET_INFO		_IOWR(VIREO_IOC, 0x00, struct vireo_info)
+#define VIREO_CREATE_VM		_IOW(VIREO_IOC, 0x01, struct vireo_create_vm)
+#define VIREO_GET_CPUID		_IOWR(VIREO_IOC, 0x02, struct vireo_cpuid)
+
+/* ---- VM: 0x20 - 0x5f ----------------------------------------------------- */
+
+/**
+ * struct vireo_create_vcpu - (VIREO_CREATE_VCPU), returns the vCPU's fd
+ * @size: bytes of this structure
+ * @flags: 0
+ * @id: its number and x2APIC id, below max_vcpus; 0 is the boot processor
+ * @reserved: 0
+ *
+ * Errors: EEXIST @id is taken; EINVAL @id is out of range.
+ */
+struct vireo_create_vcpu {
+	__u32 size;
+	__u32 flags;
+	__u32 id;
+	__u32 reserved;
+};
+
+/**
+ * struct vireo_memory - make a range of guest physical memory RAM
+ * (VIREO_ADD_MEMORY)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @gpa: first byte, a multiple of 4096
+ * @bytes: length, a multiple of 4096, not 0
+ *
+ * Reads as zero; pages come into being on first touch, charged to the memory
+ * cgroup of whoever touches.  What is not RAM exits as MMIO.
+ * Errors: EINVAL misaligned, empty, wraps or reaches beyond max_gpa; EEXIST
+ * overlaps RAM; ENOMEM.
+ */
+struct vireo_memory {
+	__u32 size;
+	__u32 flags;
+	__u64 gpa;
+	__u64 bytes;
+};
+
+/**
+ * struct vireo_get_memory - (VIREO_GET_MEMORY), returns a memory fd
+ * @size: bytes of this structure
+ * @flags: 0
+ *
+ * The fd is a sparse file whose offsets are guest physical addresses: pread,
+ * pwrite, lseek; SEEK_END is the end of the highest RAM, SEEK_DATA and
+ * SEEK_HOLE tell what is in being.  Reading what was never touched gives zeros and touches nothing;
+ * writing to what is not RAM fails with ENXIO.
+ */
+struct vireo_get_memory {
+	__u32 size;
+	__u32 flags;
+};
+
+/**
+ * struct vireo_msi - a message-signalled interrupt (VIREO_INJECT_MSI)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @address: as in the device's MSI capability (Intel SDM vol. 3, 11.11.1);
+ *	bits 11:5 of the address extend the destination id to 15 bits
+ * @data: likewise (11.11.2); fixed, lowest-priority and NMI delivery
+ * @reserved: 0
+ *
+ * Returns how many vCPUs took it (0: none matches).  Errors: EINVAL not an
+ * MSI address, or a delivery mode not listed.
+ */
+struct vireo_msi {
+	__u32 size;
+	__u32 flags;
+	__u64 address;
+	__u32 data;
+	__u32 reserved;
+};
+
+/* vireo_stat.counters[]: exits by reason, then other events */
+enum {
+	VIREO_STAT_EXITS,		/* all exits from guest mode */
+	VIREO_STAT_EXIT_USER,		/* returns to user space with an exit */
+	VIREO_STAT_EXIT_INTR,		/* host interrupt or NMI */
+	VIREO_STAT_EXIT_CPUID,
+	VIREO_STAT_EXIT_HYPERCALL,
+	VIREO_STAT_EXIT_IO,
+	VIREO_STAT_EXIT_MMIO,
+	VIREO_STAT_EXIT_PAGE_FAULT,	/* nested page fault on RAM */
+	VIREO_STAT_EXIT_MSR_READ,
+	VIREO_STAT_EXIT_MSR_WRITE,
+	VIREO_STAT_EXIT_ICR,		/* of these, interprocessor interrupts */
+	VIREO_STAT_EXIT_EOI,		/* of these, EOI */
+	VIREO_STAT_EXIT_TIMER,		/* of these, timer programming */
+	VIREO_STAT_EXIT_HLT,
+	VIREO_STAT_EXIT_WINDOW,		/* interrupt or NMI window */
+	VIREO_STAT_EXIT_EXCEPTION,	/* intercepted exception */
+	VIREO_STAT_EXIT_DR,		/* debug register */
+	VIREO_STAT_EXIT_OTHER,
+	VIREO_STAT_FAST,		/* exits resolved with interrupts off */
+	VIREO_STAT_BLOCKED,		/* HLT that gave up the processor */
+	VIREO_STAT_POLLED,		/* HLT woken while polling */
+	VIREO_STAT_KICKED,		/* IPIs sent to make a vCPU exit */
+	VIREO_STAT_INJECTED,		/* interrupts given to the guest */
+	VIREO_STAT_TLB_FLUSH,		/* flushes of a vCPU's translations */
+	VIREO_STAT_COUNT,
+	VIREO_STAT_MAX = 48
+};
+
+/**
+ * struct vireo_stat - counters (VIREO_GET_STAT on a VM or on a vCPU)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @memory_bytes: RAM of the VM, bytes
+ * @resident_bytes: of these, in being, bytes
+ * @huge_bytes: of these, in 2 MiB pages
+ * @table_bytes: nested page tables, bytes
+ * @counters: VIREO_STAT_*; a VM's are the sums over its vCPUs
+ */
+struct vireo_stat {
+	__u32 size;
+	__u32 flags;
+	__u64 memory_bytes;
+	__u64 resident_bytes;
+	__u64 huge_bytes;
+	__u64 table_bytes;
+	__u64 counters[VIREO_STAT_MAX];
+};
+
+#define VIREO_CREATE_VCPU	_IOW(VIREO_IOC, 0x20, struct vireo_create_vcpu)
+#define VIREO_ADD_MEMORY	_IOW(VIREO_IOC, 0x21, struct vireo_memory)
+#define VIREO_GET_MEMORY	_IOW(VIREO_IOC, 0x22, struct vireo_get_memory)
+#define VIREO_SET_CPUID		_IOW(VIREO_IOC, 0x23, struct vireo_cpuid)
+#define VIREO_INJECT_MSI	_IOW(VIREO_IOC, 0x30, struct vireo_msi)
+#define VIREO_GET_STAT		_IOWR(VIREO_IOC, 0x40, struct vireo_stat)
+
+/* ---- vCPU: 0x60 - 0x9f --------------------------------------------------- */
+
+/* vireo_run.exit_reason */
+enum {
+	VIREO_EXIT_NONE,		/* not run yet */
+	VIREO_EXIT_INTR,		/* signal or immediate_exit; ioctl fails with EINTR */
+	VIREO_EXIT_IO,			/* port I/O */
+	VIREO_EXIT_MMIO,		/* access to what is not RAM */
+	VIREO_EXIT_SYSTEM,		/* the guest asked for reset, power-off or crash */
+	VIREO_EXIT_SHUTDOWN,		/* triple fault or other end of this guest */
+	VIREO_EXIT_FAIL_ENTRY,		/* the processor refuses the guest state */
+};
+
+/* vireo_run.system.type, from the hypercall VIREO_HC_SYSTEM */
+enum {
+	VIREO_SYSTEM_POWEROFF,
+	VIREO_SYSTEM_RESET,
+	VIREO_SYSTEM_CRASH,
+};
+
+/* vireo_run.shutdown.reason */
+enum {
+	VIREO_SHUTDOWN_TRIPLE_FAULT,	/* Intel SDM vol. 3, 6.15: shutdown state */
+	VIREO_SHUTDOWN_INSTRUCTION,	/* accesses MMIO with an instruction that is not a mov, or string I/O */
+	VIREO_SHUTDOWN_FETCH,		/* the instruction cannot be read at RIP */
+	VIREO_SHUTDOWN_EXIT,		/* an exit this module does not know */
+};
+
+/**
+ * struct vireo_run - the page shared with a vCPU's thread (mmap at offset 0)
+ * @immediate_exit: user space sets 1 to make the running or next VIREO_RUN
+ *	return EINTR before it enters the guest again
+ * @exit_reason: VIREO_EXIT_*
+ * @rip: guest RIP of the exit, for information
+ * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for
+ *	OUT; @io.data is the value, for IN to be filled in before the next RUN
+ * @mmio: VIREO_EXIT_MMIO: @mmio.gpa, @mmio.width 1, 2, 4 or 8 bytes,
+ *	@mmio.write, @mmio.data likewise
+ * @system: VIREO_EXIT_SYSTEM: @system.type VIREO_SYSTEM_*, @system.code the guest's
+ * @shutdown: VIREO_EXIT_SHUTDOWN: @shutdown.reason VIREO_SHUTDOWN_*, @shutdown.info
+ *	the hardware's exit code, @shutdown.gpa the address where there is one,
+ *	@shutdown.insn the first bytes of the instruction where they are known
+ * @fail: VIREO_EXIT_FAIL_ENTRY: @fail.code the hardware's code, @fail.check
+ *	the first field found to be wrong (VIREO_CHECK_*, 0 where not known)
+ *
+ * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
+ * VIREO_RUN, which completes the instruction.
+ */
+struct vireo_run {
+	__u32 immediate_exit;
+	__u32 reserved0[15];
+	__u32 exit_reason;
+	__u32 reserved1;
+	__u64 rip;
+	union {
+		struct {
+			__u16 port;
+			__u8 width;
+			__u8 write;
+			__u32 data;
+		} io;
+		struct {
+			__u64 gpa;
+			__u64 data;
+			__u8 width;
+			__u8 write;
+			__u8 reserved[6];
+		} mmio;
+		struct {
+			__u32 type;
+			__u32 reserved;
+			__u64 code;
+		} system;
+		struct {
+			__u32 reason;
+			__u32 insn_len;
+			__u64 info;
+			__u64 gpa;
+			__u8 insn[16];
+		} shutdown;
+		struct {
+			__u64 code;
+			__u32 check;
+			__u32 reserved;
+		} fail;
+		__u8 pad[256];
+	};
+};
+
+/* Segment attributes, as in a descriptor's bytes 5 and 6 without the limit */
+struct vireo_segment {
+	__u64 base;
+	__u32 limit;
+	__u16 selector;
+	__u16 attr;		/* type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11 */
+};
+
+struct vireo_table {
+	__u64 base;
+	__u32 limit;
+	__u32 reserved;
+};
+
+/* vireo_regs.mp_state */
+enum {
+	VIREO_MP_RUNNABLE,
+	VIREO_MP_HALTED,	/* in HLT, until an interrupt */
+	VIREO_MP_INIT,		/* after INIT, until SIPI: how application processors begin */
+};
+
+/* vireo_regs.gpr[]: in the order of their encoding */
+enum {
+	VIREO_RAX, VIREO_RCX, VIREO_RDX, VIREO_RBX, VIREO_RSP, VIREO_RBP,
+	VIREO_RSI, VIREO_RDI, VIREO_R8, VIREO_R9, VIREO_R10, VIREO_R11,
+	VIREO_R12, VIREO_R13, VIREO_R14, VIREO_R15
+};
+
+/* vireo_regs.seg[]: in the order of their encoding, then the system segments */
+enum {
+	VIREO_ES, VIREO_CS, VIREO_SS, VIREO_DS, VIREO_FS, VIREO_GS,
+	VIREO_LDTR, VIREO_TR, VIREO_SEGS
+};
+
+/* vireo_regs.events */
+#define VIREO_EVENT_EXCEPTION	(1U << 0)	/* @exception awaits injection */
+#define VIREO_EVENT_ERROR_CODE	(1U << 1)	/* ... with @error_code */
+#define VIREO_EVENT_NMI		(1U << 2)	/* an NMI is pending */
+#define VIREO_EVENT_NMI_MASKED	(1U << 3)	/* within an NMI handler */
+#define VIREO_EVENT_SHADOW	(1U << 4)	/* interrupt shadow of STI or MOV SS */
+#define VIREO_EVENT_INTERRUPT	(1U << 5)	/* delivery of interrupt @interrupt was cut short */
+#define VIREO_EVENTS		0x3fU
+
+/**
+ * struct vireo_regs - a vCPU's registers (VIREO_GET_REGS, VIREO_SET_REGS)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @gpr: general registers, VIREO_RAX to VIREO_R15
+ * @rip: instruction pointer
+ * @rflags: flags; bit 1 is always set
+ * @seg: VIREO_ES to VIREO_TR
+ * @gdt: GDTR
+ * @idt: IDTR
+ * @cr0: control registers; cr8 is the task priority, 0 to 15
+ * @cr2: likewise
+ * @cr3: likewise
+ * @cr4: likewise
+ * @cr8: likewise
+ * @efer: IA32_EFER without SVME
+ * @xcr0: XCR0
+ * @dr: DR0-DR3, then DR6 and DR7
+ * @mp_state: VIREO_MP_*
+ * @events: VIREO_EVENT_*
+ * @exception: vector, 0 to 31
+ * @interrupt: vector
+ * @error_code: of @exception
+ * @reserved: 0
+ *
+ * SET checks what VMRUN would check (AMD APM vol. 2, 15.5.1) and more, and
+ * fails with EINVAL, nothing changed.
+ */
+struct vireo_regs {
+	__u32 size;
+	__u32 flags;
+	__u64 gpr[16];
+	__u64 rip;
+	__u64 rflags;
+	struct vireo_segment seg[VIREO_SEGS];
+	struct vireo_table gdt;
+	struct vireo_table idt;
+	__u64 cr0;
+	__u64 cr2;
+	__u64 cr3;
+	__u64 cr4;
+	__u64 cr8;
+	__u64 efer;
+	__u64 xcr0;
+	__u64 dr[6];
+	__u32 mp_state;
+	__u32 events;
+	__u8 exception;
+	__u8 interrupt;
+	__u16 reserved0;
+	__u32 error_code;
+	__u64 reserved[8];
+};
+
+struct vireo_msr {
+	__u32 index;
+	__u32 reserved;
+	__u64 value;
+};
+
+/**
+ * struct vireo_msrs - model specific registers (VIREO_GET_MSRS, VIREO_SET_MSRS)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @count: entries at @entries, at most VIREO_MAX_MSRS
+ * @reserved: 0
+ * @entries: address of struct vireo_msr[]
+ *
+ * Returns how many entries were done: an entry that the vCPU does not have,
+ * or whose value it refuses, ends the list (as with KVM).
+ */
+struct vireo_msrs {
+	__u32 size;
+	__u32 flags;
+	__u32 count;
+	__u32 reserved;
+	__aligned_u64 entries;
+};
+#define VIREO_MAX_MSRS		256
+
+/**
+ * struct vireo_xsave - extended state (VIREO_GET_XSAVE, VIREO_SET_XSAVE)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @data: address of vireo_info.xsave_size bytes in the standard, not
+ *	compacted format (Intel SDM vol. 1, 13.4)
+ * @bytes: vireo_info.xsave_size
+ */
+struct vireo_xsave {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 data;
+	__u64 bytes;
+};
+
+/**
+ * struct vireo_lapic - the local APIC (VIREO_GET_LAPIC, VIREO_SET_LAPIC)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @irr: interrupt request register, 256 bits
+ * @isr: in-service register, 256 bits
+ * @svr: spurious vector register
+ * @esr: error status
+ * @lvt: timer, thermal, performance, LINT0, LINT1, error, CMCI
+ * @timer_initial: initial count
+ * @timer_current: current count; ignored by SET, see @timer_left
+ * @timer_divide: divide configuration
+ * @timer_left: ns until the timer fires, ~0 if it is off
+ * @tsc_deadline: IA32_TSC_DEADLINE
+ * @icr: interrupt command register
+ * @sipi_vector: start-up vector that arrived, if @flags says so (reserved: 0)
+ * @reserved: 0
+ */
+struct vireo_lapic {
+	__u32 size;
+	__u32 flags;
+	__u32 irr[8];
+	__u32 isr[8];
+	__u32 svr;
+	__u32 esr;
+	__u32 lvt[7];
+	__u32 timer_initial;
+	__u32 timer_current;
+	__u32 timer_divide;
+	__u64 timer_left;
+	__u64 tsc_deadline;
+	__u64 icr;
+	__u32 sipi_vector;
+	__u32 reserved[3];
+};
+
+/*
+ * RUN returns 0 with vireo_run.exit_reason set.  Errors: EINTR (a signal,
+ * immediate_exit, or work that the kernel has for the thread), EBUSY (another thread is in RUN or another call on this
+ * vCPU), ENOMEM (guest memory: nothing lost, RUN may be tried again).
+ * Every other vCPU call fails with EBUSY while a thread is in RUN.
+ */
+#define VIREO_RUN		_IO(VIREO_IOC, 0x60)
+#define VIREO_GET_REGS		_IOWR(VIREO_IOC, 0x61, struct vireo_regs)
+#define VIREO_SET_REGS		_IOW(VIREO_IOC, 0x62, struct vireo_regs)
+#define VIREO_GET_MSRS		_IOWR(VIREO_IOC, 0x63, struct vireo_msrs)
+#define VIREO_SET_MSRS		_IOW(VIREO_IOC, 0x64, struct vireo_msrs)
+#define VIREO_GET_XSAVE		_IOW(VIREO_IOC, 0x65, struct vireo_xsave)
+#define VIREO_SET_XSAVE		_IOW(VIREO_IOC, 0x66, struct vireo_xsave)
+#define VIREO_GET_LAPIC		_IOWR(VIREO_IOC, 0x67, struct vireo_lapic)
+#define VIREO_SET_LAPIC		_IOW(VIREO_IOC, 0x68, struct vireo_lapic)
+#define VIREO_INJECT_NMI	_IO(VIREO_IOC, 0x69)
+
+#endif /* _UAPI_VIREO_H */
