@@ -379,7 +379,7 @@ static int build_cmdline(struct session *s, struct vireo_error *err)
 	int n;
 
 	if (!s->opt.bare)
-		console_environment(&s->console, environment, sizeof(environment));
+		console_environment(s->opt.console, environment, sizeof(environment));
 	n = snprintf(s->cmdline, sizeof(s->cmdline), "%s%s%s%s",
 		     s->opt.bare ? "" : DEFAULT_CMDLINE, environment,
 		     s->opt.bare || !*append ? "" : " ", append);
@@ -398,9 +398,15 @@ static int prepare(struct session *s, struct vireo_error *err)
 
 	ret = build_cmdline(s, err);
 	if (!ret)
-		ret = console_attach(&s->console, &s->machine.ports);
-	if (!ret)
 		ret = vireo_boot(&s->machine.vm, &s->machine.thread[0].vcpu, &boot, err);
+	/* Last, for it leaves traces: a file, a terminal in raw mode. */
+	if (!ret)
+		ret = console_open(&s->console, s->opt.console, err);
+	if (ret)
+		return ret;
+	ret = console_attach(&s->console, &s->machine.ports);
+	if (ret)
+		console_close(&s->console);
 	return ret;
 }
 
@@ -439,9 +445,10 @@ static int run_machine(struct session *s)
 	if (!ret) {
 		console_raw(&s->console);
 		ret = vireo_machine_start(&s->machine, &err);
+		if (ret)
+			console_close(&s->console);
 	}
 	if (ret) {
-		console_close(&s->console);
 		complain("%s", err.code ? err.text : strerror(-ret));
 		return STATUS_ERROR;
 	}
@@ -470,8 +477,6 @@ static int run_session(struct session *s)
 		return STATUS_ERROR;
 	}
 	ret = catch_signals(s, &err);
-	if (!ret)
-		ret = console_open(&s->console, s->opt.console, &err);
 	if (!ret)
 		ret = control_open(&s->control, s->opt.name, &err);
 	if (!ret)

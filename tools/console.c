@@ -79,14 +79,21 @@ void console_raw(struct console *con)
 	tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
 }
 
-void console_environment(const struct console *con, char *buf, size_t len)
+/**
+ * console_environment - the terminal's size and type, for the guest's init
+ * @spec: as for console_open()
+ * @buf: gets " NAME=VALUE..." to append to a kernel command line, or ""
+ * @len: room in @buf
+ */
+void console_environment(const char *spec, char *buf, size_t len)
 {
 	const char *term = getenv("TERM");
 	struct winsize ws;
 	size_t i;
 
 	buf[0] = '\0';
-	if (!con->tty || ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) || !ws.ws_row || !ws.ws_col)
+	if (strcmp(spec, "stdio") || ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) || !ws.ws_row ||
+	    !ws.ws_col)
 		return;
 	snprintf(buf, len, " LINES=%u COLUMNS=%u", ws.ws_row, ws.ws_col);
 	if (!term || !*term || strlen(term) > 40)

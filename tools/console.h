@@ -52,8 +52,6 @@ void console_wake(struct console *con);
 int console_timeout(struct console *con);
 void console_flush(struct console *con);
 void console_close(struct console *con);
-
-/* Environment for the guest's init: the terminal's size and type, "" if none */
-void console_environment(const struct console *con, char *buf, size_t len);
+void console_environment(const char *spec, char *buf, size_t len);
 
 #endif /* _VIREO_CONSOLE_H */

@@ -37,6 +37,7 @@ struct svm_cpu {
 struct svm_vcpu {
 	struct vmcb *vmcb;	/* (i) */
 	u64 vmcb_pa;		/* (i) */
+	u64 *top;		/* (i) level 5 above the tree, on hosts that have it */
 	u32 dirty;		/* (v) CLEAN_* that the next VMRUN must load */
 	int cpu;		/* (v) where it ran last */
 	u64 asid_gen;		/* (v) */
@@ -234,7 +235,7 @@ static void vmcb_init(struct vireo_vcpu *v)
 	vmcb->msrpm = __pa(msrpm);
 	vmcb->int_control = V_INTR_MASKING;
 	vmcb->np_control = NP_ENABLE;
-	vmcb->np_cr3 = __pa(v->vm->mem.tree.root);
+	vmcb->np_cr3 = __pa(s->top ?: v->vm->mem.tree.root);
 	vmcb->pat = 0x0007040600070406ULL;	/* 7.8.2: after reset */
 	vmcb->tsc_offset = v->tsc_offset;
 }
@@ -246,15 +247,25 @@ static int svm_vcpu_create(struct vireo_vcpu *v)
 	if (!s)
 		return -ENOMEM;
 	s->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!s->vmcb) {
-		kfree(s);
-		return -ENOMEM;
+	if (!s->vmcb)
+		goto fail;
+	/* 15.25.3: the nested walk has as many levels as the host's own. */
+	if (__read_cr4() & X86_CR4_LA57) {
+		s->top = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+		if (!s->top)
+			goto fail;
+		s->top[0] = __pa(v->vm->mem.tree.root) | VT_RWX;
 	}
 	s->vmcb_pa = __pa(s->vmcb);
 	s->cpu = -1;
 	v->arch = s;
 	vmcb_init(v);
 	return 0;
+
+fail:
+	free_page((unsigned long)s->vmcb);
+	kfree(s);
+	return -ENOMEM;
 }
 
 static void svm_vcpu_free(struct vireo_vcpu *v)
@@ -265,6 +276,7 @@ static void svm_vcpu_free(struct vireo_vcpu *v)
 	/* Its address may come back as another vCPU's, which then needs a barrier. */
 	for_each_possible_cpu(cpu)
 		cmpxchg(&per_cpu_ptr(&svm_cpus, cpu)->last, v, NULL);
+	free_page((unsigned long)s->top);
 	free_page((unsigned long)s->vmcb);
 	kfree(s);
 }

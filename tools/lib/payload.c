@@ -23,6 +23,7 @@
 
 #define CHUNK		(256 * 1024)		/* bytes, piece of gzip and xz */
 #define LZ4_BLOCK	(8 * 1024 * 1024)	/* bytes, largest of a legacy frame */
+#define BIG_PAGE	(2 * VIREO_MIB)
 #define LZ4_MAGIC	0x184c2102U
 #define XZ_MEMORY	(128 * VIREO_MIB)	/* most that xz may use; kernels need 33 */
 
@@ -59,6 +60,17 @@ static int pass_on(struct unpack *u, const void *data, size_t len)
 				  u->limit);
 	u->done += len;
 	return len ? u->feed(u->ctx, data, len, u->err) : 0;
+}
+
+/* Large buffers in large pages, as far as the system has them; free() frees. */
+static void *big_alloc(size_t size)
+{
+	void *buf;
+
+	if (posix_memalign(&buf, BIG_PAGE, size))
+		return NULL;
+	madvise(buf, size, MADV_HUGEPAGE);
+	return buf;
 }
 
 static __u32 get_le32(const __u8 *p)
@@ -170,7 +182,7 @@ static int lz4_blocks(struct unpack *u, char *buf, int room)
 static int unpack_lz4(struct unpack *u)
 {
 	int room = u->limit < LZ4_BLOCK ? (int)u->limit : LZ4_BLOCK;
-	char *buf = malloc((size_t)room);
+	char *buf = big_alloc((size_t)room);
 	int ret;
 
 	if (!buf)
@@ -183,20 +195,17 @@ static int unpack_lz4(struct unpack *u)
 static int unpack_zstd(struct unpack *u)
 {
 	size_t room = u->limit, n;
-	void *buf;
+	void *buf = big_alloc(room);
 	int ret;
 
-	buf = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		   -1, 0);
-	if (buf == MAP_FAILED)
+	if (!buf)
 		return vireo_fail(u->err, ENOMEM, "no memory to unpack it");
-	madvise(buf, room, MADV_HUGEPAGE);
 	n = ZSTD_decompress(buf, room, u->in, u->in_len);
 	if (ZSTD_isError(n))
 		ret = bad_payload(u, "zstd");
 	else
 		ret = pass_on(u, buf, n);
-	munmap(buf, room);
+	free(buf);
 	return ret;
 }
 
