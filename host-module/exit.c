@@ -167,6 +167,8 @@ static bool exit_fast_skip(struct vireo_vcpu *v, enum vireo_exit exit)
 		exit_rdmsr(v);
 		return true;
 	case VEXIT_HLT:
+		if (v->pv.eoi_pending)
+			vireo_pv_eoi_sync(v);
 		if (!vireo_lapic_wakeup(v))
 			return false;
 		clear_bit(VAPIC_UNHALT, &v->apic.smi_init);

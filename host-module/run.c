@@ -128,6 +128,8 @@ static int run_guest(struct vireo_vcpu *v)
 
 	vireo_ops->load(v);
 	unresolved = run_inner(v, &exit);
+	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
+		vireo_pv_eoi_sync(v);
 	vireo_ops->put(v);
 
 	smp_store_release(&v->mode, VCPU_OUTSIDE);

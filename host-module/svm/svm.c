@@ -653,6 +653,22 @@ static void svm_load(struct vireo_vcpu *v)
 	}
 }
 
+static void put_xcr0(struct vireo_vcpu *v)
+{
+	u64 xcr0;
+
+	if (!host_xcr0)
+		return;
+	/* QEMU's TCG has the intercept of XSETBV but does not act on it. */
+	xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+	if (unlikely(xcr0 != v->xcr0))
+		vireo_vcpu_set_xcr0(v, xcr0);
+	if (xcr0 != host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	if (host_xss)
+		wrmsrl(MSR_IA32_XSS, host_xss);
+}
+
 static void svm_put(struct vireo_vcpu *v)
 {
 	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
@@ -664,10 +680,7 @@ static void svm_put(struct vireo_vcpu *v)
 		if (v->pkru != s->host_pkru)
 			wrpkru(s->host_pkru);
 	}
-	if (host_xcr0 && v->xcr0 != host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
-	if (host_xss)
-		wrmsrl(MSR_IA32_XSS, host_xss);
+	put_xcr0(v);
 	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
 		wrmsrl(MSR_TSC_AUX, c->tsc_aux);
 	if (unlikely(s->dr_loaded))

@@ -11,8 +11,8 @@
 #include "vm.h"
 
 #define PAGE	4096ULL
-#define MB	(1ULL << 20)
-#define GB	(1ULL << 30)
+#define MB	BIT_ULL(20)
+#define GB	BIT_ULL(30)
 
 static u64 resident(struct test_vm *vm)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The host around a test: see host.h. */
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,6 +10,17 @@
 #include <unistd.h>
 
 #include "host.h"
+
+bool host_is_emulated(void)
+{
+	u32 eax, ebx, ecx, edx;
+
+	__cpuid(1, eax, ebx, ecx, edx);
+	if (!(ecx & BIT(31)))
+		return false;
+	__cpuid(0x40000000, eax, ebx, ecx, edx);
+	return ebx == 0x54474354;	/* "TCGT" */
+}
 
 int module_load(const char *path)
 {

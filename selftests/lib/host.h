@@ -5,6 +5,8 @@
 
 #include "types.h"
 
+bool host_is_emulated(void);	/* the host runs in QEMU without acceleration */
+
 /* 0 or -errno; @path NULL is ENOENT */
 int module_load(const char *path);
 int module_unload(const char *name);
