@@ -110,8 +110,8 @@ static int gpc_set(struct vireo_vcpu *v, struct vireo_gpc *gpc, u64 gpa, bool on
 {
 	void *kva = on ? vireo_mem_kva(&v->vm->mem, gpa) : NULL;
 
-	if (on && !kva)
-		return -ENXIO;
+	if (IS_ERR(kva))
+		return PTR_ERR(kva);
 	gpc->gpa = gpa;
 	gpc->kva = kva;
 	return 0;
@@ -134,7 +134,7 @@ int vireo_pv_refresh(struct vireo_vcpu *v)
 		err = gpc_set(v, &v->pv.eoi, v->pv.eoi.gpa, true);
 	if (err)	/* try again at the next VIREO_RUN */
 		set_bit(VREQ_FLUSH, &v->requests);
-	return err ? -ENOMEM : 0;
+	return err;
 }
 
 /**
@@ -181,6 +181,7 @@ int vireo_steal_set(struct vireo_vcpu *v, u64 value)
 		return err;
 	v->pv.steal_msr = value;
 	v->pv.last_run_delay = run_delay();
+	v->pv.preempted = on;	/* so that the next entry writes it */
 	return 0;
 }
 

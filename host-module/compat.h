@@ -39,20 +39,12 @@
 #include <linux/reboot.h>
 #include <linux/sched/signal.h>
 #include <linux/task_work.h>
-#include <asm/fpu/api.h>
 #include <asm/nospec-branch.h>
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
 #include <asm/reboot.h>
 #define VIREO_EMERGENCY_CALLBACK	/* else the kernel clears EFER.SVME itself */
 #endif
-
-/* Guest extended state to and from the standard format. */
-static inline void compat_fpu_get(struct fpu_guest *fpu, void *buf, u32 size, u64 xcr0,
-				  u32 pkru)
-{
-	fpu_copy_guest_fpstate_to_uabi(fpu, buf, size, xcr0, pkru);
-}
 
 /*
  * Work that a thread must do before it runs a guest.  TIF_NOTIFY_RESUME alone

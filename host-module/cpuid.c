@@ -10,7 +10,7 @@
 #include <linux/log2.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
-#include <asm/fpu/api.h>
+#include <asm/fpu/types.h>
 #include <asm/fpu/xcr.h>
 #include <asm/processor.h>
 #include <asm/tsc.h>
@@ -78,20 +78,14 @@ static const struct {
 static struct vireo_cpuid_table default_table;	/* constant after init */
 static u64 xcr0_supported;
 
-/* Tables are indexed by class (basic, KVM, Vireo, extended) and low bits. */
-static int class_of(u32 function)
+/* Where a leaf is looked up: the ranges' first 64 leaves, and those of Vireo's. */
+static u8 *slot(struct vireo_cpuid_table *t, u32 function)
 {
-	switch (function & ~0x3fU) {
-	case 0:
-		return 0;
-	case KVM_CPUID_SIGNATURE:
-		return 1;
-	case VIREO_CPUID_BASE:
-		return 2;
-	case 0x80000000:
-		return 3;
-	}
-	return -1;
+	u32 low = function & 0x3fffffff;
+
+	if ((low & ~0x13fU) || function >= 0xc0000000)
+		return NULL;
+	return &t->first[function >> 30][(low & 0x3f) | (low & 0x100) >> 2];
 }
 
 /**
@@ -106,17 +100,14 @@ static int class_of(u32 function)
 const struct vireo_cpuid_entry *vireo_cpuid_find(const struct vireo_cpuid_table *t,
 						 u32 function, u32 index)
 {
-	int class = class_of(function);
-	unsigned int i;
+	const u8 *first = slot((struct vireo_cpuid_table *)t, function);
+	const struct vireo_cpuid_entry *e, *end = t->e + t->count;
 
-	if (class < 0)
+	if (!first || !*first)
 		return NULL;
-	i = t->first[class][function & 0x3f];
-	if (!i--)
-		return NULL;
-	for (; i < t->count && t->e[i].function == function; i++)
-		if (!(t->e[i].flags & VIREO_CPUID_INDEXED) || t->e[i].index == index)
-			return &t->e[i];
+	for (e = &t->e[*first - 1]; e < end && e->function == function; e++)
+		if (!(e->flags & VIREO_CPUID_INDEXED) || e->index == index)
+			return e;
 	return NULL;
 }
 
@@ -155,6 +146,18 @@ u32 vireo_cpuid_xsave_size(u64 xcr0)
 }
 
 /**
+ * vireo_cpuid_xsave_offset() - place of a component in the standard format
+ * @component: its number, of those a guest may have
+ *
+ * Context: Any.
+ * Return: Bytes.
+ */
+u32 vireo_cpuid_xsave_offset(unsigned int component)
+{
+	return vireo_cpuid_find(&default_table, 0xd, component)->ebx;
+}
+
+/**
  * vireo_cpuid_default() - the widest table a guest can have
  *
  * Context: Any.
@@ -170,12 +173,20 @@ static u32 *entry_reg(struct vireo_cpuid_entry *e, u8 reg)
 	return &e->eax + reg;
 }
 
+/* Leaves that exec_fixup() knows. */
+static bool leaf_varies(u32 function)
+{
+	return function == 0x1 || function == 0x7 || function == 0xb || function == 0xd ||
+	       function == 0x80000001 || function == 0x80000008;
+}
+
 static void table_add(struct vireo_cpuid_table *t, const struct vireo_cpuid_entry *e)
 {
-	u8 *first = &t->first[class_of(e->function)][e->function & 0x3f];
+	u8 *first = slot(t, e->function);
 
 	if (!*first)
 		*first = t->count + 1;
+	t->varies[t->count] = leaf_varies(e->function);
 	t->e[t->count++] = *e;
 }
 
@@ -280,17 +291,15 @@ static void features_trim(void)
 	}
 }
 
+/* No MPX, which is dead, and no AMX, which a task has to ask for. */
 static u64 host_xcr0(void)
 {
-	struct fpu_guest fpu = {};
-	u64 mask = XFEATURE_MASK_FPSSE;
+	const u64 mask = XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_OPMASK |
+			 XFEATURE_MASK_ZMM_Hi256 | XFEATURE_MASK_Hi16_ZMM | XFEATURE_MASK_PKRU;
 
-	/* What a task gets without asking: no AMX. */
-	if (boot_cpu_has(X86_FEATURE_XSAVE) && fpu_alloc_guest_fpstate(&fpu)) {
-		mask = fpu.fpstate->user_xfeatures & xgetbv(XCR_XFEATURE_ENABLED_MASK);
-		fpu_free_guest_fpstate(&fpu);
-	}
-	return mask & ~(XFEATURE_MASK_BNDREGS | XFEATURE_MASK_BNDCSR);
+	if (!boot_cpu_has(X86_FEATURE_XSAVE))
+		return XFEATURE_MASK_FPSSE;
+	return mask & xgetbv(XCR_XFEATURE_ENABLED_MASK);
 }
 
 /**
@@ -363,11 +372,11 @@ int vireo_cpuid_set(struct vireo_vm *vm, const struct vireo_cpuid_entry *e, unsi
 	for (i = 0; i < n && !err; i++) {
 		bool follows = i && e[i].function == e[i - 1].function;
 
-		if (class_of(e[i].function) < 0 || (e[i].flags & ~VIREO_CPUID_INDEXED) ||
+		if (!slot(t, e[i].function) || (e[i].flags & ~VIREO_CPUID_INDEXED) ||
 		    e[i].reserved || !entry_allowed(&e[i]) ||
 		    (!(e[i].flags & VIREO_CPUID_INDEXED) && (e[i].index || follows)) ||
 		    vireo_cpuid_find(t, e[i].function, e[i].index) ||
-		    (!follows && t->first[class_of(e[i].function)][e[i].function & 0x3f]))
+		    (!follows && *slot(t, e[i].function)))
 			err = -EINVAL;
 		else
 			table_add(t, &e[i]);
@@ -441,11 +450,14 @@ void vireo_cpuid_exec(struct vireo_vcpu *v)
 	const struct vireo_cpuid_entry *e = vireo_cpuid_find(&v->vm->cpuid, function, index);
 	u32 out[4] = {};
 
-	if (e) {
-		out[EAX] = e->eax;
-		out[EBX] = e->ebx;
-		out[ECX] = e->ecx;
-		out[EDX] = e->edx;
+	if (likely(e)) {
+		v->gpr[VIREO_RAX] = e->eax;
+		v->gpr[VIREO_RBX] = e->ebx;
+		v->gpr[VIREO_RCX] = e->ecx;
+		v->gpr[VIREO_RDX] = e->edx;
+		if (!v->vm->cpuid.varies[e - v->vm->cpuid.e])
+			return;
+		memcpy(out, &e->eax, sizeof(out));
 		exec_fixup(v, function, index, out);
 	} else if (function == 0xb) {
 		exec_topology(v, index, out);

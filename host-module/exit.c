@@ -69,30 +69,26 @@ static long hypercall_kick(struct vireo_vcpu *v, u64 id)
 /* Returns false for what has to go to user space. */
 static bool exit_hypercall(struct vireo_vcpu *v)
 {
-	bool wide = vireo_ops->insn_mode(v) == VIREO_INSN_64;
-	u64 mask = wide ? ~0ULL : U32_MAX;
+	u64 mask = v->exit.wide ? ~0ULL : U32_MAX;
 	u64 nr = v->gpr[VIREO_RAX] & mask;
 	u64 a0 = v->gpr[VIREO_RBX] & mask, a1 = v->gpr[VIREO_RCX] & mask;
 	u64 a2 = v->gpr[VIREO_RDX] & mask, a3 = v->gpr[VIREO_RSI] & mask;
 	long ret;
 
-	if (nr == VIREO_HC_NOP && !vireo_ops->get_cpl(v)) {
+	switch (v->exit.cpl ? ~0ULL : nr) {
+	case VIREO_HC_NOP:
 		ret = 0;
-	} else if (vireo_ops->get_cpl(v)) {
-		ret = -KVM_EPERM;
-	} else {
-		switch (nr) {
-		case VIREO_HC_SYSTEM:
-			return false;
-		case KVM_HC_KICK_CPU:
-			ret = hypercall_kick(v, a1);
-			break;
-		case KVM_HC_SEND_IPI:
-			ret = vireo_lapic_pv_ipi(v, a0, a1, a2, a3);
-			break;
-		default:
-			ret = -KVM_ENOSYS;
-		}
+		break;
+	case VIREO_HC_SYSTEM:
+		return false;
+	case KVM_HC_KICK_CPU:
+		ret = hypercall_kick(v, a1);
+		break;
+	case KVM_HC_SEND_IPI:
+		ret = vireo_lapic_pv_ipi(v, a0, a1, a2, a3);
+		break;
+	default:
+		ret = v->exit.cpl ? -KVM_EPERM : -KVM_ENOSYS;
 	}
 	v->gpr[VIREO_RAX] = ret & mask;
 	exit_skip(v);
@@ -205,20 +201,7 @@ bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 	case VEXIT_XSETBV:
 	case VEXIT_SKIP:
 		return v->next_rip && exit_fast_skip(v, exit);
-	case VEXIT_RESUME:
 	case VEXIT_DR:
-		return true;
-	case VEXIT_WINDOW:
-		set_bit(VREQ_EVENT, &v->requests);
-		return true;
-	case VEXIT_EXCEPTION:
-		v->inject = v->exit.event;
-		return true;
-	case VEXIT_UD:
-		vireo_inject_exception(v, X86_TRAP_UD, false, 0);
-		return true;
-	case VEXIT_GP:
-		inject_gp(v);
 		return true;
 	default:
 		return false;
@@ -345,9 +328,9 @@ static int exit_mmio(struct vireo_vcpu *v)
  * @v: the vCPU
  *
  * Context: The vCPU's mutex is held.
- * Return: 0.
+ * Return: Nothing.
  */
-int vireo_exit_complete(struct vireo_vcpu *v)
+void vireo_exit_complete(struct vireo_vcpu *v)
 {
 	u64 mask, data;
 
@@ -368,7 +351,6 @@ int vireo_exit_complete(struct vireo_vcpu *v)
 		break;
 	}
 	v->pending_io = VIO_NONE;
-	return 0;
 }
 
 /* ---- The slow half ------------------------------------------------------------------------------- */
@@ -385,7 +367,8 @@ static int exit_fault(struct vireo_vcpu *v)
 
 static int exit_system(struct vireo_vcpu *v)
 {
-	u64 type = v->gpr[VIREO_RBX], code = v->gpr[VIREO_RCX];
+	u64 mask = v->exit.wide ? ~0ULL : U32_MAX;
+	u64 type = v->gpr[VIREO_RBX] & mask, code = v->gpr[VIREO_RCX] & mask;
 
 	if (type > VIREO_SYSTEM_CRASH) {
 		v->gpr[VIREO_RAX] = -KVM_EINVAL;
@@ -447,6 +430,24 @@ int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 {
 	switch (exit) {
 	case VEXIT_INTR:
+	case VEXIT_RESUME:
+		return 0;
+	/*
+	 * These can follow each other without an instruction in between, and so
+	 * without an end that a host interrupt could bring (#AC or #DB in the
+	 * delivery of itself): not for the inner loop.
+	 */
+	case VEXIT_WINDOW:
+		set_bit(VREQ_EVENT, &v->requests);
+		return 0;
+	case VEXIT_EXCEPTION:
+		v->inject = v->exit.event;
+		return 0;
+	case VEXIT_UD:
+		vireo_inject_exception(v, X86_TRAP_UD, false, 0);
+		return 0;
+	case VEXIT_GP:
+		inject_gp(v);
 		return 0;
 	case VEXIT_FAULT:
 		return exit_fault(v);

@@ -56,21 +56,29 @@ static int highest(const unsigned long *map)
 /**
  * vireo_lapic_raise() - a fixed interrupt arrives
  * @v: the vCPU
- * @vector: 0 to 255; those below 16 are recorded as an error
+ * @vector: 16 to 255; others are ignored
  *
  * Context: Any, also with interrupts off.
- * Return: Nothing.
+ * Return: Whether the APIC takes it: not while software has it disabled.
  */
-void vireo_lapic_raise(struct vireo_vcpu *v, u8 vector)
+bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
-	if (!apic_enabled(a))
-		return;
-	if (vector < 16)
-		return;
+	if (!apic_enabled(a) || vector < 16)
+		return false;
 	if (!test_and_set_bit(vector, a->irr))
 		vireo_vcpu_request(v, VREQ_EVENT);
+	return true;
+}
+
+static void apic_error(struct vireo_vcpu *v, u32 bit)
+{
+	u32 lvt = v->apic.lvt[APIC_LVT_ERROR];
+
+	v->apic.esr_next |= bit;
+	if (!(lvt & APIC_LVT_MASKED))
+		vireo_lapic_raise(v, lvt);
 }
 
 /**
@@ -155,17 +163,16 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 static void apic_signal(struct vireo_vcpu *v, int bit)
 {
 	set_bit(bit, &v->apic.smi_init);
-	vireo_vcpu_request(v, VREQ_EVENT);
+	vireo_vcpu_request(v, bit == VAPIC_NMI ? VREQ_EVENT : VREQ_MP);
 }
 
-/* Delivers to one vCPU; returns whether the mode is one that delivers. */
+/* Delivers to one vCPU; returns whether it takes it. */
 static bool apic_deliver(struct vireo_vcpu *v, u32 mode, u8 vector)
 {
 	switch (mode) {
 	case APIC_DM_FIXED:
 	case APIC_DM_LOWEST:
-		vireo_lapic_raise(v, vector);
-		return true;
+		return vireo_lapic_raise(v, vector);
 	case APIC_DM_NMI:
 		apic_signal(v, VAPIC_NMI);
 		return true;
@@ -217,7 +224,7 @@ static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 v
 		if (!v || v == except || !dest_matches(i, dest, logical))
 			continue;
 		if (!apic_deliver(v, mode, vector))
-			break;
+			continue;
 		n++;
 		if (mode == APIC_DM_LOWEST)	/* one of them: the first will do */
 			break;
@@ -232,7 +239,7 @@ static void apic_icr_write(struct vireo_vcpu *v, u64 icr)
 
 	v->apic.icr = icr & ~(u64)APIC_ICR_BUSY;
 	if ((mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && vector < 16) {
-		v->apic.esr_next |= ESR_SEND_VECTOR;
+		apic_error(v, ESR_SEND_VECTOR);
 		return;
 	}
 	/* INIT with the level de-asserted does nothing since the Pentium 4. */
@@ -241,8 +248,8 @@ static void apic_icr_write(struct vireo_vcpu *v, u64 icr)
 
 	switch (low & ICR_SHORTHAND) {
 	case APIC_DEST_SELF:
-		if (mode == APIC_DM_FIXED)
-			vireo_lapic_raise(v, vector);
+		if (mode == APIC_DM_FIXED || mode == APIC_DM_NMI)
+			apic_deliver(v, mode, vector);
 		break;
 	case APIC_DEST_ALLINC:
 		apic_send(v->vm, BROADCAST, false, mode, vector, NULL);
@@ -598,7 +605,7 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 	case X2_SELF_IPI:
 		vireo_stat_inc(v, VIREO_STAT_EXIT_ICR);
 		if (value < 16)
-			a->esr_next |= ESR_SEND_VECTOR;
+			apic_error(v, ESR_SEND_VECTOR);
 		else
 			vireo_lapic_raise(v, value);
 		return 0;
@@ -663,7 +670,7 @@ void vireo_lapic_reset(struct vireo_vcpu *v)
 	a->timer_period = 0;
 	a->tsc_deadline = 0;
 	for (i = 0; i < APIC_LVTS; i++)
-		a->lvt[i] = i <= APIC_LVT_ERROR ? APIC_LVT_MASKED : 0;
+		a->lvt[i] = APIC_LVT_MASKED;
 	vireo_pv_reset(v);
 }
 
@@ -719,7 +726,6 @@ void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
 	s->timer_left = hrtimer_active(&a->timer) ? timer_left(a) : ~0ULL;
 	s->tsc_deadline = READ_ONCE(a->tsc_deadline);
 	s->icr = a->icr;
-	s->sipi_vector = a->sipi_vector;
 }
 
 static bool state_allowed(const struct vireo_lapic *s)
@@ -729,12 +735,13 @@ static bool state_allowed(const struct vireo_lapic *s)
 	for (i = 0; i <= APIC_LVT_ERROR; i++)
 		if (!write_allowed(X2_LVT_TIMER + i, s->lvt[i]))
 			return false;
-	if (s->lvt[APIC_LVT_CMCI] || s->reserved[0] || s->reserved[1] || s->reserved[2])
+	if (s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED || s->reserved[0] || s->reserved[1] || s->reserved[2] ||
+	    s->reserved[3])
 		return false;
 	if ((s->irr[0] | s->isr[0]) & 0xffff)
 		return false;
 	return write_allowed(X2_SVR, s->svr) && write_allowed(X2_TIMER_DIV, s->timer_divide) &&
-	       write_allowed(X2_ICR, s->icr) && s->sipi_vector <= 0xff;
+	       write_allowed(X2_ICR, s->icr);
 }
 
 /**
@@ -759,7 +766,6 @@ int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
 	a->esr = s->esr;
 	a->esr_next = 0;
 	a->icr = s->icr;
-	a->sipi_vector = s->sipi_vector;
 	a->timer_initial = s->timer_initial;
 	a->timer_divide = s->timer_divide;
 	a->timer_period = 0;

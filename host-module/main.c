@@ -2,6 +2,8 @@
 /*
  * The module: /dev/vireo, and the processor's extension on and off.
  */
+#define pr_fmt(fmt) "vireo: " fmt
+
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
 #include <linux/fs.h>
@@ -224,6 +226,8 @@ static long dev_get_info(void __user *arg)
 
 	if (err)
 		return err;
+	if (info.reserved)
+		return -EINVAL;
 	info = (struct vireo_info) {
 		.size = info.size,
 		.api_version = VIREO_API_VERSION,
@@ -347,3 +351,4 @@ module_init(vireo_init);
 module_exit(vireo_exit);
 MODULE_DESCRIPTION("Vireo, a small hypervisor");
 MODULE_LICENSE("GPL");
+MODULE_VERSION("0.1.0");

@@ -19,6 +19,7 @@
 
 /* Fail rather than call the OOM killer: the caller has a use for ENOMEM. */
 #define MEM_GFP		(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+#define HEADROOM_ORDER	5	/* 128 KiB */
 /* A 2 MiB page is welcome, not needed. */
 #define MEM_GFP_HUGE	(GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN | __GFP_COMP)
 
@@ -185,6 +186,19 @@ static void supply_free(struct vireo_supply *s)
 	s->page = 0;
 }
 
+/*
+ * When the cgroup's limit is near, guest memory ends first: what is left is for
+ * the process to say so, instead of meeting the OOM killer at its next page.
+ */
+static bool supply_headroom(void)
+{
+	struct page *page = alloc_pages(MEM_GFP_HUGE, HEADROOM_ORDER);
+
+	if (page)
+		__free_pages(page, HEADROOM_ORDER);
+	return page;
+}
+
 /* Finds the page that a fault asked for. */
 static int supply_fill(struct vireo_supply *s)
 {
@@ -195,7 +209,7 @@ static int supply_fill(struct vireo_supply *s)
 	if (s->want)
 		page = alloc_pages(MEM_GFP_HUGE | zero, s->want);
 	s->order = page ? s->want : 0;
-	if (!page)
+	if (!page && supply_headroom())
 		page = alloc_page(MEM_GFP | zero);
 	if (!page)
 		return -ENOMEM;
@@ -330,7 +344,7 @@ int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned in
  * The pointer holds until the vCPU that asked finds VREQ_FLUSH set.
  *
  * Context: May sleep; in the outer part of the vCPU's run loop.
- * Return: The pointer, or NULL if there is no RAM or no memory.
+ * Return: The pointer, or ERR_PTR() of -ENXIO (no RAM) or -ENOMEM.
  */
 void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
 {
@@ -339,8 +353,9 @@ void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
 	int err;
 
 	do {
-		if (vireo_mem_fault(mem, gpa, true))
-			return NULL;
+		err = vireo_mem_fault(mem, gpa, true);
+		if (err)
+			return ERR_PTR(err);
 		mutex_lock(&mem->lock);
 		p = mem_locate(mem, gpa, true, &room, &err);
 		mutex_unlock(&mem->lock);

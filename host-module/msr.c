@@ -60,7 +60,6 @@ static int msr_constant(u32 index, u64 *value)
 	case MSR_K8_INT_PENDING_MSG:
 	case MSR_K8_TSEG_ADDR:
 	case MSR_K8_TSEG_MASK:
-	case MSR_VM_HSAVE_PA:
 		*value = 0;
 		return 0;
 	}

@@ -198,8 +198,21 @@ int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
 {
 	int err = regs_check(r);
 
-	if (err)
-		return err;
+	if (!err)
+		vireo_regs_load(v, r);
+	return err;
+}
+
+/**
+ * vireo_regs_load() - write all registers, known to be good
+ * @v: the vCPU
+ * @r: the registers
+ *
+ * Context: The vCPU's mutex is held.
+ * Return: Nothing.
+ */
+void vireo_regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
+{
 	memcpy(v->gpr, r->gpr, sizeof(v->gpr));
 	v->rip = r->rip;
 	v->rflags = r->rflags | X86_EFLAGS_FIXED;
@@ -226,5 +239,4 @@ int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
 	clear_bit(VAPIC_NMI, &v->apic.smi_init);
 	v->nmi_pending = r->events & VIREO_EVENT_NMI;
 	set_bit(VREQ_EVENT, &v->requests);
-	return 0;
 }

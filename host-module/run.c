@@ -81,65 +81,75 @@ static void run_inject(struct vireo_vcpu *v)
 /* Whether something keeps a vCPU from entering the guest again at once. */
 static bool run_must_leave(struct vireo_vcpu *v)
 {
-	return (READ_ONCE(v->requests) & ~BIT(VREQ_EVENT)) || compat_guest_work_pending() ||
-	       READ_ONCE(v->run->immediate_exit) ||
-	       (READ_ONCE(v->apic.smi_init) & (BIT(VAPIC_INIT) | BIT(VAPIC_SIPI)));
+	return (READ_ONCE(v->requests) & ~BIT(VREQ_EVENT)) || compat_guest_work_pending();
 }
 
 /* The inner loop.  Returns whether @exit still has to be resolved. */
 static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
 {
-	bool done;
-
 	do {
 		if (vireo_requested(v, VREQ_EVENT))
 			run_inject(v);
 		trace_vireo_entry(v->id, v->rip, v->inject.type, v->inject.vector);
 		*exit = vireo_ops->run(v);
 		trace_vireo_exit(v->id, *exit, v->exit.code, v->rip, v->exit.gpa);
-		vireo_stat_inc(v, VIREO_STAT_EXITS);
 		vireo_stat_inc(v, exit_stat[*exit]);
-		done = vireo_exit_fast(v, *exit);
-		if (done)
-			vireo_stat_inc(v, VIREO_STAT_FAST);
-	} while (done && !run_must_leave(v));
-	return !done;
+		if (!vireo_exit_fast(v, *exit)) {
+			v->slow_exits++;
+			return true;
+		}
+	} while (!run_must_leave(v));
+	return false;
 }
 
-/* One stay on a processor: 0 to go on, 1 for an exit to user space, or -errno. */
-static int run_guest(struct vireo_vcpu *v)
+/* One stay on a processor, interrupts off.  Returns as run_inner(). */
+static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 {
-	enum vireo_exit exit = VEXIT_RESUME;
 	bool unresolved;
 
-	local_irq_disable();
-	WRITE_ONCE(v->mode, VCPU_INSIDE);
-	smp_mb();	/* pairs with vireo_vcpu_request(): mode, then requests */
-	if (unlikely(run_must_leave(v) || !this_cpu_read(vireo_cpu_enabled))) {
-		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
-		local_irq_enable();
-		return this_cpu_read(vireo_cpu_enabled) ? 0 : -EIO;
-	}
-	if (test_thread_flag(TIF_NEED_FPU_LOAD))
-		switch_fpu_return();
 	vtime_account_guest_enter();
 	if (vireo_steal_enter(v))
 		vireo_ops->flush_tlb(v);
-
 	vireo_ops->load(v);
-	unresolved = run_inner(v, &exit);
+	unresolved = run_inner(v, exit);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
 		vireo_pv_eoi_sync(v);
 	vireo_ops->put(v);
-
-	smp_store_release(&v->mode, VCPU_OUTSIDE);
-	if (exit == VEXIT_INTR) {
+	if (*exit == VEXIT_INTR) {
+		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
 		local_irq_enable();	/* taken here, accounted to the guest */
 		local_irq_disable();
 	}
 	vtime_account_guest_exit();
-	local_irq_enable();
-	return unresolved ? vireo_exit_slow(v, exit) : 0;
+	return unresolved;
+}
+
+/* Runs the guest: 0 to go on, 1 for an exit to user space, or -errno. */
+static int run_guest(struct vireo_vcpu *v)
+{
+	enum vireo_exit exit = VEXIT_RESUME;
+	bool unresolved;
+	int err = 0;
+
+	vireo_fpu_enter(v);
+	do {
+		unresolved = false;
+		local_irq_disable();
+		WRITE_ONCE(v->mode, VCPU_INSIDE);
+		smp_mb();	/* pairs with vireo_vcpu_request(): mode, then requests */
+		if (unlikely(!this_cpu_read(vireo_cpu_enabled)))
+			err = -EIO;
+		else if (likely(!run_must_leave(v) && !READ_ONCE(v->run->immediate_exit)))
+			unresolved = run_inside(v, &exit);
+		else
+			exit = VEXIT_RESUME;
+		smp_store_release(&v->mode, VCPU_OUTSIDE);
+		local_irq_enable();
+	} while (exit == VEXIT_INTR && !err);
+	vireo_fpu_leave(v);
+	if (err || !unresolved)
+		return err;
+	return vireo_exit_slow(v, exit);
 }
 
 /* Whether a vCPU that sleeps has a reason to get up. */
@@ -206,23 +216,38 @@ static int run_requests(struct vireo_vcpu *v)
 {
 	int err = 0;
 
+	if (READ_ONCE(v->run->immediate_exit))
+		return -EINTR;
 	if (vireo_requested(v, VREQ_FLUSH)) {
 		vireo_ops->flush_tlb(v);
 		vireo_stat_inc(v, VIREO_STAT_TLB_FLUSH);
 		err = vireo_pv_refresh(v);
 	}
-	if (v->tsc_lost != READ_ONCE(vireo_tsc_lost)) {
+	if (unlikely(v->tsc_lost != READ_ONCE(vireo_tsc_lost))) {
 		v->tsc_offset += vireo_tsc_lost - v->tsc_lost;
 		v->tsc_lost = vireo_tsc_lost;
 		vireo_ops->tsc_changed(v);
 	}
 	if (compat_guest_work_pending()) {
 		vireo_steal_leave(v);
-		cond_resched();
+		if (need_resched())
+			schedule();
 		if (signal_pending(current) || compat_user_work_pending())
 			err = err ?: -EINTR;
 	}
 	return err;
+}
+
+/* Until the guest can be entered: 0, 1 to look again, or -errno. */
+static int run_prepare(struct vireo_vcpu *v)
+{
+	int err = run_requests(v);
+
+	if (err)
+		return err;
+	if (v->mp_state != VIREO_MP_RUNNABLE || vireo_requested(v, VREQ_MP))
+		return run_mp_state(v);
+	return 0;
 }
 
 /**
@@ -234,27 +259,17 @@ static int run_requests(struct vireo_vcpu *v)
  */
 int vireo_vcpu_run(struct vireo_vcpu *v)
 {
-	int ret = vireo_exit_complete(v);
+	int ret;
 
-	if (ret)
-		return ret;
 	rcu_assign_pointer(v->task, current);
-	fpu_swap_kvm_fpstate(&v->fpu, true);
-	while (!ret) {
-		ret = READ_ONCE(v->run->immediate_exit) ? -EINTR : 0;
-		ret = ret ?: run_requests(v);
-		if (ret)
-			break;
-		if (v->mp_state != VIREO_MP_RUNNABLE || READ_ONCE(v->apic.smi_init)) {
-			ret = run_mp_state(v);
-			if (ret == 1) {
-				ret = 0;
-				continue;
-			}
-		}
-		ret = ret ?: run_guest(v);
-	}
-	fpu_swap_kvm_fpstate(&v->fpu, false);
+	vireo_exit_complete(v);
+	do {
+		ret = run_prepare(v);
+		if (!ret)
+			ret = run_guest(v);
+		else if (ret > 0)
+			ret = 0;
+	} while (!ret);
 	RCU_INIT_POINTER(v->task, NULL);
 
 	vireo_stat_inc(v, VIREO_STAT_EXIT_USER);

@@ -109,34 +109,15 @@ static long vcpu_msrs(struct vireo_vcpu *v, void __user *arg, bool set)
 
 static long vcpu_xsave(struct vireo_vcpu *v, void __user *arg, bool set)
 {
-	u32 size = vireo_cpuid_xsave_size(vireo_xcr0_supported());
 	struct vireo_xsave x;
 	int err = vireo_copy_in(&x, sizeof(x), sizeof(x), arg);
-	u32 pkru = v->pkru;
-	void *buf;
 
 	if (err)
 		return err;
-	if (x.bytes != size)
+	if (x.bytes != vireo_cpuid_xsave_size(vireo_xcr0_supported()))
 		return -EINVAL;
-	buf = kvzalloc(size, GFP_KERNEL_ACCOUNT);
-	if (!buf)
-		return -ENOMEM;
-	if (set) {
-		if (copy_from_user(buf, u64_to_user_ptr(x.data), size))
-			err = -EFAULT;
-		else
-			err = fpu_copy_uabi_to_guest_fpstate(&v->fpu, buf,
-							     vireo_xcr0_supported(), &pkru);
-		if (!err)
-			v->pkru = pkru;
-	} else {
-		compat_fpu_get(&v->fpu, buf, size, vireo_xcr0_supported(), pkru);
-		if (copy_to_user(u64_to_user_ptr(x.data), buf, size))
-			err = -EFAULT;
-	}
-	kvfree(buf);
-	return err;
+	return set ? vireo_fpu_set(v, u64_to_user_ptr(x.data)) :
+		     vireo_fpu_get(v, u64_to_user_ptr(x.data));
 }
 
 static long vcpu_get_lapic(struct vireo_vcpu *v, void __user *arg)
@@ -161,6 +142,32 @@ static long vcpu_set_lapic(struct vireo_vcpu *v, void __user *arg)
 	return err ?: vireo_lapic_set(v, &l);
 }
 
+/**
+ * vireo_vcpu_stat() - add a vCPU's counters
+ * @v: the vCPU
+ * @s: what to add to
+ *
+ * Context: Any; the counters are read while they may be counting.
+ * Return: Nothing.
+ */
+void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s)
+{
+	u64 exits = 0;
+	unsigned int i;
+
+	for (i = 0; i < VIREO_STAT_COUNT; i++) {
+		u64 n = READ_ONCE(v->stat[i]);
+
+		s->counters[i] += n;
+		if (i >= VIREO_STAT_EXIT_INTR && i <= VIREO_STAT_EXIT_OTHER &&
+		    i != VIREO_STAT_EXIT_MMIO && i != VIREO_STAT_EXIT_ICR &&
+		    i != VIREO_STAT_EXIT_EOI && i != VIREO_STAT_EXIT_TIMER)
+			exits += n;
+	}
+	s->counters[VIREO_STAT_EXITS] += exits;
+	s->counters[VIREO_STAT_FAST] += exits - READ_ONCE(v->slow_exits);
+}
+
 static long vcpu_get_stat(struct vireo_vcpu *v, void __user *arg)
 {
 	struct vireo_stat *s = kzalloc(sizeof(*s), GFP_KERNEL);
@@ -171,7 +178,7 @@ static long vcpu_get_stat(struct vireo_vcpu *v, void __user *arg)
 	err = vireo_copy_in(s, sizeof(*s), sizeof(*s), arg);
 	if (!err) {
 		*s = (struct vireo_stat) { .size = s->size };
-		memcpy(s->counters, v->stat, sizeof(v->stat));
+		vireo_vcpu_stat(v, s);
 		err = vireo_copy_out(arg, s, sizeof(*s));
 	}
 	kfree(s);
@@ -248,7 +255,8 @@ static const struct vm_operations_struct vcpu_vm_ops = {
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	if (vma->vm_pgoff || vma_pages(vma) != 1 || !(vma->vm_flags & VM_SHARED))
+	if (vma->vm_pgoff || vma_pages(vma) != 1 || !(vma->vm_flags & VM_SHARED) ||
+	    (vma->vm_flags & VM_EXEC))
 		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
@@ -312,7 +320,7 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
 		vireo_lapic_reset(v);
 	}
 	r.mp_state = v->id ? VIREO_MP_INIT : VIREO_MP_RUNNABLE;
-	WARN_ON_ONCE(vireo_regs_set(v, &r));
+	vireo_regs_load(v, &r);
 }
 
 /**
@@ -332,7 +340,7 @@ void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector)
 	r.seg[VIREO_CS].base = vector << 12;
 	r.rip = 0;
 	r.mp_state = VIREO_MP_RUNNABLE;
-	WARN_ON_ONCE(vireo_regs_set(v, &r));
+	vireo_regs_load(v, &r);
 }
 
 /**
@@ -346,7 +354,7 @@ void vireo_vcpu_free(struct vireo_vcpu *v)
 {
 	vireo_lapic_free(v);
 	vireo_ops->vcpu_free(v);
-	fpu_free_guest_fpstate(&v->fpu);
+	vireo_fpu_free(v);
 	free_page((unsigned long)v->run);
 	mutex_destroy(&v->mutex);
 	kfree(v);
@@ -367,7 +375,7 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	v->run = (struct vireo_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!v->run)
 		goto fail_free;
-	if (!fpu_alloc_guest_fpstate(&v->fpu))
+	if (vireo_fpu_create(v))
 		goto fail_run;
 	vireo_lapic_init(v);
 	if (vireo_ops->vcpu_create(v))
@@ -379,7 +387,7 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 
 fail_fpu:
 	vireo_lapic_free(v);
-	fpu_free_guest_fpstate(&v->fpu);
+	vireo_fpu_free(v);
 fail_run:
 	free_page((unsigned long)v->run);
 fail_free:

@@ -19,7 +19,6 @@
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/types.h>
-#include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
 #include <asm/trapnr.h>
 
@@ -80,6 +79,8 @@ struct vireo_exit_info {
 	struct vireo_event event;
 	u16 port;
 	u8 width;
+	u8 cpl;			/* of a hypercall */
+	bool wide;		/* likewise: made in 64-bit mode */
 	bool write;
 	bool string;
 	bool fetch;		/* the fault was an instruction fetch or a page walk */
@@ -159,7 +160,8 @@ struct vireo_gpc {
 
 struct vireo_cpuid_table {
 	unsigned int count;
-	u8 first[4][64];	/* index of a leaf's first entry + 1, by class and low bits */
+	u8 first[3][128];	/* index of a leaf's first entry + 1, by slot */
+	bool varies[VIREO_MAX_CPUID];	/* with the vCPU or its state */
 	struct vireo_cpuid_entry e[VIREO_MAX_CPUID];
 };
 
@@ -232,9 +234,9 @@ enum {
 
 /* vcpu->requests: bit numbers */
 enum {
-	VREQ_EVENT,		/* look at the APIC, NMI, INIT */
+	VREQ_EVENT,		/* look at the APIC and NMI */
 	VREQ_FLUSH,		/* forget translations, gpcs included */
-	VREQ_STEAL,		/* rewrite the steal time area */
+	VREQ_MP,		/* INIT or SIPI has come */
 };
 
 /* vcpu->pending_io: what VIREO_RUN must complete first */
@@ -263,9 +265,10 @@ struct vireo_vcpu {
 	struct task_struct __rcu *task;	/* (a) the thread in VIREO_RUN */
 	struct rcuwait wait;
 	u64 stat[VIREO_STAT_COUNT];	/* (v) read racily */
+	u64 slow_exits;		/* (v) left the inner loop */
 
 	void *arch;		/* (i) the backend's */
-	struct fpu_guest fpu;	/* (v) */
+	struct xregs_state *fpu; /* (v) the guest's, standard format, while it is out */
 	u64 xcr0;		/* (v) */
 	u32 xsave_size;		/* (v) bytes for xcr0, CPUID 0xd */
 	u32 mp_state;		/* (v) VIREO_MP_* */
@@ -319,6 +322,7 @@ void vireo_vcpu_kick(struct vireo_vcpu *v);
 void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
 void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
+void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s);
 int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 
 /* run.c */
@@ -327,11 +331,20 @@ int vireo_vcpu_run(struct vireo_vcpu *v);
 /* regs.c */
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r);
+void vireo_regs_load(struct vireo_vcpu *v, const struct vireo_regs *r);
+
+/* fpu.c */
+int vireo_fpu_create(struct vireo_vcpu *v);
+void vireo_fpu_free(struct vireo_vcpu *v);
+void vireo_fpu_enter(struct vireo_vcpu *v);
+void vireo_fpu_leave(struct vireo_vcpu *v);
+int vireo_fpu_get(struct vireo_vcpu *v, void __user *to);
+int vireo_fpu_set(struct vireo_vcpu *v, const void __user *from);
 
 /* exit.c */
 bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit);
 int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit);
-int vireo_exit_complete(struct vireo_vcpu *v);
+void vireo_exit_complete(struct vireo_vcpu *v);
 void vireo_inject_exception(struct vireo_vcpu *v, u8 vector, bool has_error, u32 error);
 
 /* msr.c */
@@ -346,6 +359,7 @@ void vireo_cpuid_exec(struct vireo_vcpu *v);
 const struct vireo_cpuid_entry *vireo_cpuid_find(const struct vireo_cpuid_table *t,
 						 u32 function, u32 index);
 u32 vireo_cpuid_xsave_size(u64 xcr0);
+u32 vireo_cpuid_xsave_offset(unsigned int component);
 u64 vireo_xcr0_supported(void);
 
 /* lapic.c */
@@ -356,7 +370,7 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
 u64 vireo_lapic_get_deadline(struct vireo_vcpu *v);
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
-void vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
+bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
 int vireo_lapic_pending(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
 void vireo_lapic_eoi(struct vireo_vcpu *v);

@@ -151,7 +151,7 @@ static long vm_inject_msi(struct vireo_vm *vm, void __user *arg)
 static long vm_get_stat(struct vireo_vm *vm, void __user *arg)
 {
 	struct vireo_stat *s = kzalloc(sizeof(*s), GFP_KERNEL);
-	unsigned int i, c;
+	unsigned int i;
 	u32 size;
 	int err;
 
@@ -167,8 +167,8 @@ static long vm_get_stat(struct vireo_vm *vm, void __user *arg)
 	for (i = 0; i < vm->max_vcpus; i++) {
 		struct vireo_vcpu *v = smp_load_acquire(&vm->vcpus[i]);
 
-		for (c = 0; v && c < VIREO_STAT_COUNT; c++)
-			s->counters[c] += READ_ONCE(v->stat[c]);
+		if (v)
+			vireo_vcpu_stat(v, s);
 	}
 	err = vireo_copy_out(arg, s, sizeof(*s));
 out:

@@ -34,7 +34,8 @@
 
 /* Bits that must be zero where software has none to itself. */
 #define PAE_RESERVED	GENMASK_ULL(63, 52)
-#define PDPTE_RESERVED	(PAE_RESERVED | GENMASK_ULL(8, 5) | GENMASK_ULL(2, 1))
+/* Bits 8:5 are reserved too, but QEMU's TCG sets the accessed bit there. */
+#define PDPTE_RESERVED	(PAE_RESERVED | GENMASK_ULL(2, 1))
 
 #define PAGE_BYTES	4096
 

@@ -34,7 +34,7 @@ enum verdict {
 
 /**
  * struct finding - the outcome of a check
- * @verdict: how it is
+ * @verdict: how good that is
  * @text: what was found
  * @mend: what to do, "" if nothing
  */
@@ -305,7 +305,9 @@ static const struct {
 
 static const char *verdict_name(enum verdict verdict)
 {
-	static const char *const names[] = { [GOOD] = "ok", [WARN] = "warning", [BAD] = "missing" };
+	static const char *const names[] = {
+		[GOOD] = "ok", [WARN] = "warning", [BAD] = "missing",
+	};
 
 	return names[verdict];
 }

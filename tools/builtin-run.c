@@ -19,10 +19,11 @@
 
 /*
  * Before what the user appends: Linux prints to the serial port, and resets at
- * once when it panics.  Nothing else is needed: the ACPI tables tell it what is
- * not there, and its default way to reboot is the ACPI reset register.
+ * once when it panics, through the ACPI reset register: on hardware-reduced ACPI
+ * it would else try EFI and the BIOS (reboot_init() in arch/x86/kernel/reboot.c).
+ * Nothing else is needed: the ACPI tables tell it what is not there.
  */
-#define DEFAULT_CMDLINE	"console=ttyS0 panic=-1"
+#define DEFAULT_CMDLINE	"console=ttyS0 panic=-1 reboot=a"
 
 static const char run_help[] =
 	"usage: vireo run --kernel FILE [OPTION]...\n"

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -370,6 +371,17 @@ int console_open(struct console *con, const char *spec, struct vireo_error *err)
 	return 0;
 }
 
+/* Whether the message that comes next would go on in the guest's last line */
+static bool line_is_open(const struct console *con)
+{
+	struct stat out, err;
+
+	if (con->out_fd != STDOUT_FILENO || con->last == '\n')
+		return false;
+	return !fstat(STDOUT_FILENO, &out) && !fstat(STDERR_FILENO, &err) &&
+	       out.st_dev == err.st_dev && out.st_ino == err.st_ino;
+}
+
 /**
  * console_close - after the guest: write the rest, restore the terminal
  *
@@ -387,8 +399,7 @@ void console_close(struct console *con)
 		pfd.fd = con->out_fd;
 		poll(&pfd, 1, 100);
 	}
-	if (con->tty && con->out_fd >= 0 && con->last != '\n' &&
-	    write(con->out_fd, "\r\n", 2) < 0)
+	if (line_is_open(con) && write(con->out_fd, "\r\n", 2) < 0)
 		con->out_fd = -1;
 	terminal_restore();
 	if (con->out_fd > STDERR_FILENO)

@@ -155,7 +155,8 @@ static int publish(const char *temporary, const char *path, const char *name,
 	if (fd >= 0) {
 		close(fd);
 		return vireo_fail(err, EEXIST,
-				  "a virtual machine named %s is running: choose another --name", name);
+				  "a virtual machine named %s is running: choose another --name",
+				  name);
 	}
 	if (fd != -ENOENT && fd != -ECONNREFUSED)
 		return vireo_fail(err, -fd, "cannot use %s: %s", path, strerror(-fd));

@@ -72,8 +72,8 @@ struct vireo_info {
  *	guest's CPUID topology shows that many
  * @reserved: 0
  *
- * Errors: EBUSY another hypervisor uses the processor's extension; ENODEV
- * the processor lacks it or firmware locked it.
+ * Errors: EBUSY another hypervisor uses the processor's extension.  (Where the
+ * processor lacks it or firmware locked it, the module does not load.)
  */
 struct vireo_create_vm {
 	__u32 size;
@@ -291,8 +291,8 @@ enum {
 
 /**
  * struct vireo_run - the page shared with a vCPU's thread (mmap at offset 0)
- * @immediate_exit: user space sets 1 to make the running or next VIREO_RUN
- *	return EINTR before it enters the guest again
+ * @immediate_exit: user space sets 1 to make VIREO_RUN return EINTR before it
+ *	enters the guest again; a signal makes it look
  * @exit_reason: VIREO_EXIT_*
  * @rip: guest RIP of the exit, for information
  * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for
@@ -304,7 +304,7 @@ enum {
  *	the hardware's exit code, @shutdown.gpa the address where there is one,
  *	@shutdown.insn the first bytes of the instruction where they are known
  * @fail: VIREO_EXIT_FAIL_ENTRY: @fail.code the hardware's code, @fail.check
- *	the first field found to be wrong (VIREO_CHECK_*, 0 where not known)
+ *	0: the field at fault is not known
  *
  * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
  * VIREO_RUN, which completes the instruction.
@@ -496,14 +496,14 @@ struct vireo_xsave {
  * @isr: in-service register, 256 bits
  * @svr: spurious vector register
  * @esr: error status
- * @lvt: timer, thermal, performance, LINT0, LINT1, error, CMCI
+ * @lvt: timer, thermal, performance, LINT0, LINT1, error; CMCI is not there
+ *	and stays masked
  * @timer_initial: initial count
  * @timer_current: current count; ignored by SET, see @timer_left
  * @timer_divide: divide configuration
  * @timer_left: ns until the timer fires, ~0 if it is off
  * @tsc_deadline: IA32_TSC_DEADLINE
  * @icr: interrupt command register
- * @sipi_vector: start-up vector that arrived, if @flags says so (reserved: 0)
  * @reserved: 0
  */
 struct vireo_lapic {
@@ -520,15 +520,18 @@ struct vireo_lapic {
 	__u64 timer_left;
 	__u64 tsc_deadline;
 	__u64 icr;
-	__u32 sipi_vector;
-	__u32 reserved[3];
+	__u32 reserved[4];
 };
 
 /*
- * RUN returns 0 with vireo_run.exit_reason set.  Errors: EINTR (a signal,
- * immediate_exit, or work that the kernel has for the thread), EBUSY (another thread is in RUN or another call on this
- * vCPU), ENOMEM (guest memory: nothing lost, RUN may be tried again).
- * Every other vCPU call fails with EBUSY while a thread is in RUN.
+ * RUN takes no argument and returns 0 with vireo_run.exit_reason set.  Errors:
+ * EINTR (a signal, immediate_exit, or work that the kernel has for the
+ * thread), EBUSY (another thread is in RUN or another call on this vCPU),
+ * ENOMEM (guest memory: nothing lost, RUN may be tried again), EIO (the host
+ * is going down), EINVAL (an argument).
+ *
+ * INJECT_NMI and GET_STAT may be called at any time; every other vCPU call
+ * fails with EBUSY while a thread is in RUN.
  */
 #define VIREO_RUN		_IO(VIREO_IOC, 0x60)
 #define VIREO_GET_REGS		_IOWR(VIREO_IOC, 0x61, struct vireo_regs)

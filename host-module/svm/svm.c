@@ -7,6 +7,8 @@
  * emulator.  CR0, CR3 and CR4 are the guest's own: nothing in the module
  * depends on them beyond what it reads from the VMCB at an exit.
  */
+#define pr_fmt(fmt) "vireo: " fmt
+
 #include <linux/gfp.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/mm.h>
@@ -28,6 +30,7 @@
 struct svm_cpu {
 	void *hsave;		/* (i) VM_HSAVE_PA (15.30.4) */
 	void *host_vmcb;	/* (i) for VMSAVE and VMLOAD of the host's state */
+	u64 host_pa;		/* (i) its address */
 	u64 asid_gen;		/* the rest: this processor, interrupts off */
 	u32 next_asid;
 	u32 tsc_aux;
@@ -111,6 +114,7 @@ static int svm_alloc(void)
 		c->host_vmcb = (void *)get_zeroed_page(GFP_KERNEL);
 		if (!c->hsave || !c->host_vmcb)
 			return -ENOMEM;
+		c->host_pa = __pa(c->host_vmcb);
 	}
 	return 0;
 }
@@ -126,11 +130,11 @@ static int svm_init(void)
 	u64 vm_cr;
 
 	if (!boot_cpu_has(X86_FEATURE_NPT)) {
-		pr_err("vireo: this processor has no nested paging\n");
+		pr_err("this processor has no nested paging\n");
 		return -ENODEV;
 	}
 	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS)) {
-		pr_err("vireo: firmware has locked AMD-V off: enable SVM in its set-up\n");
+		pr_err("firmware has locked AMD-V off: enable SVM in its set-up\n");
 		return -ENODEV;
 	}
 	max_asid = cpuid_ebx(0x8000000a) - 1;
@@ -438,7 +442,8 @@ static int set_pat(struct svm_vcpu *s, u64 value)
 	return 0;
 }
 
-static bool canonical48(u64 addr)
+/* As the processor checks them: with the width it has, whatever CR4 says. */
+static bool canonical(u64 addr)
 {
 	return sign_extend64(addr, boot_cpu_has(X86_FEATURE_LA57) ? 56 : 47) == addr;
 }
@@ -466,7 +471,7 @@ static int svm_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 	case MSR_IA32_SYSENTER_CS:
 		break;
 	default:
-		if (field && !canonical48(value))
+		if (field && !canonical(value))
 			return -EINVAL;
 	}
 	if (!field)
@@ -625,7 +630,7 @@ static void svm_load(struct vireo_vcpu *v)
 	struct svm_vcpu *s = to_svm(v);
 	int cpu = smp_processor_id();
 
-	asm volatile("vmsave %0" : : "a" (__pa(c->host_vmcb)) : "memory");
+	asm volatile("vmsave %0" : : "a" (c->host_pa) : "memory");
 	if (s->cpu != cpu) {
 		s->cpu = cpu;
 		s->dirty = CLEAN_ALL;
@@ -833,6 +838,8 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 
 	switch (vmcb->exit_code) {
 	case EXIT_VMMCALL:
+		v->exit.cpl = vmcb->cpl;
+		v->exit.wide = (vmcb->efer & EFER_LMA) && (vmcb->cs.attr & BIT(9));
 		return exit_insn(v, VEXIT_HYPERCALL, VIREO_INSN_VMMCALL);
 	case EXIT_INTR:
 	case EXIT_NMI:
@@ -897,8 +904,7 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	vmcb->clean = have_clean ? CLEAN_ALL & ~s->dirty : 0;
 	s->dirty = 0;
 
-	svm_enter(v->gpr, s->vmcb_pa, __pa(this_cpu_read(svm_cpus.host_vmcb)), guest_spec,
-		  host_spec);
+	svm_enter(v->gpr, s->vmcb_pa, this_cpu_read(svm_cpus.host_pa), guest_spec, host_spec);
 
 	v->rip = vmcb->rip;
 	v->rflags = vmcb->rflags;
@@ -915,6 +921,8 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 		inject_decode(&v->inject, vmcb->exit_int_info);
 	if (unlikely(s->step))
 		step_finish(v, s);
+	if (unlikely(s->iret_seen) && v->rip != s->step_rip)
+		set_bit(VREQ_EVENT, &v->requests);
 	return exit_decode(v, s);
 }
 

@@ -72,7 +72,7 @@ static const struct call {
 	{ "SET_XSAVE", VCPU, VIREO_SET_XSAVE, sizeof(struct vireo_xsave) },
 	{ "GET_LAPIC", VCPU, VIREO_GET_LAPIC, sizeof(struct vireo_lapic) },
 	{ "SET_LAPIC", VCPU, VIREO_SET_LAPIC, sizeof(struct vireo_lapic),
-	  { FIELD(vireo_lapic, sipi_vector), FIELD(vireo_lapic, reserved) } },
+	  { FIELD(vireo_lapic, reserved[0]), FIELD(vireo_lapic, reserved) } },
 };
 
 struct objects {
@@ -352,15 +352,21 @@ TEST(read_only_argument)
 
 static void pointer_null(const struct call *call, union argument *arg)
 {
-	arg->cpuid.entries = 0;		/* at the same place in the next two */
-	if (call->request == VIREO_GET_XSAVE || call->request == VIREO_SET_XSAVE)
+	switch (call->request) {
+	case VIREO_GET_XSAVE:
+	case VIREO_SET_XSAVE:
 		arg->xsave.data = 0;
-	if (call->request == VIREO_GET_MSRS || call->request == VIREO_SET_MSRS)
+		break;
+	case VIREO_GET_MSRS:
+	case VIREO_SET_MSRS:
 		arg->msrs.count = 1;
+		arg->msrs.entries = 0;
+		break;
+	default:
+		arg->cpuid.entries = 0;
+		break;
+	}
 }
-
-_Static_assert(offsetof(struct vireo_cpuid, entries) == offsetof(struct vireo_msrs, entries),
-	       "pointer_null() relies on it");
 
 TEST(bad_inner_address)
 {

@@ -307,7 +307,7 @@ TEST(msrs_refused)
 	vcpu = one_vcpu(&vm);
 	EXPECT_EQ(vcpu_fd_get_msr(vcpu->fd, 0xdeadbeef, &value), 0);
 	EXPECT_EQ(vcpu_fd_set_msr(vcpu->fd, 0xdeadbeef, 0), 0);
-	EXPECT_EQ(vcpu_fd_set_msr(vcpu->fd, MSR_LSTAR, BIT_ULL(47)), 0);
+	EXPECT_EQ(vcpu_fd_set_msr(vcpu->fd, MSR_LSTAR, BIT_ULL(60)), 0);
 	EXPECT_EQ(vcpu_fd_set_msr(vcpu->fd, MSR_KERNEL_GS_BASE, BIT_ULL(63)), 0);
 	EXPECT_EQ(vcpu_fd_set_msr(vcpu->fd, MSR_PAT, 2), 0);
 	EXPECT_EQ(vcpu_fd_set_msr(vcpu->fd, MSR_PAT, 0xff), 0);

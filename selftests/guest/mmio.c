@@ -211,7 +211,7 @@ struct form {
 	W("fnstcw (%rdi)", VM_MMIO, 2, 0)				\
 	W("sgdt (%rdi)", VM_MMIO, 8, 0)					\
 	W("mov %ds, (%rdi)", VM_MMIO, 2, 0)				\
-	W("bt %eax, (%rdi)", VM_MMIO, 4, 0)				\
+	W("btl $1, (%rdi)", VM_MMIO, 4, 0)				\
 	W("call *(%rdi)", VM_MMIO, 8, 0)
 
 FORMS(64, long, LIST64);

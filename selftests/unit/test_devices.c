@@ -151,7 +151,8 @@ TEST(uart_break)
 	struct vireo_uart *u = fresh();
 
 	vireo_uart_break(u);
-	EXPECT_EQ(vireo_uart_in(u, UART_LSR) & (UART_LSR_BI | UART_LSR_DR), UART_LSR_BI | UART_LSR_DR);
+	EXPECT_EQ(vireo_uart_in(u, UART_LSR) & (UART_LSR_BI | UART_LSR_DR),
+		  UART_LSR_BI | UART_LSR_DR);
 	EXPECT_EQ(vireo_uart_in(u, UART_RX), 0);
 	EXPECT_EQ(vireo_uart_in(u, UART_LSR) & (UART_LSR_BI | UART_LSR_DR), 0);
 }

@@ -278,15 +278,16 @@ TEST(large_kernel_in_pieces)
 	phdr(big, 0)->p_memsz = len;
 	phdr(big, 1)->p_type = PT_NULL;
 	for (i = 0; i < PACKINGS; i++) {
-		n = pack(i, big, room, image + SETUP + PAYLOAD_AT, 2 * room - SETUP - PAYLOAD_AT - 4);
+		n = pack(i, big, room, image + SETUP + PAYLOAD_AT,
+			 2 * room - SETUP - PAYLOAD_AT - 4);
 		if (i == LZ4) {		/* two blocks, as the kernel's build makes them */
 			u8 *p = image + SETUP + PAYLOAD_AT;
 
 			n = LZ4_compress_default((char *)big, (char *)p + at + 4, half, room);
 			put32(p + at, n);
 			at += 4 + n;
-			n = LZ4_compress_default((char *)big + half, (char *)p + at + 4, room - half,
-						 room);
+			n = LZ4_compress_default((char *)big + half, (char *)p + at + 4,
+						 room - half, room);
 			put32(p + at, n);
 			at += 4 + n;
 			put32(p + at, room);

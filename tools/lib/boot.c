@@ -9,6 +9,7 @@
  *	0x20000		command line, up to 64 KiB
  *	0x9fc00		reserved, as customary for an extended BIOS data area
  *	0xe0000		ACPI tables
+ *	0xffff0		where a PC's processor begins: asks for a reset
  */
 #include <asm/bootparam.h>
 #include <errno.h>
@@ -37,6 +38,7 @@
 #define CMDLINE_ROOM	0x10000ULL
 #define EBDA_BASE	0x9fc00ULL
 #define IMAGE_BASE	0x100000ULL
+#define RESET_VECTOR	0xffff0ULL
 
 #define BOOT_CS		0x10	/* __BOOT_CS and __BOOT_DS of Linux */
 #define BOOT_DS		0x18
@@ -303,6 +305,20 @@ static int write_acpi(struct vireo_vm *vm, __u32 vcpus, struct vireo_error *err)
 	return vireo_vm_write(vm, VIREO_ACPI_BASE, buf, len, err);
 }
 
+/* For a guest that reboots by a jump into the BIOS. */
+static int write_reset_vector(struct vireo_vm *vm, struct vireo_error *err)
+{
+	static const __u8 code[] = {		/* real mode */
+		0xba, VIREO_PORT_RESET & 0xff, VIREO_PORT_RESET >> 8,	/* mov dx, port */
+		0xb0, VIREO_RESET_VALUE,				/* mov al, value */
+		0xee,							/* out dx, al */
+		0xf4,							/* 1: hlt */
+		0xeb, 0xfd,						/* jmp 1b */
+	};
+
+	return vireo_vm_write(vm, RESET_VECTOR, code, sizeof(code), err);
+}
+
 static int write_cmdline(struct vireo_vm *vm, const char *cmdline, __u32 max,
 			 struct vireo_error *err)
 {
@@ -381,6 +397,8 @@ static int load_all(struct vireo_vm *vm, struct vireo_vcpu *vcpu, const struct v
 	ret = write_cmdline(vm, boot->cmdline, kernel.cmdline_max, err);
 	if (!ret)
 		ret = write_acpi(vm, boot->vcpus, err);
+	if (!ret)
+		ret = write_reset_vector(vm, err);
 	if (!ret)
 		ret = write_block(vm, &kernel, &initrd, err);
 	if (!ret)

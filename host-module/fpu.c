@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The guest's extended state: x87, SSE, AVX and what else XCR0 may name.
+ *
+ * While a vCPU is in run_guest(), the registers are the guest's, as if the
+ * kernel itself used them: kernel_fpu_begin() has put the thread's own away,
+ * and they come back on the way to user space.  Otherwise the guest's are in
+ * v->fpu, in the standard format that user space sees (Intel SDM vol. 1, 13.4).
+ * PKRU is not among them, see the backend.
+ */
+#include <linux/log2.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/cpufeature.h>
+#include <asm/fpu/api.h>
+
+#include "vireo.h"
+
+static u64 fpu_mask(void)
+{
+	return vireo_xcr0_supported() & ~(u64)XFEATURE_MASK_PKRU;
+}
+
+static u32 fpu_size(void)
+{
+	return vireo_cpuid_xsave_size(vireo_xcr0_supported());
+}
+
+/**
+ * vireo_fpu_enter() - the registers become the guest's
+ * @v: the vCPU
+ *
+ * Context: Process context; preemption is off until vireo_fpu_leave().
+ * Return: Nothing.
+ */
+void vireo_fpu_enter(struct vireo_vcpu *v)
+{
+	u64 mask = fpu_mask();
+
+	kernel_fpu_begin_mask(0);
+	if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xrstor64 %0" : : "m" (*v->fpu), "a" ((u32)mask),
+			     "d" ((u32)(mask >> 32)) : "memory");
+	else
+		asm volatile("fxrstor64 %0" : : "m" (*v->fpu) : "memory");
+}
+
+/**
+ * vireo_fpu_leave() - the guest's registers go back to memory
+ * @v: the vCPU
+ *
+ * Context: After vireo_fpu_enter().
+ * Return: Nothing.
+ */
+void vireo_fpu_leave(struct vireo_vcpu *v)
+{
+	u64 mask = fpu_mask();
+
+	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
+		asm volatile("xsaveopt64 %0" : "+m" (*v->fpu) : "a" ((u32)mask),
+			     "d" ((u32)(mask >> 32)) : "memory");
+	else if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xsave64 %0" : "+m" (*v->fpu) : "a" ((u32)mask),
+			     "d" ((u32)(mask >> 32)) : "memory");
+	else
+		asm volatile("fxsave64 %0" : "+m" (*v->fpu) : : "memory");
+	kernel_fpu_end();
+}
+
+/**
+ * vireo_fpu_create() - a new vCPU's state
+ * @v: the vCPU
+ *
+ * Context: May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_fpu_create(struct vireo_vcpu *v)
+{
+	/* A power of two is aligned to itself; XSAVE wants 64. */
+	v->fpu = kzalloc(roundup_pow_of_two(fpu_size()), GFP_KERNEL_ACCOUNT);
+	if (!v->fpu)
+		return -ENOMEM;
+	v->fpu->i387.cwd = 0x37f;
+	v->fpu->i387.mxcsr = MXCSR_DEFAULT;
+	return 0;
+}
+
+/**
+ * vireo_fpu_free() - free it
+ * @v: the vCPU
+ *
+ * Context: Any.
+ * Return: Nothing.
+ */
+void vireo_fpu_free(struct vireo_vcpu *v)
+{
+	kfree(v->fpu);
+}
+
+static bool has_pkru(void)
+{
+	return vireo_xcr0_supported() & XFEATURE_MASK_PKRU;
+}
+
+/**
+ * vireo_fpu_get() - copy the state to user space
+ * @v: the vCPU
+ * @to: fpu_size() bytes
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -EFAULT or -ENOMEM.
+ */
+int vireo_fpu_get(struct vireo_vcpu *v, void __user *to)
+{
+	u8 *buf = kmemdup(v->fpu, fpu_size(), GFP_KERNEL_ACCOUNT);
+	int err;
+
+	if (!buf)
+		return -ENOMEM;
+	if (has_pkru()) {
+		((struct xregs_state *)buf)->header.xfeatures |= XFEATURE_MASK_PKRU;
+		*(u32 *)(buf + vireo_cpuid_xsave_offset(XFEATURE_PKRU)) = v->pkru;
+	}
+	err = copy_to_user(to, buf, fpu_size()) ? -EFAULT : 0;
+	kfree(buf);
+	return err;
+}
+
+/* XRSTOR would fault on anything else (Intel SDM vol. 1, 13.8.1). */
+static bool fpu_valid(const struct xregs_state *x)
+{
+	return !(x->header.xfeatures & ~vireo_xcr0_supported()) && !x->header.xcomp_bv &&
+	       !memchr_inv(x->header.reserved, 0, sizeof(x->header.reserved)) &&
+	       !(x->i387.mxcsr & ~0xffffU);
+}
+
+/**
+ * vireo_fpu_set() - copy the state from user space
+ * @v: the vCPU
+ * @from: fpu_size() bytes
+ *
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -EFAULT, -EINVAL or -ENOMEM; nothing changed on failure.
+ */
+int vireo_fpu_set(struct vireo_vcpu *v, const void __user *from)
+{
+	struct xregs_state *x = memdup_user(from, fpu_size());
+	u32 offset = has_pkru() ? vireo_cpuid_xsave_offset(XFEATURE_PKRU) : 0;
+	int err = -EINVAL;
+
+	if (IS_ERR(x))
+		return PTR_ERR(x);
+	if (fpu_valid(x)) {
+		if (x->header.xfeatures & XFEATURE_MASK_PKRU)
+			v->pkru = *(u32 *)((u8 *)x + offset);
+		else
+			v->pkru = 0;
+		x->header.xfeatures &= ~(u64)XFEATURE_MASK_PKRU;
+		memcpy(v->fpu, x, fpu_size());
+		err = 0;
+	}
+	kfree(x);
+	return err;
+}
