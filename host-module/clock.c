@@ -4,8 +4,8 @@
  *
  * The layout in guest memory is KVM's ABI (asm/kvm_para.h, asm/pvclock-abi.h).
  * The clock is the TSC, scaled once and for all: the parameters are the same
- * for all vCPUs and never change, so it is monotonic across them by
- * construction and is written only when the guest switches it on.
+ * for all vCPUs, so it is monotonic across them by construction and is written
+ * only when the guest switches it on, or moves its TSC.
  */
 #include <linux/kvm_para.h>
 #include <linux/math64.h>
@@ -36,13 +36,13 @@ u64 vireo_guest_tsc(struct vireo_vcpu *v)
  */
 u64 vireo_tsc_to_ns(u64 ticks)
 {
-	return mul_u64_u64_div_u64(ticks, 1000000, tsc_khz);
+	/* Beyond 35 years is never, and would overflow the division. */
+	return mul_u64_u64_div_u64(min(ticks, (u64)tsc_khz << 40), 1000000, tsc_khz);
 }
 
 /* ticks to ns as 32.32 fraction and shift: ns = ((ticks << shift) * mul) >> 32 */
-static void clock_scale(u32 *mul, s8 *shift)
+static void clock_scale(u64 hz, u32 *mul, s8 *shift)
 {
-	u64 hz = tsc_khz * 1000ULL;
 
 	for (*shift = 0; hz > 2 * NSEC_PER_SEC; hz >>= 1)
 		--*shift;
@@ -69,7 +69,7 @@ int vireo_clock_set(struct vireo_vcpu *v, u64 value)
 	};
 	int err = 0;
 
-	clock_scale(&t.tsc_to_system_mul, &t.tsc_shift);
+	clock_scale(v->vm->tsc_khz * 1000ULL, &t.tsc_to_system_mul, &t.tsc_shift);
 	if (value & KVM_MSR_ENABLED)
 		err = offset_in_page(value & ~1ULL) > PAGE_SIZE - sizeof(t) ? -EINVAL :
 			vireo_mem_write(&v->vm->mem, value & ~1ULL, &t, sizeof(t));
@@ -181,6 +181,7 @@ int vireo_steal_set(struct vireo_vcpu *v, u64 value)
 		return err;
 	v->pv.steal_msr = value;
 	v->pv.last_run_delay = run_delay();
+	v->pv.task = current;
 	v->pv.preempted = on;	/* so that the next entry writes it */
 	return 0;
 }
@@ -200,14 +201,17 @@ bool vireo_steal_enter(struct vireo_vcpu *v)
 
 	if (!st || (!v->pv.preempted && delay == v->pv.last_run_delay))
 		return false;
+	if (v->pv.task != current) {	/* another thread has another delay */
+		v->pv.task = current;
+		v->pv.last_run_delay = delay;
+	}
 	if (v->pv.preempted)
 		was = xchg(&st->preempted, 0);
 	v->pv.preempted = false;
-	v->pv.steal_total += delay - v->pv.last_run_delay;
-	v->pv.last_run_delay = delay;
 	WRITE_ONCE(st->version, st->version | 1);
 	smp_wmb();	/* odd version, then the data */
-	WRITE_ONCE(st->steal, v->pv.steal_total);
+	WRITE_ONCE(st->steal, st->steal + delay - v->pv.last_run_delay);
+	v->pv.last_run_delay = delay;
 	smp_wmb();	/* the data, then an even version */
 	WRITE_ONCE(st->version, st->version + 1);
 	return was & KVM_VCPU_FLUSH_TLB;

@@ -36,14 +36,20 @@
 
 
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/reboot.h>
 #include <linux/sched/signal.h>
 #include <linux/task_work.h>
 #include <asm/nospec-branch.h>
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+/* A crashing kernel's way to switch the extension off; older ones know how. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 #include <asm/reboot.h>
-#define VIREO_EMERGENCY_CALLBACK	/* else the kernel clears EFER.SVME itself */
+#define compat_emergency_register	cpu_emergency_register_virt_callback
+#define compat_emergency_unregister	cpu_emergency_unregister_virt_callback
+#else
+#define compat_emergency_register(fn)	((void)(fn))
+#define compat_emergency_unregister(fn)	((void)(fn))
 #endif
 
 /*
@@ -75,6 +81,30 @@ static inline void compat_guest_ran(void)
 #ifdef X86_FEATURE_IBPB_EXIT_TO_USER
 	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
 		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
+}
+
+/*
+ * CR4.CET is the guest's to set; the thread's own shadow stack must not be what
+ * it finds then.  The thread's comes back with its FPU state.
+ */
+static inline void compat_guest_cet(void)
+{
+#ifdef X86_FEATURE_USER_SHSTK
+	if (cpu_feature_enabled(X86_FEATURE_USER_SHSTK)) {
+		wrmsrl(MSR_IA32_U_CET, 0);
+		wrmsrl(MSR_IA32_PL3_SSP, 0);
+	}
+#endif
+}
+
+/* The guest is no RCU reader, however long it runs. */
+static inline void compat_rcu_quiescent(void)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	rcu_virt_note_context_switch();
+#else
+	rcu_virt_note_context_switch(smp_processor_id());
 #endif
 }
 

@@ -28,29 +28,33 @@ struct feature_word {
 	u32 function, index;
 	u8 reg;
 	u32 allow, force;
+	u8 word;		/* of x86_capability, + 1: what the host kernel thinks */
 };
 
 static struct feature_word features[] = {
 	/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
-	{ 0x1, 0, ECX, 0x76da3203 & ~(BIT(21) | BIT(24) | BIT(27)), BIT(21) | BIT(24) | BIT(31) },
+	{ 0x1, 0, ECX, 0x76da3203 & ~(BIT(21) | BIT(24) | BIT(27)), BIT(21) | BIT(24) | BIT(31),
+	  CPUID_1_ECX + 1 },
 	/* all but MCE, MCA, DS, ACPI, SS, TM, IA64, PBE; APIC and MTRR are ours */
-	{ 0x1, 0, EDX, 0x0782a97f | BIT(15) | BIT(16) | BIT(23) | BIT(24), BIT(9) | BIT(12) },
+	{ 0x1, 0, EDX, 0x0782a97f | BIT(15) | BIT(16) | BIT(23) | BIT(24), BIT(9) | BIT(12),
+	  CPUID_1_EDX + 1 },
 	{ 0x6, 0, EAX, 0, BIT(2) },			/* APIC timer always runs */
 	/* FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS INVPCID AVX512* RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
 	{ 0x7, 0, EBX, 0xf1bf07a9 & ~(BIT(12) | BIT(13) | BIT(14) | BIT(15) | BIT(22) | BIT(25)),
-	  BIT(1) },
+	  BIT(1), CPUID_7_0_EBX + 1 },
 	/* VBMI UMIP VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNTDQ LA57 RDPID MOVDIR* */
-	{ 0x7, 0, ECX, 0x18415f46, 0 },
+	{ 0x7, 0, ECX, 0x18415f46, 0, CPUID_7_ECX + 1 },
 	/* 4VNNIW 4FMAPS FSRM VP2INTERSECT MD_CLEAR SERIALIZE FP16 SPEC_CTRL STIBP SSBD */
-	{ 0x7, 0, EDX, 0x8c80451c, 0 },
+	{ 0x7, 0, EDX, 0x8c80451c, 0, CPUID_7_EDX + 1 },
 	{ 0x7, 1, EAX, 0x00001c30, 0 },			/* AVX-VNNI BF16 FZRM FSRS FSRCS */
-	{ 0xd, 1, EAX, 0x0000000f, 0 },			/* XSAVEOPT XSAVEC XGETBV1 XSAVES */
+	{ 0xd, 1, EAX, 0x0000000f, 0, CPUID_D_1_EAX + 1 },			/* XSAVEOPT XSAVEC XGETBV1 XSAVES */
 	/* LAHF CR8 ABM SSE4A MISALIGNSSE PREFETCH XOP FMA4 TBM */
-	{ 0x80000001, 0, ECX, 0x002109f1 & ~BIT(7), 0 },
+	{ 0x80000001, 0, ECX, 0x002109f1 & ~BIT(7), 0, CPUID_8000_0001_ECX + 1 },
 	/* as leaf 1, SYSCALL NX MMXEXT FXSR FFXSR 1GB RDTSCP LM 3DNOW */
-	{ 0x80000001, 0, EDX, 0xefd3a97f & ~(BIT(7) | BIT(14)), BIT(9) | BIT(12) },
+	{ 0x80000001, 0, EDX, 0xefd3a97f & ~(BIT(7) | BIT(14)), BIT(9) | BIT(12),
+	  CPUID_8000_0001_EDX + 1 },
 	{ 0x80000007, 0, EDX, BIT(8), 0 },		/* invariant TSC */
-	{ 0x80000008, 0, EBX, 0x0100d205, 0 },	/* CLZERO XSAVEERPTR WBNOINVD IBPB IBRS STIBP SSBD */
+	{ 0x80000008, 0, EBX, 0x0100d205, 0, CPUID_8000_0008_EBX + 1 },	/* CLZERO XSAVEERPTR WBNOINVD IBPB IBRS STIBP SSBD */
 	{ 0x80000021, 0, EAX, 0x20000045, 0 },	/* LFENCE serializes, null selectors, SRSO_NO */
 	{ KVM_CPUID_FEATURES, 0, EAX, 0,
 	  BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
@@ -282,10 +286,10 @@ static void features_trim(void)
 	struct feature_word *w;
 
 	for (w = features; w < features + ARRAY_SIZE(features); w++) {
+		if (w->word)
+			w->allow &= boot_cpu_data.x86_capability[w->word - 1];
 		if (w->function == 0x7 && w->reg == ECX && boot_cpu_has(X86_FEATURE_OSPKE))
 			w->allow |= BIT(3);		/* PKU */
-		if (w->function == 0x1 && w->reg == ECX && !boot_cpu_has(X86_FEATURE_XSAVE))
-			w->allow &= ~BIT(26);
 		if (w->function == KVM_CPUID_FEATURES && !check_tsc_unstable())
 			w->force |= BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
 	}
@@ -398,6 +402,23 @@ static void exec_topology(struct vireo_vcpu *v, u32 index, u32 out[4])
 	out[EDX] = v->id;
 }
 
+/* Size of the compacted format: components follow each other, some aligned. */
+static u32 xsave_compact_size(u64 xcr0)
+{
+	u32 size = 512 + 64, i;
+
+	for (i = 2; i < 63; i++) {
+		const struct vireo_cpuid_entry *e;
+
+		if (!(xcr0 & BIT_ULL(i)))
+			continue;
+		e = vireo_cpuid_find(&default_table, 0xd, i);
+		if (e)
+			size = (e->ecx & BIT(1) ? ALIGN(size, 64) : size) + e->eax;
+	}
+	return size;
+}
+
 /* What differs between vCPUs, or with their state. */
 static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4])
 {
@@ -423,7 +444,7 @@ static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4]
 			out[EBX] = v->xsave_size;
 			out[ECX] = vireo_cpuid_xsave_size(out[EAX] | (u64)out[EDX] << 32);
 		} else if (index == 1) {
-			out[EBX] = v->xsave_size;
+			out[EBX] = xsave_compact_size(v->xcr0);
 		}
 		break;
 	case 0x80000001:

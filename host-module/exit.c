@@ -7,6 +7,7 @@
  * page for user space.
  */
 #include <linux/kvm_para.h>
+#include <linux/mm.h>
 
 #include "vireo.h"
 #include "trace.h"
@@ -101,7 +102,7 @@ static void exit_rdmsr(struct vireo_vcpu *v)
 {
 	u64 value;
 
-	if (vireo_msr_get(v, v->gpr[VIREO_RCX], &value, false)) {
+	if (vireo_msr_get(v, v->gpr[VIREO_RCX], &value)) {
 		inject_gp(v);
 		return;
 	}
@@ -306,6 +307,8 @@ static int exit_mmio(struct vireo_vcpu *v)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
 	if (op->write != e->write)	/* changed since: run it again */
 		return 0;
+	if (offset_in_page(e->gpa) + op->width > PAGE_SIZE)
+		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
 
 	v->stat[VIREO_STAT_EXIT_MMIO]++;
 	v->run->exit_reason = VIREO_EXIT_MMIO;
@@ -357,10 +360,8 @@ void vireo_exit_complete(struct vireo_vcpu *v)
 
 static int exit_fault(struct vireo_vcpu *v)
 {
-	int err = -ENXIO;
+	int err = vireo_mem_fault(&v->vm->mem, v->exit.gpa, v->exit.write);
 
-	if (v->exit.gpa < VIREO_MAX_GPA)
-		err = vireo_mem_fault(&v->vm->mem, v->exit.gpa, v->exit.write);
 	trace_vireo_fault(v->id, v->exit.gpa, v->exit.write, err);
 	return err == -ENXIO ? exit_mmio(v) : err;
 }

@@ -16,6 +16,8 @@
 
 #include "vireo.h"
 
+static u32 mxcsr_mask;	/* bits that MXCSR has; constant after init */
+
 static u64 fpu_mask(void)
 {
 	return vireo_xcr0_supported() & ~(u64)XFEATURE_MASK_PKRU;
@@ -24,6 +26,24 @@ static u64 fpu_mask(void)
 static u32 fpu_size(void)
 {
 	return vireo_cpuid_xsave_size(vireo_xcr0_supported());
+}
+
+/**
+ * vireo_fpu_init() - ask the processor what MXCSR has
+ *
+ * Intel SDM vol. 1, 11.6.6.
+ *
+ * Context: Module load.
+ * Return: Nothing.
+ */
+void vireo_fpu_init(void)
+{
+	struct fxregs_state fx __aligned(16) = {};
+
+	kernel_fpu_begin();
+	asm volatile("fxsave64 %0" : "+m" (fx));
+	kernel_fpu_end();
+	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
 }
 
 /**
@@ -38,6 +58,9 @@ void vireo_fpu_enter(struct vireo_vcpu *v)
 	u64 mask = fpu_mask();
 
 	kernel_fpu_begin_mask(0);
+	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
+	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
+		asm volatile("fnclex; emms; fildl %0" : : "m" (v->id));
 	if (static_cpu_has(X86_FEATURE_XSAVE))
 		asm volatile("xrstor64 %0" : : "m" (*v->fpu), "a" ((u32)mask),
 			     "d" ((u32)(mask >> 32)) : "memory");
@@ -131,7 +154,7 @@ static bool fpu_valid(const struct xregs_state *x)
 {
 	return !(x->header.xfeatures & ~vireo_xcr0_supported()) && !x->header.xcomp_bv &&
 	       !memchr_inv(x->header.reserved, 0, sizeof(x->header.reserved)) &&
-	       !(x->i387.mxcsr & ~0xffffU);
+	       !(x->i387.mxcsr & ~mxcsr_mask);
 }
 
 /**

@@ -149,9 +149,9 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 
 	if (v->mp_state == VIREO_MP_INIT)
 		return req & (BIT(VAPIC_SIPI) | BIT(VAPIC_INIT));
-	if (req & (BIT(VAPIC_INIT) | BIT(VAPIC_NMI) | BIT(VAPIC_UNHALT)))
+	if ((req & (BIT(VAPIC_INIT) | BIT(VAPIC_UNHALT))) || v->inject.type)
 		return true;
-	if (v->nmi_pending || v->inject.type)
+	if ((v->nmi_pending || (req & BIT(VAPIC_NMI))) && !vireo_ops->nmi_masked(v))
 		return true;
 	vector = vireo_lapic_pending(v);
 	return vector >= 0 && (v->rflags & X86_EFLAGS_IF) &&
@@ -411,20 +411,12 @@ void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc)
 
 	if (timer_mode(a) != TIMER_DEADLINE)
 		return;
-	/*
-	 * Arming anew moves the timer, it need not be cancelled first.  If it
-	 * fires while it is moved, the guest sees an interrupt that it had
-	 * asked for.
-	 */
-	if (!tsc) {
-		hrtimer_try_to_cancel(&a->timer);
-		WRITE_ONCE(a->tsc_deadline, 0);
+	hrtimer_cancel(&a->timer);	/* its end would clear the new deadline */
+	WRITE_ONCE(a->tsc_deadline, 0);
+	if (!tsc)
 		return;
-	}
 	now = vireo_guest_tsc(v);
 	if (tsc <= now) {
-		hrtimer_try_to_cancel(&a->timer);
-		WRITE_ONCE(a->tsc_deadline, 0);
 		if (!(a->lvt[APIC_LVT_TIMER] & APIC_LVT_MASKED))
 			vireo_lapic_raise(v, a->lvt[APIC_LVT_TIMER]);
 		return;

@@ -20,10 +20,27 @@
 
 const struct vireo_ops *vireo_ops;
 
+/* The ABI: these never change. */
+static_assert(sizeof(struct vireo_info) == 56);
+static_assert(sizeof(struct vireo_create_vm) == 16);
+static_assert(sizeof(struct vireo_cpuid_entry) == 32);
+static_assert(sizeof(struct vireo_cpuid) == 24);
+static_assert(sizeof(struct vireo_create_vcpu) == 16);
+static_assert(sizeof(struct vireo_memory) == 24);
+static_assert(sizeof(struct vireo_get_memory) == 8);
+static_assert(sizeof(struct vireo_msi) == 24);
+static_assert(sizeof(struct vireo_stat) == 40 + 8 * VIREO_STAT_MAX);
+static_assert(sizeof(struct vireo_run) == 336);
+static_assert(sizeof(struct vireo_regs) == 496);
+static_assert(sizeof(struct vireo_msrs) == 24);
+static_assert(sizeof(struct vireo_xsave) == 24);
+static_assert(sizeof(struct vireo_lapic) == 160);
+
 /* ---- The extension is on while there is a VM ------------------------------------ */
 
 static DEFINE_MUTEX(hw_lock);		/* inside cpus_read_lock() */
 static unsigned int hw_users;		/* VMs; changed under hw_lock */
+static bool hw_down;			/* the host reboots; set under hw_lock */
 static int hw_cpuhp_state;
 DEFINE_PER_CPU(bool, vireo_cpu_enabled);	/* written by its processor, interrupts off */
 
@@ -48,11 +65,17 @@ static void hw_disable_this(void *unused)
 	vireo_ops->cpu_disable();
 }
 
+/* A crashing kernel calls this on each processor, maybe from an NMI. */
+static void hw_emergency(void)
+{
+	hw_disable_this(NULL);
+}
+
 /**
  * vireo_hw_get() - switch the extension on, on all processors, for one more VM
  *
  * Context: May sleep.
- * Return: 0, or -EBUSY if another hypervisor uses it.
+ * Return: 0, -EBUSY if another hypervisor uses it, -EIO if the host goes down.
  */
 int vireo_hw_get(void)
 {
@@ -60,12 +83,14 @@ int vireo_hw_get(void)
 
 	cpus_read_lock();
 	mutex_lock(&hw_lock);
-	if (!hw_users)
+	if (hw_down)
+		err = -EIO;
+	else if (!hw_users)
 		on_each_cpu(hw_enable_this, &err, 1);
-	if (!err)
-		hw_users++;
-	else
+	if (err)
 		on_each_cpu(hw_disable_this, NULL, 1);
+	else if (!hw_users++)
+		compat_emergency_register(hw_emergency);
 	mutex_unlock(&hw_lock);
 	cpus_read_unlock();
 	if (err == -EBUSY)
@@ -83,8 +108,10 @@ void vireo_hw_put(void)
 {
 	cpus_read_lock();
 	mutex_lock(&hw_lock);
-	if (!--hw_users)
+	if (!--hw_users) {
 		on_each_cpu(hw_disable_this, NULL, 1);
+		compat_emergency_unregister(hw_emergency);
+	}
 	mutex_unlock(&hw_lock);
 	cpus_read_unlock();
 }
@@ -94,7 +121,7 @@ static int hw_cpu_online(unsigned int cpu)
 	int err = 0;
 
 	mutex_lock(&hw_lock);
-	if (hw_users) {
+	if (hw_users && !hw_down) {
 		local_irq_disable();
 		hw_enable_this(&err);
 		local_irq_enable();
@@ -136,37 +163,24 @@ static void hw_resume(void)
 		pr_err("the processor's extension was taken during suspend; VMs cannot go on\n");
 }
 
-static void hw_shutdown(void)
-{
-	on_each_cpu(hw_disable_this, NULL, 1);
-}
-
 static struct syscore_ops hw_syscore_ops = {
 	.suspend = hw_suspend,
 	.resume = hw_resume,
-	.shutdown = hw_shutdown,	/* reboot and kexec */
 };
 
-#ifdef VIREO_EMERGENCY_CALLBACK
-/* A crashing kernel calls this on each processor, maybe from an NMI. */
-static void hw_emergency(void)
+/* Reboot and kexec: the next kernel finds the extension off.  VMs end with EIO. */
+static int hw_reboot(struct notifier_block *nb, unsigned long action, void *data)
 {
-	hw_disable_this(NULL);
+	mutex_lock(&hw_lock);
+	hw_down = true;
+	on_each_cpu(hw_disable_this, NULL, 1);
+	mutex_unlock(&hw_lock);
+	return NOTIFY_OK;
 }
 
-static void hw_emergency_register(void)
-{
-	cpu_emergency_register_virt_callback(hw_emergency);
-}
-
-static void hw_emergency_unregister(void)
-{
-	cpu_emergency_unregister_virt_callback(hw_emergency);
-}
-#else
-static void hw_emergency_register(void) { }
-static void hw_emergency_unregister(void) { }
-#endif
+static struct notifier_block hw_reboot_notifier = {
+	.notifier_call = hw_reboot,
+};
 
 /* ---- Extensible structures -------------------------------------------------------- */
 
@@ -290,6 +304,7 @@ static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 static const struct file_operations dev_fops = {
 	.owner = THIS_MODULE,
 	.unlocked_ioctl = dev_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.llseek = noop_llseek,
 };
 
@@ -314,6 +329,7 @@ static int __init vireo_init(void)
 	if (err)
 		return err;
 	vireo_cpuid_init();
+	vireo_fpu_init();
 
 	err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
 				hw_cpu_online, hw_cpu_offline);
@@ -321,7 +337,7 @@ static int __init vireo_init(void)
 		goto fail_backend;
 	hw_cpuhp_state = err;
 	register_syscore_ops(&hw_syscore_ops);
-	hw_emergency_register();
+	register_reboot_notifier(&hw_reboot_notifier);
 
 	err = misc_register(&vireo_dev);
 	if (err)
@@ -330,7 +346,7 @@ static int __init vireo_init(void)
 	return 0;
 
 fail_hw:
-	hw_emergency_unregister();
+	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);
 fail_backend:
@@ -341,7 +357,7 @@ fail_backend:
 static void __exit vireo_exit(void)
 {
 	misc_deregister(&vireo_dev);
-	hw_emergency_unregister();
+	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);
 	vireo_ops->exit();

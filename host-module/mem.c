@@ -14,12 +14,13 @@
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/uio.h>
+#include <linux/vmalloc.h>
 
 #include "vireo.h"
 
 /* Fail rather than call the OOM killer: the caller has a use for ENOMEM. */
 #define MEM_GFP		(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
-#define HEADROOM_ORDER	5	/* 128 KiB */
+#define HEADROOM_PAGES	32
 /* A 2 MiB page is welcome, not needed. */
 #define MEM_GFP_HUGE	(GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN | __GFP_COMP)
 
@@ -190,17 +191,21 @@ static void supply_free(struct vireo_supply *s)
  * When the cgroup's limit is near, guest memory ends first: what is left is for
  * the process to say so, instead of meeting the OOM killer at its next page.
  */
-static bool supply_headroom(void)
+static bool supply_headroom(struct vireo_mem *mem)
 {
-	struct page *page = alloc_pages(MEM_GFP_HUGE, HEADROOM_ORDER);
+	void *room;
 
-	if (page)
-		__free_pages(page, HEADROOM_ORDER);
-	return page;
+	if (mem->small++ % HEADROOM_PAGES)	/* racy, and need not be exact */
+		return true;
+	room = __vmalloc(2 * HEADROOM_PAGES * PAGE_SIZE, MEM_GFP);
+	vfree(room);
+	if (!room)
+		mem->small = 0;
+	return room;
 }
 
 /* Finds the page that a fault asked for. */
-static int supply_fill(struct vireo_supply *s)
+static int supply_fill(struct vireo_mem *mem, struct vireo_supply *s)
 {
 	gfp_t zero = s->zero ? __GFP_ZERO : 0;
 	struct page *page = NULL;
@@ -209,7 +214,7 @@ static int supply_fill(struct vireo_supply *s)
 	if (s->want)
 		page = alloc_pages(MEM_GFP_HUGE | zero, s->want);
 	s->order = page ? s->want : 0;
-	if (!page && supply_headroom())
+	if (!page && supply_headroom(mem))
 		page = alloc_page(MEM_GFP | zero);
 	if (!page)
 		return -ENOMEM;
@@ -231,6 +236,8 @@ int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
 	struct vireo_supply s = {};
 	int err;
 
+	if (gpa >= VIREO_MAX_GPA)
+		return -ENXIO;
 	do {
 		u64 had;
 
@@ -243,7 +250,7 @@ int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
 			mem->huge += s.order ? PAGE_SIZE << s.order : 0;
 		}
 		mutex_unlock(&mem->lock);
-		if (err == -EAGAIN && supply_fill(&s))
+		if (err == -EAGAIN && supply_fill(mem, &s))
 			err = -ENOMEM;
 	} while (err == -EAGAIN);
 	supply_free(&s);
@@ -331,8 +338,8 @@ int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned in
 		if (p)
 			memcpy(p, buf, len);
 		mutex_unlock(&mem->lock);
-		if (p)		/* else forked meanwhile */
-			return 0;
+		if (p || err)	/* else forked meanwhile */
+			return err;
 	}
 }
 
@@ -359,8 +366,8 @@ void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
 		mutex_lock(&mem->lock);
 		p = mem_locate(mem, gpa, true, &room, &err);
 		mutex_unlock(&mem->lock);
-	} while (!p);
-	return p;
+	} while (!p && !err);
+	return err ? ERR_PTR(err) : p;
 }
 
 /**
@@ -446,7 +453,7 @@ static ssize_t mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, b
 	if (mutex_lock_killable(&mem->lock))
 		return -EINTR;
 	p = mem_locate(mem, gpa, write, &room, &err);
-	n = min_t(u64, iov_iter_count(iter), room);
+	n = min3((u64)iov_iter_count(iter), room, VT_SIZE(2));
 	if (!write)		/* what is not there, or not RAM, reads as zero */
 		done = p ? copy_to_iter(p, n, iter) : iov_iter_zero(n, iter);
 	else if (p)		/* else forked meanwhile: the caller tries again */

@@ -109,12 +109,11 @@ static int msr_set_kvm(struct vireo_vcpu *v, u32 index, u64 value)
  * @v: the vCPU
  * @index: its number
  * @value: where to
- * @host: for user space, not the guest
  *
  * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
  * Return: 0 or -ENOENT.
  */
-int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host)
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 {
 	int slot;
 
@@ -157,14 +156,19 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host)
 	return msr_constant(index, value);
 }
 
-static void msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust)
+/* User space sets the two one by one; for the guest a write of one moves both. */
+static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
 {
 	u64 delta = adjust ? value - v->tsc_adjust : value - vireo_guest_tsc(v);
 
+	if (adjust || !host)
+		v->tsc_adjust += delta;
+	if (adjust && host)
+		return 0;
 	v->tsc_offset += delta;
-	v->tsc_adjust += delta;
 	vireo_ops->tsc_changed(v);
 	vireo_lapic_set_deadline(v, vireo_lapic_get_deadline(v));
+	return vireo_clock_set(v, v->pv.clock_msr);
 }
 
 /**
@@ -192,11 +196,9 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 	case MSR_IA32_APICBASE:
 		return value == (APIC_BASE_VALUE | (v->id ? 0 : BIT(8))) ? 0 : -EINVAL;
 	case MSR_IA32_TSC:
-		msr_set_tsc(v, value, false);
-		return 0;
+		return msr_set_tsc(v, value, false, host);
 	case MSR_IA32_TSC_ADJUST:
-		msr_set_tsc(v, value, true);
-		return 0;
+		return msr_set_tsc(v, value, true, host);
 	case MSR_TSC_AUX:
 		if (value >> 32)
 			return -EINVAL;

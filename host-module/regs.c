@@ -30,6 +30,8 @@ static u64 cr4_allowed(void)
 #define CR0_ALLOWED	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
 			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
 
+#define EXCEPTIONS	0x702f7dfbU	/* 0-8 but the NMI, 10-14, 16-19, 21, 28-30 */
+
 #define SEG_D		BIT(10)
 #define SEG_L		BIT(9)
 
@@ -56,7 +58,7 @@ static bool regs_modes_ok(const struct vireo_regs *r)
 		return false;
 	if ((r->cr4 & X86_CR4_PCIDE) && !(r->efer & EFER_LMA))
 		return false;
-	if ((r->cr3 & ~GENMASK_ULL(51, 0)) || r->cr8 > 15)
+	if (r->cr3 >> boot_cpu_data.x86_phys_bits || r->cr8 > 15)
 		return false;
 	return !(r->efer & EFER_LMA) ||
 	       (r->seg[VIREO_CS].attr & (SEG_L | SEG_D)) != (SEG_L | SEG_D);
@@ -92,7 +94,8 @@ static bool regs_events_ok(const struct vireo_regs *r)
 	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->events & VIREO_EVENT_INTERRUPT))
 		return false;
 	/* An exception is not the NMI, and reserved vectors do not exist. */
-	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->exception > 31 || r->exception == 2))
+	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->exception > 31 ||
+	    (BIT(r->exception) & ~EXCEPTIONS)))
 		return false;
 	return !(r->events & VIREO_EVENT_INTERRUPT) || r->interrupt >= 16;
 }

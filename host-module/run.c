@@ -117,8 +117,9 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	vireo_ops->put(v);
 	if (*exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
-		local_irq_enable();	/* taken here, accounted to the guest */
-		local_irq_disable();
+		local_irq_enable();
+		compat_rcu_quiescent();
+		local_irq_disable();	/* taken in between, accounted to the guest */
 	}
 	vtime_account_guest_exit();
 	return unresolved;
@@ -274,7 +275,8 @@ int vireo_vcpu_run(struct vireo_vcpu *v)
 
 	vireo_stat_inc(v, VIREO_STAT_EXIT_USER);
 	WRITE_ONCE(v->run->rip, v->rip);
-	if (ret == -EINTR)
-		WRITE_ONCE(v->run->exit_reason, VIREO_EXIT_INTR);
+	if (ret < 0)
+		WRITE_ONCE(v->run->exit_reason,
+			   ret == -EINTR ? VIREO_EXIT_INTR : VIREO_EXIT_NONE);
 	return min(ret, 0);
 }

@@ -322,7 +322,7 @@ static int fault_install(struct vireo_tree *t, u64 *entry, unsigned int level,
 	u64 large = level == 2 ? VT_LARGE : 0;
 	unsigned int order = level == 2 ? 9 : 0;
 
-	if (!s->page || s->order != order) {
+	if (!s->page || s->order != order || !s->zero) {
 		s->want = order;
 		s->zero = true;
 		return -EAGAIN;
@@ -347,6 +347,7 @@ static int fault_copy(struct vireo_tree *t, u64 *entry, struct vireo_supply *s)
 		return -EAGAIN;
 	}
 	vireo_page_copy(s->page, pa);
+	s->zero = false;
 	WRITE_ONCE(*entry, s->page | t->leaf | VT_RWX);
 	s->page = 0;
 	s->old = pa;
@@ -363,7 +364,8 @@ static int fault_copy(struct vireo_tree *t, u64 *entry, struct vireo_supply *s)
  *
  * Called with @s->page 0 first.  On -EAGAIN the caller finds a page of order
  * @s->want and calls again (a page of order 0 is taken too where 9 was wanted);
- * a page that is still in @s after success is the caller's.  Whatever the
+ * one of the wrong order gets -EAGAIN again); a page that is still in @s after
+ * success is the caller's.  Whatever the
  * result, the caller calls vireo_tree_drop() before it lets go of the lock.
  *
  * Context: May sleep; the tree's lock is held.

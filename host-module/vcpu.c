@@ -3,6 +3,7 @@
  * vCPU fds: creation, kicks and the calls on a vCPU.
  */
 #include <linux/anon_inodes.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -98,7 +99,7 @@ static long vcpu_msrs(struct vireo_vcpu *v, void __user *arg, bool set)
 		if (e.reserved)
 			return -EINVAL;
 		err = set ? vireo_msr_set(v, e.index, e.value, true) :
-			    vireo_msr_get(v, e.index, &e.value, true);
+			    vireo_msr_get(v, e.index, &e.value);
 		if (err)
 			break;
 		if (!set && put_user(e.value, &to[i].value))
@@ -274,6 +275,7 @@ static const struct file_operations vcpu_fops = {
 	.owner = THIS_MODULE,
 	.release = vcpu_release,
 	.unlocked_ioctl = vcpu_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.mmap = vcpu_mmap,
 	.llseek = noop_llseek,
 };
@@ -406,27 +408,36 @@ fail_free:
 int vireo_vcpu_create(struct vireo_vm *vm, u32 id)
 {
 	struct vireo_vcpu *v;
-	int fd;
+	struct file *file;
+	int fd, err;
 
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
 	mutex_lock(&vm->lock);
-	fd = -EEXIST;
+	err = -EEXIST;
 	if (vm->vcpus[id])
-		goto unlock;
-	fd = -ENOMEM;
+		goto fail;
+	err = -ENOMEM;
 	v = vcpu_alloc(vm, id);
 	if (!v)
-		goto unlock;
-	vireo_vm_get(vm);
-	fd = anon_inode_getfd("vireo-vcpu", &vcpu_fops, v, O_RDWR | O_CLOEXEC);
-	if (fd < 0) {
+		goto fail;
+	file = anon_inode_getfile("vireo-vcpu", &vcpu_fops, v, O_RDWR);
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
 		vireo_vcpu_free(v);
-		mutex_unlock(&vm->lock);
-		vireo_vm_put(vm);
-		return fd;
+		goto fail;
 	}
+	vireo_vm_get(vm);
+	/* Known to flushes and interrupts before anybody can run it. */
 	smp_store_release(&vm->vcpus[id], v);
 	vm->nr_vcpus++;
-unlock:
 	mutex_unlock(&vm->lock);
+	fd_install(fd, file);
 	return fd;
+
+fail:
+	mutex_unlock(&vm->lock);
+	put_unused_fd(fd);
+	return err;
 }

@@ -146,6 +146,7 @@ struct vireo_mem {
 	u64 bytes;		/* (m) of RAM */
 	u64 resident;		/* (m) bytes in being */
 	u64 huge;		/* (m) bytes in 2 MiB pages */
+	unsigned int small;	/* 4 KiB pages asked for; approximate */
 };
 
 /* A guest page that the module itself writes to: in effect a TLB entry. */
@@ -203,9 +204,8 @@ struct vireo_pv {
 	u64 eoi_msr;		/* (v) */
 	struct vireo_gpc steal;	/* (v) */
 	struct vireo_gpc eoi;	/* (v) */
-	u64 last_run_delay;	/* (v) ns */
-	u64 steal_total;	/* (v) ns */
-	u32 clock_version;	/* (v) */
+	u64 last_run_delay;	/* (v) ns, of @task */
+	struct task_struct *task; /* (v) compared, never followed */
 	bool preempted;		/* (v) the guest was told so */
 	bool eoi_pending;	/* (v) the guest may end the interrupt in memory */
 };
@@ -222,6 +222,7 @@ struct vireo_vm {
 	struct vireo_vcpu *vcpus[VIREO_MAX_VCPUS]; /* (a) set once, release/acquire */
 	u64 tsc_base;			/* (i) host TSC when the guest's was 0 */
 	u64 boot_ns;			/* (i) CLOCK_REALTIME then, ns */
+	u32 tsc_khz;			/* (i) what the clocks are scaled with */
 };
 
 /* ---- vCPU ---------------------------------------------------------------------------------- */
@@ -334,6 +335,7 @@ int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r);
 void vireo_regs_load(struct vireo_vcpu *v, const struct vireo_regs *r);
 
 /* fpu.c */
+void vireo_fpu_init(void);
 int vireo_fpu_create(struct vireo_vcpu *v);
 void vireo_fpu_free(struct vireo_vcpu *v);
 void vireo_fpu_enter(struct vireo_vcpu *v);
@@ -348,7 +350,7 @@ void vireo_exit_complete(struct vireo_vcpu *v);
 void vireo_inject_exception(struct vireo_vcpu *v, u8 vector, bool has_error, u32 error);
 
 /* msr.c */
-int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host);
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value);
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 
 /* cpuid.c */
@@ -383,7 +385,6 @@ long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 ic
 /* clock.c */
 u64 vireo_guest_tsc(struct vireo_vcpu *v);
 u64 vireo_tsc_to_ns(u64 ticks);
-u64 vireo_ns_to_tsc(u64 ns);
 int vireo_clock_set(struct vireo_vcpu *v, u64 value);
 int vireo_clock_set_wall(struct vireo_vcpu *v, u64 value);
 int vireo_steal_set(struct vireo_vcpu *v, u64 value);

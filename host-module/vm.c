@@ -13,6 +13,7 @@
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+#include <asm/tsc.h>
 
 #include "vireo.h"
 
@@ -208,6 +209,7 @@ static const struct file_operations vm_fops = {
 	.owner = THIS_MODULE,
 	.release = vm_release,
 	.unlocked_ioctl = vm_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.llseek = noop_llseek,
 };
 
@@ -232,6 +234,7 @@ int vireo_vm_create(const struct vireo_create_vm *args)
 	vm->cpuid = *vireo_cpuid_default();
 	vm->tsc_base = rdtsc();
 	vm->boot_ns = ktime_get_real_ns();
+	vm->tsc_khz = tsc_khz;
 
 	err = vireo_hw_get();
 	if (err)

@@ -9,6 +9,7 @@
  */
 #define pr_fmt(fmt) "vireo: " fmt
 
+#include <linux/cc_platform.h>
 #include <linux/gfp.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/mm.h>
@@ -47,7 +48,8 @@ struct svm_vcpu {
 	bool flush;		/* (v) take a new ASID */
 	bool nmi_masked;	/* (v) in an NMI handler */
 	bool iret_seen;		/* (v) its IRET is next, at step_rip */
-	bool step;		/* (v) single-step over it */
+	bool step;		/* (v) single-step over what is at step_rip */
+	bool stepped;		/* (v) the last entry was such a step */
 	bool guest_tf;		/* (v) the guest's own RFLAGS.TF meanwhile */
 	u64 step_rip;		/* (v) */
 	bool dr_loaded;		/* (v) DR0-3 are the guest's */
@@ -55,6 +57,11 @@ struct svm_vcpu {
 	u32 spec_ctrl;		/* (v) without V_SPEC_CTRL */
 	u32 host_pkru;		/* (v) between load and put */
 };
+
+#define DR6_CLEAR	0xffff0ff0UL	/* 13.1.1.3: nothing has happened */
+#define DR6_BD		BIT(13)
+#define DR7_OFF		0x400UL
+#define DR7_GD		BIT(13)
 
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 static u32 max_asid;		/* constant after init, like all below */
@@ -135,6 +142,10 @@ static int svm_init(void)
 	}
 	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS)) {
 		pr_err("firmware has locked AMD-V off: enable SVM in its set-up\n");
+		return -ENODEV;
+	}
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
+		pr_err("memory encryption (SME) is on, which this module does not handle: boot with mem_encrypt=off\n");
 		return -ENODEV;
 	}
 	max_asid = cpuid_ebx(0x8000000a) - 1;
@@ -551,13 +562,7 @@ static void svm_flush_tlb(struct vireo_vcpu *v)
 
 static bool svm_nmi_masked(struct vireo_vcpu *v)
 {
-	struct svm_vcpu *s = to_svm(v);
-
-	if (s->iret_seen && v->rip != s->step_rip) {	/* the IRET is done */
-		s->iret_seen = false;
-		s->nmi_masked = false;
-	}
-	return s->nmi_masked;
+	return to_svm(v)->nmi_masked;
 }
 
 /*
@@ -580,12 +585,14 @@ static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 
 	if (!nmi)
 		return;
-	if (!s->nmi_masked) {
-		/* Behind an interrupt shadow or another event: try again at once. */
+	if (v->inject.type) {
+		/* Behind another event: try again as soon as that is in. */
 		set_bit(VREQ_EVENT, &v->requests);
 		compat_self_ipi();
-	} else if (s->iret_seen) {
+	} else if (s->iret_seen || !s->nmi_masked) {
+		/* Behind the IRET, or an interrupt shadow. */
 		s->step = true;
+		s->step_rip = v->rip;
 	}
 }
 
@@ -606,6 +613,8 @@ static void new_asid(struct svm_vcpu *s, struct svm_cpu *c)
 
 static void load_debug(struct svm_vcpu *s)
 {
+	/* The host's breakpoints must not look at the guest's addresses. */
+	set_debugreg(DR7_OFF, 7);
 	set_debugreg(s->dr[0], 0);
 	set_debugreg(s->dr[1], 1);
 	set_debugreg(s->dr[2], 2);
@@ -616,6 +625,7 @@ static void load_debug(struct svm_vcpu *s)
 
 static void put_debug(struct svm_vcpu *s)
 {
+	set_debugreg(DR7_OFF, 7);	/* as VMEXIT should have (15.6) */
 	get_debugreg(s->dr[0], 0);
 	get_debugreg(s->dr[1], 1);
 	get_debugreg(s->dr[2], 2);
@@ -638,6 +648,7 @@ static void svm_load(struct vireo_vcpu *v)
 	}
 	if (s->flush || s->asid_gen != c->asid_gen)
 		new_asid(s, c);
+	compat_guest_cet();
 	if (c->last != v) {
 		c->last = v;
 		if (!cpu_feature_enabled(X86_FEATURE_IBPB_ON_VMEXIT))
@@ -690,6 +701,8 @@ static void svm_put(struct vireo_vcpu *v)
 		wrmsrl(MSR_TSC_AUX, c->tsc_aux);
 	if (unlikely(s->dr_loaded))
 		put_debug(s);
+	if (unlikely(s->vmcb->dr6 != DR6_CLEAR))
+		set_debugreg(DR6_CLEAR, 6);
 	if (hw_breakpoint_active())	/* VMEXIT has switched them off (15.6) */
 		hw_breakpoint_restore();
 	compat_guest_ran();
@@ -734,6 +747,15 @@ static void inject_decode(struct vireo_event *e, u64 info)
 	}
 }
 
+static void exit_interrupted(struct vireo_vcpu *v, struct svm_vcpu *s)
+{
+	inject_decode(&v->inject, s->vmcb->exit_int_info);
+	if (v->inject.type == VEVENT_NMI) {	/* not in its handler yet */
+		s->nmi_masked = false;
+		intercept(s, INT_IRET, false);
+	}
+}
+
 static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind, enum vireo_insn insn)
 {
 	if (have_next_rip)
@@ -774,11 +796,14 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)
 		asm volatile("int $18");	/* the host's handler deals with it */
 		return VEXIT_RESUME;
 	}
-	if (vector == X86_TRAP_DB && s->step && !s->guest_tf) {
-		s->step = false;
+	if (vector == X86_TRAP_DB && s->stepped && !s->guest_tf) {
 		s->vmcb->dr6 &= ~(u64)DR_STEP;
 		s->dirty |= CLEAN_DR;
 		return VEXIT_WINDOW;
+	}
+	if (vector == X86_TRAP_DB && (s->vmcb->dr6 & DR6_BD)) {
+		s->vmcb->dr7 &= ~(u64)DR7_GD;	/* as its delivery does (13.1.1.4) */
+		s->dirty |= CLEAN_DR;
 	}
 	v->exit.event = (struct vireo_event) {
 		.type = VEVENT_EXCEPTION,
@@ -867,10 +892,20 @@ static void step_prepare(struct vireo_vcpu *v, struct svm_vcpu *s)
 	s->vmcb->rflags |= X86_EFLAGS_TF;
 }
 
+/* Whether the instruction at step_rip is done, be it stepped or not. */
 static void step_finish(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
-	if (v->rip == s->step_rip && !s->guest_tf)	/* not stepped yet */
-		v->rflags &= ~(u64)X86_EFLAGS_TF;
+	s->stepped = s->step;
+	if (v->rip == s->step_rip) {
+		if (s->step && !s->guest_tf)
+			v->rflags &= ~(u64)X86_EFLAGS_TF;
+		return;
+	}
+	if (s->iret_seen)
+		s->nmi_masked = false;
+	s->iret_seen = false;
+	s->step = false;
+	set_bit(VREQ_EVENT, &v->requests);
 }
 
 static enum vireo_exit svm_run(struct vireo_vcpu *v)
@@ -918,11 +953,9 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	vmcb->event_inject = 0;
 	vmcb->tlb_control = 0;
 	if (unlikely(vmcb->exit_int_info & EVENT_VALID))
-		inject_decode(&v->inject, vmcb->exit_int_info);
-	if (unlikely(s->step))
+		exit_interrupted(v, s);
+	if (unlikely(s->step || s->iret_seen))
 		step_finish(v, s);
-	if (unlikely(s->iret_seen) && v->rip != s->step_rip)
-		set_bit(VREQ_EVENT, &v->requests);
 	return exit_decode(v, s);
 }
 

@@ -4,6 +4,7 @@
 
 #include "guest.h"
 #include "harness.h"
+#include "host.h"
 #include "vm.h"
 
 static u32 ready;		/* vCPUs that wait for interrupts */
@@ -275,6 +276,8 @@ static void guest_tpr(u64 arg)
 
 TEST(task_priority)
 {
+	if (host_is_emulated())
+		SKIP("this emulator ends in an assertion when CR8 lets a virtual interrupt in");
 	run_guest(guest_tpr, 0);
 }
 
