@@ -15,35 +15,9 @@
 
 #include "vireo.h"
 
-/**
- * vireo_guest_tsc() - what RDTSC gives in the guest now
- * @v: the vCPU
- *
- * Context: Any.
- * Return: Ticks.
- */
-u64 vireo_guest_tsc(struct vireo_vcpu *v)
-{
-	return rdtsc() + v->tsc_offset;
-}
-
-/**
- * vireo_tsc_to_ns() - convert a duration
- * @ticks: of the TSC
- *
- * Context: Any.
- * Return: Nanoseconds.
- */
-u64 vireo_tsc_to_ns(u64 ticks)
-{
-	/* Beyond 35 years is never, and would overflow the division. */
-	return mul_u64_u64_div_u64(min(ticks, (u64)tsc_khz << 40), 1000000, tsc_khz);
-}
-
 /* ticks to ns as 32.32 fraction and shift: ns = ((ticks << shift) * mul) >> 32 */
 static void clock_scale(u64 hz, u32 *mul, s8 *shift)
 {
-
 	for (*shift = 0; hz > 2 * NSEC_PER_SEC; hz >>= 1)
 		--*shift;
 	for (; hz <= NSEC_PER_SEC; hz <<= 1)
@@ -51,15 +25,8 @@ static void clock_scale(u64 hz, u32 *mul, s8 *shift)
 	*mul = div64_u64((u64)NSEC_PER_SEC << 32, hz);
 }
 
-/**
- * vireo_clock_set() - MSR_KVM_SYSTEM_TIME: where the guest wants its clock
- * @v: the vCPU
- * @value: address, bit 0 enables
- *
- * Context: Process context, the vCPU's mutex held.
- * Return: 0, -ENXIO (no RAM there) or -ENOMEM.
- */
-int vireo_clock_set(struct vireo_vcpu *v, u64 value)
+/* MSR_KVM_SYSTEM_TIME: where the guest wants its clock; bit 0 enables. */
+static int clock_set(struct vireo_vcpu *v, u64 value)
 {
 	struct pvclock_vcpu_time_info t = {
 		.version = 2,
@@ -71,22 +38,14 @@ int vireo_clock_set(struct vireo_vcpu *v, u64 value)
 
 	clock_scale(v->vm->tsc_khz * 1000ULL, &t.tsc_to_system_mul, &t.tsc_shift);
 	if (value & KVM_MSR_ENABLED)
-		err = offset_in_page(value & ~1ULL) > PAGE_SIZE - sizeof(t) ? -EINVAL :
-			vireo_mem_write(&v->vm->mem, value & ~1ULL, &t, sizeof(t));
+		err = vireo_mem_write(&v->vm->mem, value & ~1ULL, &t, sizeof(t));
 	if (!err)
 		v->pv.clock_msr = value;
 	return err;
 }
 
-/**
- * vireo_clock_set_wall() - MSR_KVM_WALL_CLOCK: write the time of boot
- * @v: the vCPU
- * @value: address
- *
- * Context: Process context, the vCPU's mutex held.
- * Return: 0, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
- */
-int vireo_clock_set_wall(struct vireo_vcpu *v, u64 value)
+/* MSR_KVM_WALL_CLOCK: write the time of boot there. */
+static int clock_set_wall(struct vireo_vcpu *v, u64 value)
 {
 	struct pvclock_wall_clock w = { .version = 2 };
 	u64 sec = v->vm->boot_ns;
@@ -96,8 +55,6 @@ int vireo_clock_set_wall(struct vireo_vcpu *v, u64 value)
 	w.sec = sec;
 	if (!value)
 		return 0;
-	if (offset_in_page(value) > PAGE_SIZE - sizeof(w))
-		return -EINVAL;
 	err = vireo_mem_write(&v->vm->mem, value, &w, sizeof(w));
 	if (!err)
 		v->pv.wall_msr = value;
@@ -120,7 +77,6 @@ static int gpc_set(struct vireo_vcpu *v, struct vireo_gpc *gpc, u64 gpa, bool on
 /**
  * vireo_pv_refresh() - look all pages up again after a flush
  * @v: the vCPU
- *
  * Context: Process context, the vCPU's mutex held.
  * Return: 0 or -ENOMEM.
  */
@@ -137,18 +93,6 @@ int vireo_pv_refresh(struct vireo_vcpu *v)
 	return err;
 }
 
-/**
- * vireo_pv_reset() - forget what the guest had switched on
- * @v: the vCPU
- *
- * Context: The vCPU's mutex is held.
- * Return: Nothing.
- */
-void vireo_pv_reset(struct vireo_vcpu *v)
-{
-	memset(&v->pv, 0, sizeof(v->pv));
-}
-
 /* ---- Steal time ----------------------------------------------------------------------------- */
 
 static u64 run_delay(void)
@@ -160,15 +104,8 @@ static u64 run_delay(void)
 #endif
 }
 
-/**
- * vireo_steal_set() - MSR_KVM_STEAL_TIME: where the guest wants to read it
- * @v: the vCPU
- * @value: address, bit 0 enables
- *
- * Context: Process context, the vCPU's mutex held.
- * Return: 0, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
- */
-int vireo_steal_set(struct vireo_vcpu *v, u64 value)
+/* MSR_KVM_STEAL_TIME: where the guest wants to read it; bit 0 enables. */
+static int steal_set(struct vireo_vcpu *v, u64 value)
 {
 	bool on = value & KVM_MSR_ENABLED;
 	u64 gpa = value & KVM_STEAL_VALID_BITS;
@@ -189,7 +126,6 @@ int vireo_steal_set(struct vireo_vcpu *v, u64 value)
 /**
  * vireo_steal_enter() - tell the guest that the vCPU runs, and what it missed
  * @v: the vCPU
- *
  * Context: Interrupts off, v->mode is VCPU_INSIDE.
  * Return: Whether the guest asks for a TLB flush.
  */
@@ -220,7 +156,6 @@ bool vireo_steal_enter(struct vireo_vcpu *v)
 /**
  * vireo_steal_leave() - tell the guest that the vCPU does not run
  * @v: the vCPU
- *
  * Context: Process context, the vCPU's mutex held.
  * Return: Nothing.
  */
@@ -241,17 +176,10 @@ void vireo_steal_leave(struct vireo_vcpu *v)
 	preempt_enable();
 }
 
-/* ---- End of interrupt in memory --------------------------------------------------------------- */
+/* ---- End of interrupt in memory ------------------------------------------------------------- */
 
-/**
- * vireo_pv_eoi_set() - MSR_KVM_PV_EOI_EN
- * @v: the vCPU
- * @value: address of a 4-byte word, bit 0 enables
- *
- * Context: Process context, the vCPU's mutex held.
- * Return: 0, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
- */
-int vireo_pv_eoi_set(struct vireo_vcpu *v, u64 value)
+/* MSR_KVM_PV_EOI_EN: address of a 4-byte word; bit 0 enables. */
+static int pv_eoi_set(struct vireo_vcpu *v, u64 value)
 {
 	u64 gpa = value & ~3ULL;
 	int err;
@@ -269,7 +197,6 @@ int vireo_pv_eoi_set(struct vireo_vcpu *v, u64 value)
 /**
  * vireo_pv_eoi_offer() - let the guest end the interrupt it gets without an exit
  * @v: the vCPU; nothing else is in service or waiting
- *
  * Context: Interrupts off, v->mode is VCPU_INSIDE.
  * Return: Nothing.
  */
@@ -286,7 +213,6 @@ void vireo_pv_eoi_offer(struct vireo_vcpu *v)
 /**
  * vireo_pv_eoi_sync() - see whether the guest took the offer; withdraw it
  * @v: the vCPU; the offer stands
- *
  * Context: Interrupts off, v->mode is VCPU_INSIDE.
  * Return: Nothing.
  */
@@ -300,4 +226,60 @@ void vireo_pv_eoi_sync(struct vireo_vcpu *v)
 	if (!READ_ONCE(*word))
 		vireo_lapic_eoi(v);
 	WRITE_ONCE(*word, 0);
+}
+
+/* ---- MSRs ----------------------------------------------------------------------------------- */
+
+/**
+ * vireo_pv_get_msr() - read one of KVM's MSRs
+ * @v: the vCPU
+ * @index: its number
+ * @value: where to
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -ENOENT.
+ */
+int vireo_pv_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		*value = v->pv.wall_msr;
+		return 0;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		*value = v->pv.clock_msr;
+		return 0;
+	case MSR_KVM_STEAL_TIME:
+		*value = v->pv.steal_msr;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		*value = v->pv.eoi_msr;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/**
+ * vireo_pv_set_msr() - write one of KVM's MSRs
+ * @v: the vCPU
+ * @index: its number
+ * @value: what to write
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -ENOENT, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
+ */
+int vireo_pv_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		return clock_set_wall(v, value);
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		return clock_set(v, value);
+	case MSR_KVM_STEAL_TIME:
+		return steal_set(v, value);
+	case MSR_KVM_PV_EOI_EN:
+		return pv_eoi_set(v, value);
+	}
+	return -ENOENT;
 }

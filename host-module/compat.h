@@ -34,7 +34,6 @@
 
 #else /* !__ASSEMBLY__ */
 
-
 #include <linux/mm.h>
 #include <linux/rcupdate.h>
 #include <linux/reboot.h>

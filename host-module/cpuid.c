@@ -20,67 +20,81 @@
 enum { EAX, EBX, ECX, EDX };
 
 /*
- * Feature words: bits of the host's that a guest may have, and bits that it
- * has whatever the host says.  Numbers as in Intel SDM vol. 2 (CPUID) and AMD
- * APM vol. 3, appendix E.
+ * The leaves of the default table: in each register the host's bits in @allow,
+ * then those in @force.  In the registers of @features every bit is a feature:
+ * user space may take it away, not add it, and @word names the word of
+ * x86_capability, + 1, that knows what the host kernel has switched off.
+ * Numbers as in Intel SDM vol. 2 (CPUID) and AMD APM vol. 3, appendix E.
  */
-struct feature_word {
-	u32 function, index;
-	u8 reg;
-	u32 allow, force;
-	u8 word;		/* of x86_capability, + 1: what the host kernel thinks */
-};
-
-static struct feature_word features[] = {
-	/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
-	{ 0x1, 0, ECX, 0x76da3203 & ~(BIT(21) | BIT(24) | BIT(27)), BIT(21) | BIT(24) | BIT(31),
-	  CPUID_1_ECX + 1 },
-	/* all but MCE, MCA, DS, ACPI, SS, TM, IA64, PBE; APIC and MTRR are ours */
-	{ 0x1, 0, EDX, 0x0782a97f | BIT(15) | BIT(16) | BIT(23) | BIT(24), BIT(9) | BIT(12),
-	  CPUID_1_EDX + 1 },
-	{ 0x6, 0, EAX, 0, BIT(2) },			/* APIC timer always runs */
-	/* FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS INVPCID AVX512* RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
-	{ 0x7, 0, EBX, 0xf1bf07a9 & ~(BIT(12) | BIT(13) | BIT(14) | BIT(15) | BIT(22) | BIT(25)),
-	  BIT(1), CPUID_7_0_EBX + 1 },
-	/* VBMI UMIP VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNTDQ LA57 RDPID MOVDIR* */
-	{ 0x7, 0, ECX, 0x18415f46, 0, CPUID_7_ECX + 1 },
-	/* 4VNNIW 4FMAPS FSRM VP2INTERSECT MD_CLEAR SERIALIZE FP16 SPEC_CTRL STIBP SSBD */
-	{ 0x7, 0, EDX, 0x8c80451c, 0, CPUID_7_EDX + 1 },
-	{ 0x7, 1, EAX, 0x00001c30, 0 },			/* AVX-VNNI BF16 FZRM FSRS FSRCS */
-	{ 0xd, 1, EAX, 0x0000000f, 0, CPUID_D_1_EAX + 1 },			/* XSAVEOPT XSAVEC XGETBV1 XSAVES */
-	/* LAHF CR8 ABM SSE4A MISALIGNSSE PREFETCH XOP FMA4 TBM */
-	{ 0x80000001, 0, ECX, 0x002109f1 & ~BIT(7), 0, CPUID_8000_0001_ECX + 1 },
-	/* as leaf 1, SYSCALL NX MMXEXT FXSR FFXSR 1GB RDTSCP LM 3DNOW */
-	{ 0x80000001, 0, EDX, 0xefd3a97f & ~(BIT(7) | BIT(14)), BIT(9) | BIT(12),
-	  CPUID_8000_0001_EDX + 1 },
-	{ 0x80000007, 0, EDX, BIT(8), 0 },		/* invariant TSC */
-	{ 0x80000008, 0, EBX, 0x0100d205, 0, CPUID_8000_0008_EBX + 1 },	/* CLZERO XSAVEERPTR WBNOINVD IBPB IBRS STIBP SSBD */
-	{ 0x80000021, 0, EAX, 0x20000045, 0 },	/* LFENCE serializes, null selectors, SRSO_NO */
-	{ KVM_CPUID_FEATURES, 0, EAX, 0,
-	  BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
-	  BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) |
-	  BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) |
-	  BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) |
-	  BIT(KVM_FEATURE_MSI_EXT_DEST_ID) },
-};
-
-/* Leaves of the default table; an index of -1 for leaves without. */
-static const struct {
+struct leaf {
 	u32 function;
-	int index;
-} leaves[] = {
-	{ 0x0, -1 }, { 0x1, -1 }, { 0x6, -1 }, { 0x7, 0 }, { 0x7, 1 },
-	{ 0xb, 0 }, { 0xb, 1 }, { 0xb, 2 }, { 0xd, 0 }, { 0xd, 1 },
-	{ 0xd, 2 }, { 0xd, 3 }, { 0xd, 4 }, { 0xd, 5 }, { 0xd, 6 }, { 0xd, 7 }, { 0xd, 9 },
-	{ KVM_CPUID_SIGNATURE, -1 }, { KVM_CPUID_FEATURES, -1 },
-	{ VIREO_CPUID_BASE, -1 }, { VIREO_CPUID_FEATURES, -1 },
-	{ 0x80000000, -1 }, { 0x80000001, -1 }, { 0x80000002, -1 }, { 0x80000003, -1 },
-	{ 0x80000004, -1 }, { 0x80000005, -1 }, { 0x80000006, -1 }, { 0x80000007, -1 },
-	{ 0x80000008, -1 }, { 0x80000021, -1 },
+	int index;		/* -1 for leaves without */
+	u8 features;		/* bit numbers as above */
+	u32 allow[4], force[4];
+	u8 word[4];
 };
 
-static struct vireo_cpuid_table default_table;	/* constant after init */
-static u64 xcr0_supported;
+#define ALL		~0U
+#define HOST		{ ALL, ALL, ALL, ALL }
+#define KVM_FEATURES \
+	(BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) | \
+	 BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_STEAL_TIME) | \
+	 BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) | \
+	 BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_PV_SEND_IPI) | \
+	 BIT(KVM_FEATURE_MSI_EXT_DEST_ID))
+
+static const struct leaf leaves[] = {
+	{ 0x0, -1, 0, { 0, ALL, ALL, ALL }, { 0xd } },
+	{ 0x1, -1, BIT(ECX) | BIT(EDX), {
+		ALL, 0xff00,		/* CLFLUSH size */
+		/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.* MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
+		0x76da3203 & ~(BIT(21) | BIT(24) | BIT(27)),
+		/* all but MCE, MCA, DS, ACPI, SS, TM, IA64, PBE; APIC and MTRR are ours */
+		0x0782a97f | BIT(15) | BIT(16) | BIT(23) | BIT(24) },
+	  { 0, 0, BIT(21) | BIT(24) | BIT(31), BIT(9) | BIT(12) },
+	  { 0, 0, CPUID_1_ECX + 1, CPUID_1_EDX + 1 } },
+	{ 0x6, -1, BIT(EAX), {}, { BIT(2) } },		/* APIC timer always runs */
+	{ 0x7, 0, BIT(EBX) | BIT(ECX) | BIT(EDX), { 0,
+		/* FSGSBASE BMI* AVX* SMEP ERMS INVPCID RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
+		0xf1bf07a9 & ~(BIT(12) | BIT(13) | BIT(14) | BIT(15) | BIT(22) | BIT(25)),
+		/* PKU VBMI UMIP VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNTDQ LA57 RDPID MOVDIR* */
+		0x18415f46 | BIT(3),
+		/* 4VNNIW 4FMAPS FSRM VP2INTERSECT MD_CLEAR SERIALIZE FP16 SPEC_CTRL STIBP SSBD */
+		0x8c80451c },
+	  { 1, BIT(1) },				/* highest index, TSC_ADJUST */
+	  { 0, CPUID_7_0_EBX + 1, CPUID_7_ECX + 1, CPUID_7_EDX + 1 } },
+	{ 0x7, 1, BIT(EAX), { 0x00001c30 } },		/* AVX-VNNI BF16 FZRM FSRS FSRCS */
+	{ 0xb, 0 }, { 0xb, 1 }, { 0xb, 2 },		/* filled in for each vCPU */
+	{ 0xd, 0 },					/* see default_fixup() */
+	/* XSAVEOPT XSAVEC XGETBV1 XSAVES; no supervisor state */
+	{ 0xd, 1, BIT(EAX), { 0x0000000f }, {}, { CPUID_D_1_EAX + 1 } },
+	{ 0xd, 2, 0, HOST }, { 0xd, 3, 0, HOST }, { 0xd, 4, 0, HOST }, { 0xd, 5, 0, HOST },
+	{ 0xd, 6, 0, HOST }, { 0xd, 7, 0, HOST }, { 0xd, 9, 0, HOST },
+	{ KVM_CPUID_SIGNATURE, -1, 0, {},		/* KVM_SIGNATURE */
+	  { KVM_CPUID_FEATURES, 0x4b4d564b, 0x564b4d56, 0x4d } },
+	{ KVM_CPUID_FEATURES, -1, BIT(EAX), {}, { KVM_FEATURES } },
+	{ VIREO_CPUID_BASE, -1, 0, {}, { VIREO_CPUID_FEATURES, VIREO_SIGNATURE_EBX,
+					 VIREO_SIGNATURE_ECX, VIREO_SIGNATURE_EDX } },
+	{ VIREO_CPUID_FEATURES, -1, 0, {}, { VIREO_API_VERSION, VIREO_GUEST_HYPERCALL } },
+	{ 0x80000000, -1, 0, { 0, ALL, ALL, ALL } },	/* see default_fixup() */
+	{ 0x80000001, -1, BIT(ECX) | BIT(EDX), { ALL, ALL,
+		/* LAHF CR8 ABM SSE4A MISALIGNSSE PREFETCH XOP FMA4 TBM */
+		0x002109f1 & ~BIT(7),
+		/* as leaf 1, SYSCALL NX MMXEXT FXSR FFXSR 1GB RDTSCP LM 3DNOW */
+		0xefd3a97f & ~(BIT(7) | BIT(14)) },
+	  { 0, 0, 0, BIT(9) | BIT(12) },
+	  { 0, 0, CPUID_8000_0001_ECX + 1, CPUID_8000_0001_EDX + 1 } },
+	{ 0x80000002, -1, 0, HOST }, { 0x80000003, -1, 0, HOST }, { 0x80000004, -1, 0, HOST },
+	{ 0x80000005, -1, 0, HOST }, { 0x80000006, -1, 0, HOST },
+	{ 0x80000007, -1, BIT(EDX), { ALL, ALL, ALL, BIT(8) } },	/* invariant TSC */
+	/* CLZERO XSAVEERPTR WBNOINVD IBPB IBRS STIBP SSBD */
+	{ 0x80000008, -1, BIT(EBX), { 0xffff, 0x0100d205 }, {}, { 0, CPUID_8000_0008_EBX + 1 } },
+	/* LFENCE serializes, null selectors, SRSO_NO */
+	{ 0x80000021, -1, BIT(EAX), { 0x20000045 } },
+};
+
+struct vireo_cpuid_table vireo_cpuid_default;
+u64 vireo_xcr0;
 
 /* Where a leaf is looked up: the ranges' first 64 leaves, and those of Vireo's. */
 static u8 *slot(struct vireo_cpuid_table *t, u32 function)
@@ -92,17 +106,8 @@ static u8 *slot(struct vireo_cpuid_table *t, u32 function)
 	return &t->first[function >> 30][(low & 0x3f) | (low & 0x100) >> 2];
 }
 
-/**
- * vireo_cpuid_find() - look up an entry
- * @t: the table
- * @function: EAX
- * @index: ECX
- *
- * Context: Any.
- * Return: The entry or NULL.
- */
-const struct vireo_cpuid_entry *vireo_cpuid_find(const struct vireo_cpuid_table *t,
-						 u32 function, u32 index)
+static const struct vireo_cpuid_entry *
+find(const struct vireo_cpuid_table *t, u32 function, u32 index)
 {
 	const u8 *first = slot((struct vireo_cpuid_table *)t, function);
 	const struct vireo_cpuid_entry *e, *end = t->e + t->count;
@@ -115,25 +120,8 @@ const struct vireo_cpuid_entry *vireo_cpuid_find(const struct vireo_cpuid_table 
 	return NULL;
 }
 
-/**
- * vireo_xcr0_supported() - XCR0 bits that a guest may set
- *
- * Context: Any.
- * Return: The bits.
- */
-u64 vireo_xcr0_supported(void)
-{
-	return xcr0_supported;
-}
-
-/**
- * vireo_cpuid_xsave_size() - size of the standard XSAVE format
- * @xcr0: the components
- *
- * Context: Any.
- * Return: Bytes.
- */
-u32 vireo_cpuid_xsave_size(u64 xcr0)
+/* Size of the components of XCR0, in the standard format or the compacted one. */
+static u32 xsave_size(u64 xcr0, bool compact)
 {
 	u32 size = 512 + 64, i;
 
@@ -142,39 +130,35 @@ u32 vireo_cpuid_xsave_size(u64 xcr0)
 
 		if (!(xcr0 & BIT_ULL(i)))
 			continue;
-		e = vireo_cpuid_find(&default_table, 0xd, i);
-		if (e)
+		e = find(&vireo_cpuid_default, 0xd, i);
+		if (e && compact)	/* they follow each other, some aligned */
+			size = (e->ecx & BIT(1) ? ALIGN(size, 64) : size) + e->eax;
+		else if (e)
 			size = max(size, e->eax + e->ebx);
 	}
 	return size;
 }
 
 /**
+ * vireo_cpuid_xsave_size() - size of the standard XSAVE format
+ * @xcr0: the components
+ * Context: Any.
+ * Return: Bytes.
+ */
+u32 vireo_cpuid_xsave_size(u64 xcr0)
+{
+	return xsave_size(xcr0, false);
+}
+
+/**
  * vireo_cpuid_xsave_offset() - place of a component in the standard format
  * @component: its number, of those a guest may have
- *
  * Context: Any.
  * Return: Bytes.
  */
 u32 vireo_cpuid_xsave_offset(unsigned int component)
 {
-	return vireo_cpuid_find(&default_table, 0xd, component)->ebx;
-}
-
-/**
- * vireo_cpuid_default() - the widest table a guest can have
- *
- * Context: Any.
- * Return: The table.
- */
-const struct vireo_cpuid_table *vireo_cpuid_default(void)
-{
-	return &default_table;
-}
-
-static u32 *entry_reg(struct vireo_cpuid_entry *e, u8 reg)
-{
-	return &e->eax + reg;
+	return find(&vireo_cpuid_default, 0xd, component)->ebx;
 }
 
 /* Leaves that exec_fixup() knows. */
@@ -194,105 +178,45 @@ static void table_add(struct vireo_cpuid_table *t, const struct vireo_cpuid_entr
 	t->e[t->count++] = *e;
 }
 
-/* Leaves that are not the host's, or not as the host has them. */
+/* What depends on more than the leaf's row. */
 static void default_fixup(struct vireo_cpuid_entry *e)
 {
+	bool intel = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL;
+
 	switch (e->function) {
-	case 0x0:
-		e->eax = 0xd;
-		break;
-	case 0x1:
-		e->ebx &= 0xff00;	/* CLFLUSH size */
-		break;
-	case 0x6:
-	case 0x7:
-	case KVM_CPUID_FEATURES:
-		if (e->function != 0x7 || e->index)
-			e->eax = 0;
-		else
-			e->eax = 1;	/* highest index */
-		e->ebx = 0;
+	case 0x7:			/* nothing of it but TSC_ADJUST is offered so far */
+		e->ebx &= e->index ? 0 : BIT(1);
 		e->ecx = 0;
 		e->edx = 0;
-		break;
-	case 0xb:			/* filled in for each vCPU */
-		e->eax = 0;
-		e->ebx = 0;
-		e->ecx = 0;
-		e->edx = 0;
+		e->eax = !e->index;
 		break;
 	case 0xd:
-		if (e->index == 0) {
-			e->eax = xcr0_supported;
-			e->edx = xcr0_supported >> 32;
-			e->ecx = 0;
-			e->ebx = 0;
-		} else if (e->index == 1) {
-			e->ebx = 0;
-			e->ecx = 0;	/* no supervisor state */
-			e->edx = 0;
-		} else if (!(xcr0_supported & BIT_ULL(e->index))) {
-			e->eax = 0;
-			e->ebx = 0;
-			e->ecx = 0;
-			e->edx = 0;
+		if (!e->index) {
+			e->eax = vireo_xcr0;
+			e->edx = vireo_xcr0 >> 32;
 		}
 		break;
-	case KVM_CPUID_SIGNATURE:
-		e->eax = KVM_CPUID_FEATURES;
-		e->ebx = 0x4b4d564b;	/* KVM_SIGNATURE */
-		e->ecx = 0x564b4d56;
-		e->edx = 0x4d;
-		break;
-	case VIREO_CPUID_BASE:
-		e->eax = VIREO_CPUID_FEATURES;
-		e->ebx = VIREO_SIGNATURE_EBX;
-		e->ecx = VIREO_SIGNATURE_ECX;
-		e->edx = VIREO_SIGNATURE_EDX;
-		break;
-	case VIREO_CPUID_FEATURES:
-		e->eax = VIREO_API_VERSION;
-		e->ebx = VIREO_GUEST_HYPERCALL;
-		e->ecx = 0;
-		e->edx = 0;
+	case KVM_CPUID_FEATURES:
+		if (!check_tsc_unstable())
+			e->eax |= BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
 		break;
 	case 0x80000000:
-		e->eax = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x80000008 : 0x80000021;
+		e->eax = intel ? 0x80000008 : 0x80000021;
 		break;
 	case 0x80000008:
 		e->eax = min_t(u32, e->eax & 0xff, 48) | (e->eax & 0xff00);
-		e->ecx = 0;
-		e->edx = 0;
-		break;
-	case 0x80000021:
-		e->ebx = 0;
-		e->ecx = 0;
-		e->edx = 0;
 		break;
 	}
 }
 
-static bool is_host_leaf(u32 function)
+static bool is_host_leaf(u32 function, u32 index)
 {
+	if (function == 0xd && index > 1 && !(vireo_xcr0 & BIT_ULL(index)))
+		return false;
 	if (function == KVM_CPUID_SIGNATURE || function == KVM_CPUID_FEATURES ||
 	    (function & ~0xffU) == VIREO_CPUID_BASE)
 		return false;
 	return function <= cpuid_eax(function & 0x80000000);
-}
-
-/* Bits that the host kernel has switched off although CPUID shows them. */
-static void features_trim(void)
-{
-	struct feature_word *w;
-
-	for (w = features; w < features + ARRAY_SIZE(features); w++) {
-		if (w->word)
-			w->allow &= boot_cpu_data.x86_capability[w->word - 1];
-		if (w->function == 0x7 && w->reg == ECX && boot_cpu_has(X86_FEATURE_OSPKE))
-			w->allow |= BIT(3);		/* PKU */
-		if (w->function == KVM_CPUID_FEATURES && !check_tsc_unstable())
-			w->force |= BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
-	}
 }
 
 /* No MPX, which is dead, and no AMX, which a task has to ask for. */
@@ -308,48 +232,50 @@ static u64 host_xcr0(void)
 
 /**
  * vireo_cpuid_init() - make the default table
- *
  * Context: Module load.
  * Return: Nothing.
  */
 void vireo_cpuid_init(void)
 {
-	unsigned int i;
+	const struct leaf *l;
+	unsigned int r;
 
-	xcr0_supported = host_xcr0();
-	features_trim();
-	for (i = 0; i < ARRAY_SIZE(leaves); i++) {
-		struct vireo_cpuid_entry e = { .function = leaves[i].function };
-		const struct feature_word *w;
+	vireo_xcr0 = host_xcr0();
+	for (l = leaves; l < leaves + ARRAY_SIZE(leaves); l++) {
+		struct vireo_cpuid_entry e = { .function = l->function };
+		u32 *reg = &e.eax;
 
-		if (leaves[i].index >= 0) {
-			e.index = leaves[i].index;
+		if (l->index >= 0) {
+			e.index = l->index;
 			e.flags = VIREO_CPUID_INDEXED;
 		}
-		if (is_host_leaf(e.function))
+		if (is_host_leaf(e.function, e.index))
 			cpuid_count(e.function, e.index, &e.eax, &e.ebx, &e.ecx, &e.edx);
-		for (w = features; w < features + ARRAY_SIZE(features); w++)
-			if (w->function == e.function && w->index == e.index)
-				*entry_reg(&e, w->reg) &= w->allow;
+		for (r = EAX; r <= EDX; r++) {
+			if (l->word[r])
+				reg[r] &= boot_cpu_data.x86_capability[l->word[r] - 1];
+			reg[r] = (reg[r] & l->allow[r]) | l->force[r];
+		}
 		default_fixup(&e);
-		for (w = features; w < features + ARRAY_SIZE(features); w++)
-			if (w->function == e.function && w->index == e.index)
-				*entry_reg(&e, w->reg) |= w->force;
-		table_add(&default_table, &e);
+		table_add(&vireo_cpuid_default, &e);
 	}
 }
 
 /* Whether every feature bit of an entry is in the default table's too. */
 static bool entry_allowed(const struct vireo_cpuid_entry *e)
 {
-	const struct vireo_cpuid_entry *d = vireo_cpuid_find(&default_table, e->function, e->index);
-	const struct feature_word *w;
+	const struct vireo_cpuid_entry *d = find(&vireo_cpuid_default, e->function, e->index);
+	const u32 *reg = &e->eax, *known = d ? &d->eax : NULL;
+	const struct leaf *l;
+	unsigned int r;
 
-	for (w = features; w < features + ARRAY_SIZE(features); w++) {
-		if (w->function != e->function || w->index != e->index)
+	/* Each of them is in the default table. */
+	for (l = leaves; l < leaves + ARRAY_SIZE(leaves); l++) {
+		if (l->function != e->function || max(l->index, 0) != e->index)
 			continue;
-		if (*entry_reg((void *)e, w->reg) & ~(d ? *entry_reg((void *)d, w->reg) : 0))
-			return false;
+		for (r = EAX; r <= EDX; r++)
+			if ((l->features & BIT(r)) && (reg[r] & ~known[r]))
+				return false;
 	}
 	if (e->function == 0xd && e->index != 1)
 		return d && !(e->eax & ~d->eax) && !(e->edx & ~d->edx);
@@ -361,7 +287,6 @@ static bool entry_allowed(const struct vireo_cpuid_entry *e)
  * @vm: the VM, without vCPUs; vm->lock is held
  * @e: entries, unchecked; those of one function stand together
  * @n: how many, at most VIREO_MAX_CPUID
- *
  * Context: May sleep.
  * Return: 0, -EINVAL or -ENOMEM, nothing changed.
  */
@@ -379,7 +304,7 @@ int vireo_cpuid_set(struct vireo_vm *vm, const struct vireo_cpuid_entry *e, unsi
 		if (!slot(t, e[i].function) || (e[i].flags & ~VIREO_CPUID_INDEXED) ||
 		    e[i].reserved || !entry_allowed(&e[i]) ||
 		    (!(e[i].flags & VIREO_CPUID_INDEXED) && (e[i].index || follows)) ||
-		    vireo_cpuid_find(t, e[i].function, e[i].index) ||
+		    find(t, e[i].function, e[i].index) ||
 		    (!follows && *slot(t, e[i].function)))
 			err = -EINVAL;
 		else
@@ -400,23 +325,6 @@ static void exec_topology(struct vireo_vcpu *v, u32 index, u32 out[4])
 	out[EBX] = index == 0 ? 1 : index == 1 ? n : 0;
 	out[ECX] = index | (index < 2 ? (index + 1) << 8 : 0);
 	out[EDX] = v->id;
-}
-
-/* Size of the compacted format: components follow each other, some aligned. */
-static u32 xsave_compact_size(u64 xcr0)
-{
-	u32 size = 512 + 64, i;
-
-	for (i = 2; i < 63; i++) {
-		const struct vireo_cpuid_entry *e;
-
-		if (!(xcr0 & BIT_ULL(i)))
-			continue;
-		e = vireo_cpuid_find(&default_table, 0xd, i);
-		if (e)
-			size = (e->ecx & BIT(1) ? ALIGN(size, 64) : size) + e->eax;
-	}
-	return size;
 }
 
 /* What differs between vCPUs, or with their state. */
@@ -444,7 +352,7 @@ static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4]
 			out[EBX] = v->xsave_size;
 			out[ECX] = vireo_cpuid_xsave_size(out[EAX] | (u64)out[EDX] << 32);
 		} else if (index == 1) {
-			out[EBX] = xsave_compact_size(v->xcr0);
+			out[EBX] = xsave_size(v->xcr0, true);
 		}
 		break;
 	case 0x80000001:
@@ -458,26 +366,12 @@ static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4]
 	}
 }
 
-/**
- * vireo_cpuid_exec() - the CPUID instruction
- * @v: the vCPU
- *
- * Context: The inner loop.
- * Return: Nothing.
- */
-void vireo_cpuid_exec(struct vireo_vcpu *v)
+static noinline void exec_varying(struct vireo_vcpu *v, u32 function, u32 index,
+				  const struct vireo_cpuid_entry *e)
 {
-	u32 function = v->gpr[VIREO_RAX], index = v->gpr[VIREO_RCX];
-	const struct vireo_cpuid_entry *e = vireo_cpuid_find(&v->vm->cpuid, function, index);
 	u32 out[4] = {};
 
-	if (likely(e)) {
-		v->gpr[VIREO_RAX] = e->eax;
-		v->gpr[VIREO_RBX] = e->ebx;
-		v->gpr[VIREO_RCX] = e->ecx;
-		v->gpr[VIREO_RDX] = e->edx;
-		if (!v->vm->cpuid.varies[e - v->vm->cpuid.e])
-			return;
+	if (e) {
 		memcpy(out, &e->eax, sizeof(out));
 		exec_fixup(v, function, index, out);
 	} else if (function == 0xb) {
@@ -487,4 +381,25 @@ void vireo_cpuid_exec(struct vireo_vcpu *v)
 	v->gpr[VIREO_RBX] = out[EBX];
 	v->gpr[VIREO_RCX] = out[ECX];
 	v->gpr[VIREO_RDX] = out[EDX];
+}
+
+/**
+ * vireo_cpuid_exec() - the CPUID instruction
+ * @v: the vCPU
+ * Context: The inner loop.
+ * Return: Nothing.
+ */
+void vireo_cpuid_exec(struct vireo_vcpu *v)
+{
+	u32 function = v->gpr[VIREO_RAX], index = v->gpr[VIREO_RCX];
+	const struct vireo_cpuid_entry *e = find(&v->vm->cpuid, function, index);
+
+	if (unlikely(!e || v->vm->cpuid.varies[e - v->vm->cpuid.e])) {
+		exec_varying(v, function, index, e);
+		return;
+	}
+	v->gpr[VIREO_RAX] = e->eax;
+	v->gpr[VIREO_RBX] = e->ebx;
+	v->gpr[VIREO_RCX] = e->ecx;
+	v->gpr[VIREO_RDX] = e->edx;
 }

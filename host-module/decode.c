@@ -247,7 +247,6 @@ static bool decode_modrm(struct insn *insn, const struct form *form,
  *
  * Knows mov (88 to 8b, a0 to a3, c6, c7), movsx, movsxd and movzx with a memory
  * operand, with any prefixes but lock and rep.
- *
  * Context: any.
  * Return: 0; -ENODATA if all @n bytes belong to an instruction that goes on
  * behind them; -EOPNOTSUPP if it is none of the above or has too many bytes.
@@ -297,7 +296,6 @@ int vireo_mmio_decode(const u8 *bytes, unsigned int n, enum vireo_insn_mode mode
  *
  * Byte and word registers keep the bits around them; a doubleword clears the
  * upper half (APM vol. 1, 3.1.2).
- *
  * Context: any.
  * Return: the new value of the 64-bit register @op->reg.
  */
@@ -323,7 +321,6 @@ u64 vireo_mmio_load(const struct vireo_mmio_op *op, u64 old_reg, u64 data)
  * vireo_mmio_store() - value that a store writes
  * @op: the decoded instruction, a store
  * @gpr: the general registers in hardware order, see &struct vireo_mmio_op
- *
  * Context: any.
  * Return: the value to write, zero above @op->width bytes.
  */
@@ -335,52 +332,6 @@ u64 vireo_mmio_store(const struct vireo_mmio_op *op, const u64 gpr[16])
 }
 
 /**
- * vireo_insn_skip_prefixes() - count the bytes before the opcode
- * @bytes: the instruction
- * @n: number of valid bytes
- * @long_mode: the code segment is 64-bit, so that 40 to 4f are REX prefixes
- *
- * Context: any.
- * Return: the number of prefix bytes, less than VIREO_INSN_MAX; -ENODATA if
- * there is nothing but prefixes in @n bytes; -EOPNOTSUPP if that makes the
- * instruction too long.
- */
-int vireo_insn_skip_prefixes(const u8 *bytes, unsigned int n, bool long_mode)
-{
-	struct insn insn;
-
-	insn_init(&insn, bytes, n, long_mode ? VIREO_INSN_64 : VIREO_INSN_32);
-	insn_prefixes(&insn);
-	return insn.err ? insn.err : (int)insn.pos - 1;
-}
-
-/* Every byte of these is fixed, but for prefixes and the ModRM of the mov. */
-static const struct {
-	u8 opcode[3];
-	u8 len;
-	u8 modrm;	/* 1 if a register-form ModRM byte follows */
-} opcodes[VIREO_INSN_COUNT] = {
-	[VIREO_INSN_CPUID]	 = { { 0x0f, 0xa2 }, 2, 0 },
-	[VIREO_INSN_HLT]	 = { { 0xf4 }, 1, 0 },
-	[VIREO_INSN_INVD]	 = { { 0x0f, 0x08 }, 2, 0 },
-	[VIREO_INSN_MONITOR]	 = { { 0x0f, 0x01, 0xc8 }, 3, 0 },
-	[VIREO_INSN_MOV_FROM_CR] = { { 0x0f, 0x20 }, 2, 1 },
-	[VIREO_INSN_MOV_FROM_DR] = { { 0x0f, 0x21 }, 2, 1 },
-	[VIREO_INSN_MOV_TO_CR]	 = { { 0x0f, 0x22 }, 2, 1 },
-	[VIREO_INSN_MOV_TO_DR]	 = { { 0x0f, 0x23 }, 2, 1 },
-	[VIREO_INSN_MWAIT]	 = { { 0x0f, 0x01, 0xc9 }, 3, 0 },
-	[VIREO_INSN_PAUSE]	 = { { 0x90 }, 1, 0 },	/* f3 is a prefix */
-	[VIREO_INSN_RDMSR]	 = { { 0x0f, 0x32 }, 2, 0 },
-	[VIREO_INSN_RDPMC]	 = { { 0x0f, 0x33 }, 2, 0 },
-	[VIREO_INSN_RDTSC]	 = { { 0x0f, 0x31 }, 2, 0 },
-	[VIREO_INSN_RDTSCP]	 = { { 0x0f, 0x01, 0xf9 }, 3, 0 },
-	[VIREO_INSN_VMMCALL]	 = { { 0x0f, 0x01, 0xd9 }, 3, 0 },
-	[VIREO_INSN_WBINVD]	 = { { 0x0f, 0x09 }, 2, 0 },
-	[VIREO_INSN_WRMSR]	 = { { 0x0f, 0x30 }, 2, 0 },
-	[VIREO_INSN_XSETBV]	 = { { 0x0f, 0x01, 0xd1 }, 3, 0 },
-};
-
-/**
  * vireo_insn_len() - length of an intercepted instruction
  * @bytes: the instruction, in memory that the guest cannot write
  * @n: number of valid bytes
@@ -389,29 +340,22 @@ static const struct {
  *
  * For processors that do not report the next RIP. A guest that rewrites its
  * code between the exit and the fetch is told apart from a short fetch.
- *
  * Context: any.
  * Return: the length including prefixes, 1 to VIREO_INSN_MAX; -ENODATA if
  * more bytes are needed; -EOPNOTSUPP if the bytes are not @want.
  */
 int vireo_insn_len(const u8 *bytes, unsigned int n, bool long_mode, enum vireo_insn want)
 {
+	int shift = want > 0xffff ? 16 : want > 0xff ? 8 : 0;
 	struct insn insn;
-	unsigned int i;
 	u8 byte;
 
-	if ((unsigned int)want >= VIREO_INSN_COUNT)
-		return -EOPNOTSUPP;
-
 	insn_init(&insn, bytes, n, long_mode ? VIREO_INSN_64 : VIREO_INSN_32);
-	for (i = 0; i < opcodes[want].len; i++) {
-		byte = i ? insn_next(&insn) : insn_prefixes(&insn);
-		if (insn.err)
-			return insn.err;
-		if (byte != opcodes[want].opcode[i])
-			return -EOPNOTSUPP;
+	byte = insn_prefixes(&insn);
+	for (; !insn.err && byte == (u8)(want >> shift); shift -= 8) {
+		if (!shift)
+			return insn.pos;
+		byte = insn_next(&insn);
 	}
-	if (opcodes[want].modrm)
-		insn_next(&insn);
-	return insn.err ? insn.err : (int)insn.pos;
+	return insn.err ?: -EOPNOTSUPP;
 }

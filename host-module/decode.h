@@ -50,37 +50,25 @@ struct vireo_mmio_op {
 };
 
 /*
- * The intercepted instructions that the host steps over, for vireo_insn_len().
- * Those that are answered with an exception need no length and are not here.
+ * The intercepted instructions that the host steps over, for vireo_insn_len(),
+ * as their bytes: all are fixed, but for prefixes.  Those that are answered
+ * with an exception need no length and are not here.
  */
 enum vireo_insn {
-	VIREO_INSN_CPUID,
-	VIREO_INSN_HLT,
-	VIREO_INSN_INVD,
-	VIREO_INSN_MONITOR,
-	VIREO_INSN_MOV_FROM_CR,
-	VIREO_INSN_MOV_FROM_DR,
-	VIREO_INSN_MOV_TO_CR,
-	VIREO_INSN_MOV_TO_DR,
-	VIREO_INSN_MWAIT,
-	VIREO_INSN_PAUSE,
-	VIREO_INSN_RDMSR,
-	VIREO_INSN_RDPMC,
-	VIREO_INSN_RDTSC,
-	VIREO_INSN_RDTSCP,
-	VIREO_INSN_VMMCALL,
-	VIREO_INSN_WBINVD,
-	VIREO_INSN_WRMSR,
-	VIREO_INSN_XSETBV,
-	VIREO_INSN_COUNT,
+	VIREO_INSN_CPUID	= 0x0fa2,
+	VIREO_INSN_HLT		= 0xf4,
+	VIREO_INSN_INVD		= 0x0f08,
+	VIREO_INSN_RDMSR	= 0x0f32,
+	VIREO_INSN_VMMCALL	= 0x0f01d9,
+	VIREO_INSN_WBINVD	= 0x0f09,
+	VIREO_INSN_WRMSR	= 0x0f30,
+	VIREO_INSN_XSETBV	= 0x0f01d1,
 };
 
 int vireo_mmio_decode(const u8 *bytes, unsigned int n, enum vireo_insn_mode mode,
 		      struct vireo_mmio_op *op);
 u64 vireo_mmio_load(const struct vireo_mmio_op *op, u64 old_reg, u64 data);
 u64 vireo_mmio_store(const struct vireo_mmio_op *op, const u64 gpr[16]);
-
-int vireo_insn_skip_prefixes(const u8 *bytes, unsigned int n, bool long_mode);
 int vireo_insn_len(const u8 *bytes, unsigned int n, bool long_mode, enum vireo_insn want);
 
 #endif /* VIREO_DECODE_H */

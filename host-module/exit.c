@@ -38,7 +38,7 @@ static void inject_gp(struct vireo_vcpu *v)
 }
 
 /* Steps over the intercepted instruction, whose end is known. */
-static void exit_skip(struct vireo_vcpu *v)
+static inline void exit_skip(struct vireo_vcpu *v)
 {
 	v->rip = v->next_rip;
 	v->shadow = false;
@@ -144,15 +144,25 @@ static void exit_xsetbv(struct vireo_vcpu *v)
 
 /* ---- The fast half ------------------------------------------------------------------------- */
 
-static bool exit_fast_skip(struct vireo_vcpu *v, enum vireo_exit exit)
+/**
+ * vireo_exit_fast() - resolve an exit without sleeping
+ * @v: the vCPU; v->next_rip is known, or the exit needs none
+ * @exit: what happened
+ * Context: The inner loop, interrupts off; or the slow half.
+ * Return: Whether it is resolved.
+ */
+bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 {
-	switch (exit) {
-	case VEXIT_CPUID:
-		vireo_cpuid_exec(v);
-		exit_skip(v);
+	if (exit == VEXIT_DR)
 		return true;
+	if (!v->next_rip)
+		return false;
+	switch (exit) {
 	case VEXIT_HYPERCALL:
 		return exit_hypercall(v);
+	case VEXIT_CPUID:
+		vireo_cpuid_exec(v);
+		break;
 	case VEXIT_WRMSR:
 		if (!msr_is_fast(v->gpr[VIREO_RCX]))
 			return false;
@@ -169,44 +179,15 @@ static bool exit_fast_skip(struct vireo_vcpu *v, enum vireo_exit exit)
 		if (!vireo_lapic_wakeup(v))
 			return false;
 		clear_bit(VAPIC_UNHALT, &v->apic.smi_init);
-		exit_skip(v);
 		set_bit(VREQ_EVENT, &v->requests);
-		return true;
-	case VEXIT_XSETBV:
-		/* Takes effect when the inner loop is entered again. */
-		return false;
+		break;
 	case VEXIT_SKIP:
-		exit_skip(v);
-		return true;
-	default:
+		break;
+	default:	/* XSETBV takes effect when the inner loop is entered again */
 		return false;
 	}
-}
-
-/**
- * vireo_exit_fast() - resolve an exit without sleeping
- * @v: the vCPU
- * @exit: what happened
- *
- * Context: The inner loop, interrupts off.
- * Return: Whether it is resolved.
- */
-bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
-{
-	switch (exit) {
-	case VEXIT_CPUID:
-	case VEXIT_HYPERCALL:
-	case VEXIT_RDMSR:
-	case VEXIT_WRMSR:
-	case VEXIT_HLT:
-	case VEXIT_XSETBV:
-	case VEXIT_SKIP:
-		return v->next_rip && exit_fast_skip(v, exit);
-	case VEXIT_DR:
-		return true;
-	default:
-		return false;
-	}
+	exit_skip(v);
+	return true;
 }
 
 /* ---- Ends of a guest --------------------------------------------------------------------------- */
@@ -272,20 +253,21 @@ static int exit_next_rip(struct vireo_vcpu *v)
 
 static int exit_io(struct vireo_vcpu *v)
 {
-	struct vireo_exit_info *e = &v->exit;
+	const struct vireo_exit_info *e = &v->exit;
+	struct vireo_run *run = v->run;
 
 	if (e->string)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
-	v->run->exit_reason = VIREO_EXIT_IO;
-	v->run->io.port = e->port;
-	v->run->io.width = e->width;
-	v->run->io.write = e->write;
-	v->run->io.data = 0;
+	run->exit_reason = VIREO_EXIT_IO;
+	run->io.port = e->port;
+	run->io.width = e->width;
+	run->io.write = e->write;
 	v->io_width = e->width;
 	if (e->write) {
-		v->run->io.data = v->gpr[VIREO_RAX] & GENMASK(e->width * 8 - 1, 0);
+		run->io.data = v->gpr[VIREO_RAX] & (U32_MAX >> (32 - 8 * e->width));
 		exit_skip(v);
 	} else {
+		run->io.data = 0;
 		v->pending_io = VIO_PORT;
 	}
 	return 1;
@@ -362,7 +344,7 @@ static int exit_fault(struct vireo_vcpu *v)
 {
 	int err = vireo_mem_fault(&v->vm->mem, v->exit.gpa, v->exit.write);
 
-	trace_vireo_fault(v->id, v->exit.gpa, v->exit.write, err);
+	trace_vireo_fault(v, err);
 	return err == -ENXIO ? exit_mmio(v) : err;
 }
 
@@ -398,7 +380,7 @@ static int exit_slow_skip(struct vireo_vcpu *v, enum vireo_exit exit)
 	if (!v->next_rip) {
 		if (exit_next_rip(v))
 			return 0;
-		if (exit_fast_skip(v, exit))
+		if (vireo_exit_fast(v, exit))
 			return 0;
 	}
 	switch (exit) {
@@ -429,6 +411,8 @@ static int exit_slow_skip(struct vireo_vcpu *v, enum vireo_exit exit)
  */
 int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 {
+	if (exit == VEXIT_IO)	/* the hottest first: a switch is a chain of branches */
+		return exit_io(v);
 	switch (exit) {
 	case VEXIT_INTR:
 	case VEXIT_RESUME:
@@ -452,8 +436,6 @@ int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 		return 0;
 	case VEXIT_FAULT:
 		return exit_fault(v);
-	case VEXIT_IO:
-		return exit_io(v);
 	case VEXIT_CPUID:
 	case VEXIT_HYPERCALL:
 	case VEXIT_RDMSR:

@@ -16,12 +16,9 @@
 
 #include "vireo.h"
 
-static u32 mxcsr_mask;	/* bits that MXCSR has; constant after init */
-
-static u64 fpu_mask(void)
-{
-	return vireo_xcr0_supported() & ~(u64)XFEATURE_MASK_PKRU;
-}
+/* Constant after init */
+static u32 mxcsr_mask;		/* bits that MXCSR has */
+static u64 fpu_mask;		/* components that are switched here */
 
 static u32 fpu_size(void)
 {
@@ -44,6 +41,7 @@ void vireo_fpu_init(void)
 	asm volatile("fxsave64 %0" : "+m" (fx));
 	kernel_fpu_end();
 	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
+	fpu_mask = vireo_xcr0_supported() & ~(u64)XFEATURE_MASK_PKRU;
 }
 
 /**
@@ -55,7 +53,7 @@ void vireo_fpu_init(void)
  */
 void vireo_fpu_enter(struct vireo_vcpu *v)
 {
-	u64 mask = fpu_mask();
+	u64 mask = fpu_mask;
 
 	kernel_fpu_begin_mask(0);
 	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
@@ -77,7 +75,7 @@ void vireo_fpu_enter(struct vireo_vcpu *v)
  */
 void vireo_fpu_leave(struct vireo_vcpu *v)
 {
-	u64 mask = fpu_mask();
+	u64 mask = fpu_mask;
 
 	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
 		asm volatile("xsaveopt64 %0" : "+m" (*v->fpu) : "a" ((u32)mask),

@@ -57,7 +57,6 @@ static int highest(const unsigned long *map)
  * vireo_lapic_raise() - a fixed interrupt arrives
  * @v: the vCPU
  * @vector: 16 to 255; others are ignored
- *
  * Context: Any, also with interrupts off.
  * Return: Whether the APIC takes it: not while software has it disabled.
  */
@@ -84,7 +83,6 @@ static void apic_error(struct vireo_vcpu *v, u32 bit)
 /**
  * vireo_lapic_pending() - the interrupt to deliver next
  * @v: the vCPU; the task priority is the caller's to compare
- *
  * Context: The vCPU's own thread.
  * Return: Its vector, or -1: none above what is in service.
  */
@@ -102,7 +100,6 @@ int vireo_lapic_pending(struct vireo_vcpu *v)
  * vireo_lapic_accept() - an interrupt goes in: from requested to in service
  * @v: the vCPU
  * @vector: what vireo_lapic_pending() gave
- *
  * Context: The inner loop.
  * Return: Nothing.
  */
@@ -120,7 +117,6 @@ void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
 /**
  * vireo_lapic_eoi() - the guest has dealt with the highest interrupt in service
  * @v: the vCPU
- *
  * Context: The vCPU's own thread.
  * Return: Nothing.
  */
@@ -138,7 +134,6 @@ void vireo_lapic_eoi(struct vireo_vcpu *v)
 /**
  * vireo_lapic_wakeup() - whether something ends HLT, or the wait for SIPI
  * @v: the vCPU
- *
  * Context: The vCPU's own thread.
  * Return: True if so.
  */
@@ -213,17 +208,15 @@ static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 v
 	unsigned int i, n = 0;
 
 	if (!logical && dest != BROADCAST) {	/* the usual case */
-		struct vireo_vcpu *v = dest < vm->max_vcpus ?
-			smp_load_acquire(&vm->vcpus[dest]) : NULL;
+		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, dest);
 
 		return v && v != except && apic_deliver(v, mode, vector);
 	}
 	for (i = 0; i < vm->max_vcpus; i++) {
-		struct vireo_vcpu *v = smp_load_acquire(&vm->vcpus[i]);
+		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
 
-		if (!v || v == except || !dest_matches(i, dest, logical))
-			continue;
-		if (!apic_deliver(v, mode, vector))
+		if (!v || v == except || !dest_matches(i, dest, logical) ||
+		    !apic_deliver(v, mode, vector))
 			continue;
 		n++;
 		if (mode == APIC_DM_LOWEST)	/* one of them: the first will do */
@@ -269,7 +262,6 @@ static void apic_icr_write(struct vireo_vcpu *v, u64 icr)
  * @high: the next 64
  * @min: lowest APIC id
  * @icr: vector and delivery mode
- *
  * Context: Any, also with interrupts off.
  * Return: How many vCPUs took it, or -KVM_EINVAL.
  */
@@ -294,7 +286,6 @@ long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 ic
  * @vm: the VM
  * @address: message address
  * @data: message data
- *
  * Context: Any, also with interrupts off.
  * Return: How many vCPUs took it, or -EINVAL.
  */
@@ -384,23 +375,16 @@ static u32 timer_now(struct vireo_lapic_state *a)
 	return min_t(u64, div64_u64(timer_left(a), timer_divisor(a)), a->timer_initial);
 }
 
-/**
- * vireo_lapic_get_deadline() - read IA32_TSC_DEADLINE
- * @v: the vCPU
- *
- * Context: Any.
- * Return: Its value; 0 if it is not armed.
- */
-u64 vireo_lapic_get_deadline(struct vireo_vcpu *v)
+static u64 tsc_to_ns(u64 ticks)
 {
-	return READ_ONCE(v->apic.tsc_deadline);
+	/* Beyond 35 years is never, and would overflow the division. */
+	return mul_u64_u64_div_u64(min(ticks, (u64)tsc_khz << 40), 1000000, tsc_khz);
 }
 
 /**
  * vireo_lapic_set_deadline() - write IA32_TSC_DEADLINE
  * @v: the vCPU
  * @tsc: guest TSC at which to interrupt, 0 to disarm
- *
  * Context: The vCPU's own thread, also with interrupts off.
  * Return: Nothing.
  */
@@ -422,7 +406,7 @@ void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc)
 		return;
 	}
 	WRITE_ONCE(a->tsc_deadline, tsc);
-	timer_start(a, vireo_tsc_to_ns(tsc - now));
+	timer_start(a, tsc_to_ns(tsc - now));
 }
 
 static void timer_lvt_write(struct vireo_vcpu *v, u32 value)
@@ -444,7 +428,7 @@ static void timer_lvt_write(struct vireo_vcpu *v, u32 value)
 	}
 }
 
-/* ---- Registers -------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------ */
 
 static const u32 lvt_allowed[APIC_LVT_ERROR + 1] = {
 	[APIC_LVT_TIMER] = 0x700ff,
@@ -470,67 +454,59 @@ static u32 map_word(const unsigned long *map, unsigned int i)
 	return map[i / 2] >> (i % 2 * 32);
 }
 
-/**
- * vireo_lapic_read() - read a register
- * @v: the vCPU
- * @msr: 0x800 to 0x8ff
- * @value: where to
- *
- * Context: The vCPU's own thread, also with interrupts off.
- * Return: 0 or -ENOENT: no such register, or it cannot be read.
- */
-int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
+#define NO_REGISTER	~0ULL	/* is no register's value */
+
+static u64 apic_value(struct vireo_vcpu *v, u32 msr)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
 	switch (msr) {
 	case X2_ID:
-		*value = v->id;
-		return 0;
+		return v->id;
 	case X2_VERSION:
-		*value = VERSION;
-		return 0;
+		return VERSION;
 	case X2_TPR:
-		*value = vireo_ops->get_tpr(v);
-		return 0;
+		return vireo_ops->get_tpr(v);
 	case X2_PPR:
-		*value = apic_ppr(v);
-		return 0;
+		return apic_ppr(v);
 	case X2_LDR:
-		*value = logical_id(v->id);
-		return 0;
+		return logical_id(v->id);
 	case X2_SVR:
-		*value = a->svr;
-		return 0;
+		return a->svr;
 	case X2_ISR ... X2_ISR + 7:
-		*value = map_word(a->isr, msr - X2_ISR);
-		return 0;
+		return map_word(a->isr, msr - X2_ISR);
 	case X2_TMR ... X2_TMR + 7:
-		*value = 0;
 		return 0;
 	case X2_IRR ... X2_IRR + 7:
-		*value = map_word(a->irr, msr - X2_IRR);
-		return 0;
+		return map_word(a->irr, msr - X2_IRR);
 	case X2_ESR:
-		*value = a->esr;
-		return 0;
+		return a->esr;
 	case X2_ICR:
-		*value = a->icr;
-		return 0;
+		return a->icr;
 	case X2_LVT_TIMER ... X2_LVT_ERROR:
-		*value = a->lvt[msr - X2_LVT_TIMER];
-		return 0;
+		return a->lvt[msr - X2_LVT_TIMER];
 	case X2_TIMER_INIT:
-		*value = a->timer_initial;
-		return 0;
+		return a->timer_initial;
 	case X2_TIMER_NOW:
-		*value = timer_now(a);
-		return 0;
+		return timer_now(a);
 	case X2_TIMER_DIV:
-		*value = a->timer_divide;
-		return 0;
+		return a->timer_divide;
 	}
-	return -ENOENT;
+	return NO_REGISTER;
+}
+
+/**
+ * vireo_lapic_read() - read a register
+ * @v: the vCPU
+ * @msr: 0x800 to 0x8ff
+ * @value: where to
+ * Context: The vCPU's own thread, also with interrupts off.
+ * Return: 0 or -ENOENT: no such register, or it cannot be read.
+ */
+int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
+{
+	*value = apic_value(v, msr);
+	return *value == NO_REGISTER ? -ENOENT : 0;
 }
 
 static void svr_write(struct vireo_lapic_state *a, u32 value)
@@ -575,7 +551,6 @@ static bool write_allowed(u32 msr, u64 value)
  * @v: the vCPU
  * @msr: 0x800 to 0x8ff
  * @value: what to write
- *
  * Context: The vCPU's own thread, also with interrupts off.
  * Return: 0, -EINVAL (reserved bits) or -ENOENT: no such register.
  */
@@ -636,67 +611,12 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 	return -ENOENT;
 }
 
-/* ---- Life ---------------------------------------------------------------------------------------- */
-
-/**
- * vireo_lapic_reset() - the state after power-on or INIT
- * @v: the vCPU
- *
- * Context: The vCPU's mutex is held.
- * Return: Nothing.
- */
-void vireo_lapic_reset(struct vireo_vcpu *v)
-{
-	struct vireo_lapic_state *a = to_apic(v);
-	unsigned int i;
-
-	hrtimer_cancel(&a->timer);
-	bitmap_zero(a->irr, 256);
-	bitmap_zero(a->isr, 256);
-	a->svr = 0xff;
-	a->esr = 0;
-	a->esr_next = 0;
-	a->icr = 0;
-	a->timer_initial = 0;
-	a->timer_divide = 0;
-	a->timer_period = 0;
-	a->tsc_deadline = 0;
-	for (i = 0; i < APIC_LVTS; i++)
-		a->lvt[i] = APIC_LVT_MASKED;
-	vireo_pv_reset(v);
-}
-
-/**
- * vireo_lapic_init() - a new vCPU's APIC
- * @v: the vCPU
- *
- * Context: May sleep.
- * Return: Nothing.
- */
-void vireo_lapic_init(struct vireo_vcpu *v)
-{
-	hrtimer_init(&v->apic.timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-	v->apic.timer.function = timer_fired;
-	vireo_lapic_reset(v);
-}
-
-/**
- * vireo_lapic_free() - nothing fires any more
- * @v: the vCPU
- *
- * Context: May sleep.
- * Return: Nothing.
- */
-void vireo_lapic_free(struct vireo_vcpu *v)
-{
-	hrtimer_cancel(&v->apic.timer);
-}
+/* ---- All of it --------------------------------------------------------------------------- */
 
 /**
  * vireo_lapic_get() - read all of it
  * @v: the vCPU
  * @s: where to; zeroed by the caller
- *
  * Context: The vCPU's mutex is held.
  * Return: Nothing.
  */
@@ -727,8 +647,8 @@ static bool state_allowed(const struct vireo_lapic *s)
 	for (i = 0; i <= APIC_LVT_ERROR; i++)
 		if (!write_allowed(X2_LVT_TIMER + i, s->lvt[i]))
 			return false;
-	if (s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED || s->reserved[0] || s->reserved[1] || s->reserved[2] ||
-	    s->reserved[3])
+	if (s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED ||
+	    memchr_inv(s->reserved, 0, sizeof(s->reserved)))
 		return false;
 	if ((s->irr[0] | s->isr[0]) & 0xffff)
 		return false;
@@ -736,20 +656,10 @@ static bool state_allowed(const struct vireo_lapic *s)
 	       write_allowed(X2_ICR, s->icr);
 }
 
-/**
- * vireo_lapic_set() - write all of it
- * @v: the vCPU
- * @s: the state, unchecked
- *
- * Context: The vCPU's mutex is held.
- * Return: 0 or -EINVAL, nothing changed.
- */
-int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
+static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
-	if (!state_allowed(s))
-		return -EINVAL;
 	hrtimer_cancel(&a->timer);
 	bitmap_from_arr32(a->irr, s->irr, 256);
 	bitmap_from_arr32(a->isr, s->isr, 256);
@@ -767,5 +677,50 @@ int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
 	else if (s->timer_left != ~0ULL)
 		timer_arm(a, s->timer_left);
 	set_bit(VREQ_EVENT, &v->requests);
+}
+
+/**
+ * vireo_lapic_set() - write all of it
+ * @v: the vCPU
+ * @s: the state, unchecked
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -EINVAL, nothing changed.
+ */
+int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
+{
+	if (!state_allowed(s))
+		return -EINVAL;
+	apic_load(v, s);
 	return 0;
+}
+
+/**
+ * vireo_lapic_reset() - the state after power-on or INIT
+ * @v: the vCPU
+ * Context: The vCPU's mutex is held.
+ * Return: Nothing.
+ */
+void vireo_lapic_reset(struct vireo_vcpu *v)
+{
+	static const struct vireo_lapic reset = {
+		.svr = 0xff,
+		.lvt = { [0 ... APIC_LVTS - 1] = APIC_LVT_MASKED },
+		.timer_left = ~0ULL,
+	};
+
+	apic_load(v, &reset);
+	memset(&v->pv, 0, sizeof(v->pv));
+}
+
+/**
+ * vireo_lapic_init() - a new vCPU's APIC
+ * @v: the vCPU
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_lapic_init(struct vireo_vcpu *v)
+{
+	hrtimer_init(&v->apic.timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	v->apic.timer.function = timer_fired;
+	vireo_lapic_reset(v);
 }

@@ -11,6 +11,7 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/reboot.h>
+#include <linux/slab.h>
 #include <linux/syscore_ops.h>
 #include <linux/uaccess.h>
 #include <asm/tsc.h>
@@ -73,7 +74,6 @@ static void hw_emergency(void)
 
 /**
  * vireo_hw_get() - switch the extension on, on all processors, for one more VM
- *
  * Context: May sleep.
  * Return: 0, -EBUSY if another hypervisor uses it, -EIO if the host goes down.
  */
@@ -100,7 +100,6 @@ int vireo_hw_get(void)
 
 /**
  * vireo_hw_put() - a VM is gone; switch the extension off after the last
- *
  * Context: May sleep.
  * Return: Nothing.
  */
@@ -182,68 +181,78 @@ static struct notifier_block hw_reboot_notifier = {
 	.notifier_call = hw_reboot,
 };
 
-/* ---- Extensible structures -------------------------------------------------------- */
+/* ---- ioctls --------------------------------------------------------------------- */
 
-/**
- * vireo_copy_in() - copy an extensible structure from user space
- * @to: the structure; begins with u32 size and u32 flags
- * @known: its size here
- * @least: size of its first version
- * @from: the caller's
- *
- * Context: May sleep.
- * Return: 0, -EFAULT, -EINVAL (too short, or a flag) or -E2BIG.
- */
-int vireo_copy_in(void *to, size_t known, size_t least, const void __user *from)
+/* A structure begins with u32 size and u32 flags; user space's may be longer. */
+static int call_copy_in(const struct vireo_call *call, u32 *to, const u32 __user *from)
 {
 	u32 size;
 	int err;
 
-	if (get_user(size, (const u32 __user *)from))
+	if (get_user(size, from))
 		return -EFAULT;
-	if (size < least)
+	if (size < _IOC_SIZE(call->cmd))
 		return -EINVAL;
 	if (size > PAGE_SIZE)
 		return -E2BIG;
-	err = copy_struct_from_user(to, known, from, size);
+	err = copy_struct_from_user(to, call->size, from, size);
 	if (err)
 		return err;
-	*(u32 *)to = size;
-	return ((u32 *)to)[1] ? -EINVAL : 0;
+	to[0] = size;
+	return to[1] ? -EINVAL : 0;
+}
+
+static int call_copy_out(const struct vireo_call *call, void __user *to, const u32 *from)
+{
+	size_t size = from[0], n = min_t(size_t, size, call->size);
+
+	return copy_to_user(to, from, n) || clear_user(to + n, size - n) ? -EFAULT : 0;
 }
 
 /**
- * vireo_copy_out() - copy an extensible structure to user space
- * @to: the caller's
- * @from: the structure; its size is what vireo_copy_in() read
- * @known: its size here
- *
+ * vireo_call() - an ioctl whose argument is an extensible structure
+ * @calls: those of this kind of fd; the last is empty
+ * @object: what the fd stands for
+ * @cmd: which of them
+ * @arg: user space's structure
  * Context: May sleep.
- * Return: 0 or -EFAULT.
+ * Return: What its function says; -ENOTTY (not among them), -EFAULT, -EINVAL
+ * (too short, or a flag), -E2BIG (has bytes that mean nothing here), -ENOMEM.
  */
-int vireo_copy_out(void __user *to, const void *from, size_t known)
+long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, void __user *arg)
 {
-	size_t size = *(const u32 *)from;
-	size_t n = min(size, known);
+	const struct vireo_call *call;
+	u32 *buf;
+	long ret;
 
-	if (copy_to_user(to, from, n) || clear_user(to + n, size - n))
-		return -EFAULT;
-	return 0;
+	for (call = calls; call->cmd != cmd; call++)
+		if (!call->cmd)
+			return -ENOTTY;
+	buf = kmalloc(call->size, GFP_KERNEL);
+	if (!buf)
+		return -ENOMEM;
+	ret = call_copy_in(call, buf, arg);
+	if (ret)
+		goto out;
+	if (call->dir == CALL_OUT)
+		memset(buf + 2, 0, call->size - 2 * sizeof(*buf));
+	ret = call->fn(object, cmd, buf);
+	/* E2BIG: room for fewer than there are, and how many that is */
+	if (call->dir != CALL_IN && (!ret || ret == -E2BIG) && call_copy_out(call, arg, buf))
+		ret = -EFAULT;
+out:
+	kfree(buf);
+	return ret;
 }
 
-/* ---- /dev/vireo -------------------------------------------------------------------- */
-
-static long dev_get_info(void __user *arg)
+static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 {
-	struct vireo_info info;
-	int err = vireo_copy_in(&info, sizeof(info), sizeof(info), arg);
+	struct vireo_info *info = arg;
 
-	if (err)
-		return err;
-	if (info.reserved)
+	if (info->reserved)
 		return -EINVAL;
-	info = (struct vireo_info) {
-		.size = info.size,
+	*info = (struct vireo_info) {
+		.size = info->size,
 		.api_version = VIREO_API_VERSION,
 		.max_vcpus = VIREO_MAX_VCPUS,
 		.features = vireo_ops->features(),
@@ -253,52 +262,43 @@ static long dev_get_info(void __user *arg)
 		.xsave_size = vireo_cpuid_xsave_size(vireo_xcr0_supported()),
 		.xcr0 = vireo_xcr0_supported(),
 	};
-	return vireo_copy_out(arg, &info, sizeof(info));
+	return 0;
 }
 
-static long dev_create_vm(void __user *arg)
+static long dev_create_vm(void *unused, unsigned int cmd, void *arg)
 {
-	struct vireo_create_vm c;
-	int err = vireo_copy_in(&c, sizeof(c), sizeof(c), arg);
+	struct vireo_create_vm *c = arg;
 
-	if (err)
-		return err;
-	if (c.reserved || !c.max_vcpus || c.max_vcpus > VIREO_MAX_VCPUS)
+	if (c->reserved || !c->max_vcpus || c->max_vcpus > VIREO_MAX_VCPUS)
 		return -EINVAL;
-	return vireo_vm_create(&c);
+	return vireo_vm_create(c);
 }
 
-static long dev_get_cpuid(void __user *arg)
+static long dev_get_cpuid(void *unused, unsigned int cmd, void *arg)
 {
-	const struct vireo_cpuid_table *t = vireo_cpuid_default();
-	struct vireo_cpuid c;
-	int err = vireo_copy_in(&c, sizeof(c), sizeof(c), arg);
-	u32 room;
+	const struct vireo_cpuid_table *t = &vireo_cpuid_default;
+	struct vireo_cpuid *c = arg;
+	u32 room = c->count;
 
-	if (err)
-		return err;
-	if (c.reserved)
+	if (c->reserved)
 		return -EINVAL;
-	room = c.count;
-	c.count = t->count;
-	if (room >= t->count &&
-	    copy_to_user(u64_to_user_ptr(c.entries), t->e, t->count * sizeof(t->e[0])))
-		return -EFAULT;
-	err = vireo_copy_out(arg, &c, sizeof(c));
-	return err ?: room < t->count ? -E2BIG : 0;
+	c->count = t->count;
+	if (room < t->count)
+		return -E2BIG;
+	return copy_to_user(u64_to_user_ptr(c->entries), t->e, t->count * sizeof(t->e[0])) ?
+		-EFAULT : 0;
 }
+
+static const struct vireo_call dev_calls[] = {
+	{ VIREO_GET_INFO, sizeof(struct vireo_info), CALL_BOTH, dev_get_info },
+	{ VIREO_CREATE_VM, sizeof(struct vireo_create_vm), CALL_IN, dev_create_vm },
+	{ VIREO_GET_CPUID, sizeof(struct vireo_cpuid), CALL_BOTH, dev_get_cpuid },
+	{}
+};
 
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	switch (cmd) {
-	case VIREO_GET_INFO:
-		return dev_get_info((void __user *)arg);
-	case VIREO_CREATE_VM:
-		return dev_create_vm((void __user *)arg);
-	case VIREO_GET_CPUID:
-		return dev_get_cpuid((void __user *)arg);
-	}
-	return -ENOTTY;
+	return vireo_call(dev_calls, NULL, cmd, (void __user *)arg);
 }
 
 static const struct file_operations dev_fops = {

@@ -1,177 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guest memory: the tree's pages, faults, and the memory fd.
- *
- * Pages are ordinary kernel pages, charged to the memory cgroup of the task
- * that first touches them.  A leaf counts its references in struct page, a
- * table in page->private, because its last reference has work to do.
+ * Guest memory: faults, copies, and the memory fd.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/io.h>
-#include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/sched.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 
 #include "vireo.h"
 
-/* Fail rather than call the OOM killer: the caller has a use for ENOMEM. */
-#define MEM_GFP		(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 #define HEADROOM_PAGES	32
 /* A 2 MiB page is welcome, not needed. */
 #define MEM_GFP_HUGE	(GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN | __GFP_COMP)
-
-/* ---- What tree.c stands on ------------------------------------------------------------ */
-
-static atomic_long_t *table_refs(u64 pa)
-{
-	return (atomic_long_t *)&pfn_to_page(pa >> PAGE_SHIFT)->private;
-}
-
-/**
- * vireo_table_alloc() - a zeroed table with one reference
- *
- * Context: May sleep.
- * Return: The table or NULL.
- */
-u64 *vireo_table_alloc(void)
-{
-	struct page *page = alloc_page(MEM_GFP | __GFP_ZERO);
-
-	if (!page)
-		return NULL;
-	atomic_long_set(table_refs(page_to_phys(page)), 1);
-	return page_address(page);
-}
-
-/**
- * vireo_table_get() - one more entry points to a table
- * @pa: the table
- *
- * Context: Any.
- * Return: Nothing.
- */
-void vireo_table_get(u64 pa)
-{
-	atomic_long_inc(table_refs(pa));
-}
-
-/**
- * vireo_table_put() - one entry less
- * @pa: the table
- *
- * Context: Any.
- * Return: Whether that was the last; the caller then frees it.
- */
-bool vireo_table_put(u64 pa)
-{
-	return atomic_long_dec_and_test(table_refs(pa));
-}
-
-/**
- * vireo_table_free() - free a table without references
- * @pa: the table
- *
- * Context: May sleep: large trees are freed table by table.
- * Return: Nothing.
- */
-void vireo_table_free(u64 pa)
-{
-	struct page *page = pfn_to_page(pa >> PAGE_SHIFT);
-
-	set_page_private(page, 0);
-	__free_page(page);
-	cond_resched();
-}
-
-/**
- * vireo_table_shared() - whether several entries point to a table
- * @pa: the table
- *
- * Context: Any; pairs with the release in vireo_table_put().
- * Return: True if so.
- */
-bool vireo_table_shared(u64 pa)
-{
-	return atomic_long_read_acquire(table_refs(pa)) > 1;
-}
-
-/**
- * vireo_page_get() - more entries point to a page
- * @pa: in the page
- * @count: how many
- *
- * Context: Any.
- * Return: Nothing.
- */
-void vireo_page_get(u64 pa, unsigned int count)
-{
-	page_ref_add(compound_head(pfn_to_page(pa >> PAGE_SHIFT)), count);
-}
-
-/**
- * vireo_page_put() - one entry less; the last frees the page
- * @pa: in the page
- *
- * Context: Any.
- * Return: Nothing.
- */
-void vireo_page_put(u64 pa)
-{
-	put_page(pfn_to_page(pa >> PAGE_SHIFT));
-}
-
-/**
- * vireo_page_shared() - whether anybody else holds a page
- * @pa: in the page
- *
- * Context: Any.
- * Return: True if so.
- */
-bool vireo_page_shared(u64 pa)
-{
-	return page_count(pfn_to_page(pa >> PAGE_SHIFT)) > 1;
-}
-
-/**
- * vireo_page_copy() - copy 4 KiB
- * @to: a page
- * @from: another
- *
- * Context: Any.
- * Return: Nothing.
- */
-void vireo_page_copy(u64 to, u64 from)
-{
-	copy_page(__va(to), __va(from));
-}
-
-/**
- * vireo_pa_to_va() - where a physical address is mapped
- * @pa: the address
- *
- * Context: Any.
- * Return: The pointer.
- */
-void *vireo_pa_to_va(u64 pa)
-{
-	return __va(pa);
-}
-
-/**
- * vireo_va_to_pa() - the other way round
- * @va: in the direct map
- *
- * Context: Any.
- * Return: The physical address.
- */
-u64 vireo_va_to_pa(const void *va)
-{
-	return __pa(va);
-}
 
 /* ---- Faults --------------------------------------------------------------------------- */
 
@@ -227,7 +69,6 @@ static int supply_fill(struct vireo_mem *mem, struct vireo_supply *s)
  * @mem: the VM's memory
  * @gpa: the address
  * @write: for writing
- *
  * Context: May sleep.
  * Return: 0, -ENXIO (no RAM) or -ENOMEM.
  */
@@ -257,22 +98,24 @@ int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
 	return err;
 }
 
-/* Where a byte of RAM is, and how many follow it there; the lock is held. */
-static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room, int *err)
+/*
+ * Where a byte of RAM is, and how many follow it there; the lock is held.
+ * Returns NULL where nothing is in being yet, or nothing that can be written,
+ * and ERR_PTR(-ENXIO) where no RAM is.
+ */
+static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room)
 {
 	unsigned int level;
 	bool writable;
 	u64 e;
 
-	*err = -ENXIO;
 	*room = 0;
 	if (gpa >= VIREO_MAX_GPA)
-		return NULL;
+		return ERR_PTR(-ENXIO);
 	e = vireo_tree_lookup(&mem->tree, gpa, &writable, &level);
 	*room = VT_SIZE(level) - (gpa & (VT_SIZE(level) - 1));
 	if (!e)
-		return NULL;
-	*err = 0;
+		return ERR_PTR(-ENXIO);
 	if (!(e & VT_READ) || (write && !writable))
 		return NULL;
 	return __va(e & VT_ADDR) + (gpa & (VT_SIZE(level) - 1));
@@ -284,22 +127,22 @@ static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room, i
  * @gpa: where from
  * @buf: where to
  * @len: bytes; what was never touched reads as zero and stays so
- *
  * Context: May sleep.
  * Return: 0 or -ENXIO.
  */
 int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len)
 {
-	int err = 0;
+	void *p = NULL;
 
 	mutex_lock(&mem->lock);
-	while (len && !err) {
+	while (len) {
 		u64 room;
-		void *p = mem_locate(mem, gpa, false, &room, &err);
-		unsigned int n = min_t(u64, len, room);
+		unsigned int n;
 
-		if (err)
+		p = mem_locate(mem, gpa, false, &room);
+		if (IS_ERR(p))
 			break;
+		n = min_t(u64, len, room);
 		if (p)
 			memcpy(buf, p, n);
 		else
@@ -309,7 +152,25 @@ int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len)
 		len -= n;
 	}
 	mutex_unlock(&mem->lock);
-	return err;
+	return PTR_ERR_OR_ZERO(p);
+}
+
+/* Where to write to a page, which stays there until the caller unlocks. */
+static void *mem_lock_page(struct vireo_mem *mem, u64 gpa)
+{
+	for (;;) {
+		int err = vireo_mem_fault(mem, gpa, true);
+		void *p;
+		u64 room;
+
+		if (err)
+			return ERR_PTR(err);
+		mutex_lock(&mem->lock);
+		p = mem_locate(mem, gpa, true, &room);
+		if (!IS_ERR_OR_NULL(p))
+			return p;
+		mutex_unlock(&mem->lock);	/* forked meanwhile */
+	}
 }
 
 /**
@@ -317,30 +178,22 @@ int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len)
  * @mem: the VM's memory
  * @gpa: where to
  * @buf: where from
- * @len: bytes, within one page
- *
+ * @len: bytes
  * Context: May sleep.
- * Return: 0, -ENXIO or -ENOMEM.
+ * Return: 0, -EINVAL (not within one page), -ENXIO or -ENOMEM.
  */
 int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len)
 {
-	int err;
+	void *p;
 
-	for (;;) {
-		void *p;
-		u64 room;
-
-		err = vireo_mem_fault(mem, gpa, true);
-		if (err)
-			return err;
-		mutex_lock(&mem->lock);
-		p = mem_locate(mem, gpa, true, &room, &err);
-		if (p)
-			memcpy(p, buf, len);
-		mutex_unlock(&mem->lock);
-		if (p || err)	/* else forked meanwhile */
-			return err;
-	}
+	if (offset_in_page(gpa) + len > PAGE_SIZE)
+		return -EINVAL;
+	p = mem_lock_page(mem, gpa);
+	if (IS_ERR(p))
+		return PTR_ERR(p);
+	memcpy(p, buf, len);
+	mutex_unlock(&mem->lock);
+	return 0;
 }
 
 /**
@@ -349,25 +202,16 @@ int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned in
  * @gpa: the address
  *
  * The pointer holds until the vCPU that asked finds VREQ_FLUSH set.
- *
  * Context: May sleep; in the outer part of the vCPU's run loop.
  * Return: The pointer, or ERR_PTR() of -ENXIO (no RAM) or -ENOMEM.
  */
 void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
 {
-	void *p;
-	u64 room;
-	int err;
+	void *p = mem_lock_page(mem, gpa);
 
-	do {
-		err = vireo_mem_fault(mem, gpa, true);
-		if (err)
-			return ERR_PTR(err);
-		mutex_lock(&mem->lock);
-		p = mem_locate(mem, gpa, true, &room, &err);
+	if (!IS_ERR(p))
 		mutex_unlock(&mem->lock);
-	} while (!p && !err);
-	return err ? ERR_PTR(err) : p;
+	return p;
 }
 
 /**
@@ -375,7 +219,6 @@ void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
  * @mem: the VM's memory
  * @gpa: checked: aligned, within VIREO_MAX_GPA
  * @bytes: checked
- *
  * Context: May sleep.
  * Return: 0, -EEXIST or -ENOMEM.
  */
@@ -397,7 +240,6 @@ int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes)
  * vireo_mem_stat() - fill in the memory part of the counters
  * @mem: the VM's memory
  * @stat: where to
- *
  * Context: May sleep.
  * Return: Nothing.
  */
@@ -414,7 +256,6 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
 /**
  * vireo_mem_init() - no memory yet
  * @mem: a new VM's
- *
  * Context: May sleep.
  * Return: 0 or -ENOMEM.
  */
@@ -427,7 +268,6 @@ int vireo_mem_init(struct vireo_mem *mem)
 /**
  * vireo_mem_destroy() - give all memory back
  * @mem: a VM's that nobody can reach any more
- *
  * Context: May sleep.
  * Return: Nothing.
  */
@@ -442,17 +282,18 @@ void vireo_mem_destroy(struct vireo_mem *mem)
 /* Copies what one leaf holds; the lock keeps a fork out until it is done. */
 static ssize_t mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bool write)
 {
+	int err = write ? vireo_mem_fault(mem, gpa, true) : 0;
 	size_t n, done = 0;
 	u64 room;
 	void *p;
-	int err;
 
-	err = write ? vireo_mem_fault(mem, gpa, true) : 0;
 	if (err)
 		return err;
 	if (mutex_lock_killable(&mem->lock))
 		return -EINTR;
-	p = mem_locate(mem, gpa, write, &room, &err);
+	p = mem_locate(mem, gpa, write, &room);
+	if (IS_ERR(p))
+		p = NULL;
 	n = min3((u64)iov_iter_count(iter), room, VT_SIZE(2));
 	if (!write)		/* what is not there, or not RAM, reads as zero */
 		done = p ? copy_to_iter(p, n, iter) : iov_iter_zero(n, iter);
@@ -506,28 +347,20 @@ static loff_t mem_llseek(struct file *file, loff_t off, int whence)
 {
 	struct vireo_vm *vm = file->private_data;
 	struct vireo_mem *mem = &vm->mem;
-	loff_t end, pos = off;
+	bool data = whence == SEEK_DATA;
+	loff_t end, pos = -ENXIO;
 
 	mutex_lock(&mem->lock);
 	end = mem->end;
-	if (whence == SEEK_DATA || whence == SEEK_HOLE) {
-		if (off < 0 || off >= end) {
-			mutex_unlock(&mem->lock);
-			return -ENXIO;
-		}
-		pos = vireo_tree_seek(&mem->tree, off, end, whence == SEEK_DATA);
-	}
+	if ((data || whence == SEEK_HOLE) && off >= 0 && off < end)
+		pos = vireo_tree_seek(&mem->tree, off, end, data);
 	mutex_unlock(&mem->lock);
 
-	switch (whence) {
-	case SEEK_DATA:
-		if (pos >= end)
-			return -ENXIO;
-		fallthrough;
-	case SEEK_HOLE:
-		return vfs_setpos(file, pos, VIREO_MAX_GPA);
-	}
-	return generic_file_llseek_size(file, off, whence, VIREO_MAX_GPA, end);
+	if (!data && whence != SEEK_HOLE)
+		return generic_file_llseek_size(file, off, whence, VIREO_MAX_GPA, end);
+	if (pos < 0 || (data && pos >= end))
+		return -ENXIO;
+	return vfs_setpos(file, pos, VIREO_MAX_GPA);
 }
 
 static int mem_release(struct inode *inode, struct file *file)
@@ -547,7 +380,6 @@ static const struct file_operations mem_fops = {
 /**
  * vireo_mem_open() - a memory fd for a VM
  * @vm: the VM
- *
  * Context: May sleep.
  * Return: The fd, or -EMFILE, -ENOMEM...
  */

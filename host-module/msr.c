@@ -44,7 +44,8 @@ static int msr_constant(u32 index, u64 *value)
 		*value = BIT(24);	/* the TSC counts at the P0 rate */
 		return 0;
 	case MSR_AMD64_DE_CFG:
-		*value = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? MSR_AMD64_DE_CFG_LFENCE_SERIALIZE : 0;
+		*value = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ?
+			MSR_AMD64_DE_CFG_LFENCE_SERIALIZE : 0;
 		return 0;
 	case MSR_IA32_PLATFORM_ID:
 	case MSR_IA32_EBL_CR_POWERON:
@@ -66,50 +67,11 @@ static int msr_constant(u32 index, u64 *value)
 	return -ENOENT;
 }
 
-static int msr_get_kvm(struct vireo_vcpu *v, u32 index, u64 *value)
-{
-	switch (index) {
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		*value = v->pv.wall_msr;
-		return 0;
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		*value = v->pv.clock_msr;
-		return 0;
-	case MSR_KVM_STEAL_TIME:
-		*value = v->pv.steal_msr;
-		return 0;
-	case MSR_KVM_PV_EOI_EN:
-		*value = v->pv.eoi_msr;
-		return 0;
-	}
-	return -ENOENT;
-}
-
-static int msr_set_kvm(struct vireo_vcpu *v, u32 index, u64 value)
-{
-	switch (index) {
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		return vireo_clock_set_wall(v, value);
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		return vireo_clock_set(v, value);
-	case MSR_KVM_STEAL_TIME:
-		return vireo_steal_set(v, value);
-	case MSR_KVM_PV_EOI_EN:
-		return vireo_pv_eoi_set(v, value);
-	}
-	return -ENOENT;
-}
-
 /**
  * vireo_msr_get() - read an MSR
  * @v: the vCPU
  * @index: its number
  * @value: where to
- *
  * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
  * Return: 0 or -ENOENT.
  */
@@ -122,7 +84,7 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 
 	switch (index) {
 	case MSR_IA32_TSC_DEADLINE:
-		*value = vireo_lapic_get_deadline(v);
+		*value = READ_ONCE(v->apic.tsc_deadline);	/* 0: not armed */
 		return 0;
 	case MSR_IA32_APICBASE:
 		*value = APIC_BASE_VALUE | (v->id ? 0 : BIT(8));
@@ -151,7 +113,7 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 		*value = v->mtrr[slot];
 		return 0;
 	}
-	if (!vireo_ops->get_msr(v, index, value) || !msr_get_kvm(v, index, value))
+	if (!vireo_ops->get_msr(v, index, value) || !vireo_pv_get_msr(v, index, value))
 		return 0;
 	return msr_constant(index, value);
 }
@@ -167,8 +129,8 @@ static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
 		return 0;
 	v->tsc_offset += delta;
 	vireo_ops->tsc_changed(v);
-	vireo_lapic_set_deadline(v, vireo_lapic_get_deadline(v));
-	return vireo_clock_set(v, v->pv.clock_msr);
+	vireo_lapic_set_deadline(v, READ_ONCE(v->apic.tsc_deadline));
+	return vireo_pv_set_msr(v, MSR_KVM_SYSTEM_TIME, v->pv.clock_msr);
 }
 
 /**
@@ -177,7 +139,6 @@ static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
  * @index: its number
  * @value: what to write
  * @host: for user space, not the guest
- *
  * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
  * Return: 0, -ENOENT, -EINVAL (a value that is refused) or -ENOMEM.
  */
@@ -226,6 +187,6 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 	err = vireo_ops->set_msr(v, index, value);
 	if (err != -ENOENT)
 		return err;
-	err = msr_set_kvm(v, index, value);
+	err = vireo_pv_set_msr(v, index, value);
 	return err == -ENOENT ? msr_constant(index, &unused) : err;
 }

@@ -22,7 +22,6 @@
 #else
 
 #include <errno.h>
-#include <limits.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,9 +31,6 @@ typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
-typedef __s8 s8;
-typedef __s16 s16;
-typedef __s32 s32;
 typedef __s64 s64;
 
 #define BIT_ULL(n)		(1ULL << (n))
@@ -47,15 +43,8 @@ typedef __s64 s64;
 #endif
 
 #define min(a, b)		min_t(__typeof__(a), a, b)
-#define max(a, b)		max_t(__typeof__(a), a, b)
 #define min_t(type, a, b)	\
 	({ type x_ = (a); type y_ = (b); x_ < y_ ? x_ : y_; })
-#define max_t(type, a, b)	\
-	({ type x_ = (a); type y_ = (b); x_ > y_ ? x_ : y_; })
-
-#define likely(x)		__builtin_expect(!!(x), 1)
-#define unlikely(x)		__builtin_expect(!!(x), 0)
-#define fallthrough		__attribute__((__fallthrough__))
 
 #endif /* __KERNEL__ */
 

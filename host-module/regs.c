@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A vCPU's registers as a whole: checks, get and set.
+ * A vCPU's registers as a whole: checks, get, set and reset.
  */
 #include <linux/bits.h>
 #include <asm/cpufeature.h>
@@ -28,7 +28,8 @@ static u64 cr4_allowed(void)
 
 #define EFER_ALLOWED	(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
 #define CR0_ALLOWED	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
-			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG)
+			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | \
+			 X86_CR0_PG)
 
 #define EXCEPTIONS	0x702f7dfbU	/* 0-8 but the NMI, 10-14, 16-19, 21, 28-30 */
 
@@ -94,8 +95,8 @@ static bool regs_events_ok(const struct vireo_regs *r)
 	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->events & VIREO_EVENT_INTERRUPT))
 		return false;
 	/* An exception is not the NMI, and reserved vectors do not exist. */
-	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->exception > 31 ||
-	    (BIT(r->exception) & ~EXCEPTIONS)))
+	if ((r->events & VIREO_EVENT_EXCEPTION) &&
+	    (r->exception > 31 || (BIT(r->exception) & ~EXCEPTIONS)))
 		return false;
 	return !(r->events & VIREO_EVENT_INTERRUPT) || r->interrupt >= 16;
 }
@@ -117,7 +118,6 @@ static bool regs_xcr0_ok(u64 xcr0)
  * vireo_vcpu_set_xcr0() - change XCR0 as XSETBV does
  * @v: the vCPU
  * @xcr0: the new value
- *
  * Context: The vCPU's mutex is held.
  * Return: 0 or -EINVAL, nothing changed.
  */
@@ -132,15 +132,9 @@ int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0)
 
 static int regs_check(const struct vireo_regs *r)
 {
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(r->reserved); i++)
-		if (r->reserved[i])
-			return -EINVAL;
-	if (!regs_modes_ok(r) || !regs_addresses_ok(r) || !regs_events_ok(r) ||
-	    !regs_xcr0_ok(r->xcr0))
-		return -EINVAL;
-	if ((r->dr[4] | r->dr[5]) >> 32)
+	if (memchr_inv(r->reserved, 0, sizeof(r->reserved)) || !regs_modes_ok(r) ||
+	    !regs_addresses_ok(r) || !regs_events_ok(r) || !regs_xcr0_ok(r->xcr0) ||
+	    (r->dr[4] | r->dr[5]) >> 32)
 		return -EINVAL;
 	/* Bits 63:22, 15, 5 and 3 are reserved. */
 	return r->rflags & (GENMASK_ULL(63, 22) | BIT(15) | BIT(5) | BIT(3)) ? -EINVAL : 0;
@@ -150,7 +144,6 @@ static int regs_check(const struct vireo_regs *r)
  * vireo_regs_get() - read all registers
  * @v: the vCPU
  * @r: where to; zeroed by the caller
- *
  * Context: The vCPU's mutex is held.
  * Return: Nothing.
  */
@@ -189,32 +182,8 @@ void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 		r->events |= VIREO_EVENT_SHADOW;
 }
 
-/**
- * vireo_regs_set() - write all registers
- * @v: the vCPU
- * @r: the registers, unchecked
- *
- * Context: The vCPU's mutex is held.
- * Return: 0 or -EINVAL, nothing changed.
- */
-int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
-{
-	int err = regs_check(r);
-
-	if (!err)
-		vireo_regs_load(v, r);
-	return err;
-}
-
-/**
- * vireo_regs_load() - write all registers, known to be good
- * @v: the vCPU
- * @r: the registers
- *
- * Context: The vCPU's mutex is held.
- * Return: Nothing.
- */
-void vireo_regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
+/* Writes all registers, known to be good. */
+static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 {
 	memcpy(v->gpr, r->gpr, sizeof(v->gpr));
 	v->rip = r->rip;
@@ -242,4 +211,81 @@ void vireo_regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 	clear_bit(VAPIC_NMI, &v->apic.smi_init);
 	v->nmi_pending = r->events & VIREO_EVENT_NMI;
 	set_bit(VREQ_EVENT, &v->requests);
+}
+
+/**
+ * vireo_regs_set() - write all registers
+ * @v: the vCPU
+ * @r: the registers, unchecked
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -EINVAL, nothing changed.
+ */
+int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
+{
+	int err = regs_check(r);
+
+	if (!err)
+		regs_load(v, r);
+	return err;
+}
+
+/**
+ * vireo_vcpu_reset() - the state after power-on or INIT
+ * @v: the vCPU
+ * @init: INIT: registers that it leaves alone are left alone
+ *
+ * Intel SDM vol. 3, 10.1.1; AMD APM vol. 2, 14.1.
+ * Context: Process context, the vCPU's mutex held.
+ * Return: Nothing.
+ */
+void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
+{
+	struct vireo_regs r = {
+		.rip = 0xfff0,
+		.rflags = X86_EFLAGS_FIXED,
+		.gdt = { .limit = 0xffff },
+		.idt = { .limit = 0xffff },
+		.cr0 = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET,
+		.xcr0 = XFEATURE_MASK_FP,
+		.dr = { [4] = 0xffff0ff0, [5] = 0x400 },
+	};
+	struct vireo_regs old;
+	unsigned int i;
+
+	r.gpr[VIREO_RDX] = 0x600;
+	for (i = 0; i < VIREO_SEGS; i++)
+		r.seg[i] = (struct vireo_segment) { .limit = 0xffff, .attr = 0x93 };
+	r.seg[VIREO_CS].attr = 0x9b;
+	r.seg[VIREO_CS].selector = 0xf000;
+	r.seg[VIREO_CS].base = 0xffff0000;
+	r.seg[VIREO_LDTR].attr = 0x82;
+	r.seg[VIREO_TR].attr = 0x8b;
+
+	if (init) {		/* INIT keeps CR0.CD, NW, XCR0 and the FPU */
+		vireo_regs_get(v, &old);
+		r.cr0 = (old.cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
+		r.xcr0 = old.xcr0;
+		vireo_lapic_reset(v);
+	}
+	r.mp_state = v->id ? VIREO_MP_INIT : VIREO_MP_RUNNABLE;
+	regs_load(v, &r);
+}
+
+/**
+ * vireo_vcpu_sipi() - start at the page that a start-up IPI names
+ * @v: a vCPU in VIREO_MP_INIT
+ * @vector: bits 19:12 of the address
+ * Context: Process context, the vCPU's mutex held.
+ * Return: Nothing.
+ */
+void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector)
+{
+	struct vireo_regs r = {};
+
+	vireo_regs_get(v, &r);
+	r.seg[VIREO_CS].selector = vector << 8;
+	r.seg[VIREO_CS].base = vector << 12;
+	r.rip = 0;
+	r.mp_state = VIREO_MP_RUNNABLE;
+	regs_load(v, &r);
 }

@@ -90,9 +90,9 @@ static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
 	do {
 		if (vireo_requested(v, VREQ_EVENT))
 			run_inject(v);
-		trace_vireo_entry(v->id, v->rip, v->inject.type, v->inject.vector);
+		trace_vireo_entry(v);
 		*exit = vireo_ops->run(v);
-		trace_vireo_exit(v->id, *exit, v->exit.code, v->rip, v->exit.gpa);
+		trace_vireo_exit(v, *exit);
 		vireo_stat_inc(v, exit_stat[*exit]);
 		if (!vireo_exit_fast(v, *exit)) {
 			v->slow_exits++;
@@ -108,7 +108,7 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	bool unresolved;
 
 	vtime_account_guest_enter();
-	if (vireo_steal_enter(v))
+	if (v->pv.steal.kva && vireo_steal_enter(v))
 		vireo_ops->flush_tlb(v);
 	vireo_ops->load(v);
 	unresolved = run_inner(v, exit);
@@ -117,9 +117,10 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	vireo_ops->put(v);
 	if (*exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
-		local_irq_enable();
 		compat_rcu_quiescent();
-		local_irq_disable();	/* taken in between, accounted to the guest */
+		local_irq_enable();	/* taken here, accounted to the guest */
+		cpu_relax();
+		local_irq_disable();
 	}
 	vtime_account_guest_exit();
 	return unresolved;

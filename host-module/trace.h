@@ -10,9 +10,11 @@
 
 #include <linux/tracepoint.h>
 
+#include "vireo.h"
+
 TRACE_EVENT(vireo_entry,
-	TP_PROTO(unsigned int vcpu, u64 rip, u8 event, u8 vector),
-	TP_ARGS(vcpu, rip, event, vector),
+	TP_PROTO(const struct vireo_vcpu *v),
+	TP_ARGS(v),
 	TP_STRUCT__entry(
 		__field(unsigned int, vcpu)
 		__field(u64, rip)
@@ -20,18 +22,18 @@ TRACE_EVENT(vireo_entry,
 		__field(u8, vector)
 	),
 	TP_fast_assign(
-		__entry->vcpu = vcpu;
-		__entry->rip = rip;
-		__entry->event = event;
-		__entry->vector = vector;
+		__entry->vcpu = v->id;
+		__entry->rip = v->rip;
+		__entry->event = v->inject.type;
+		__entry->vector = v->inject.vector;
 	),
 	TP_printk("vcpu %u rip 0x%llx event %u vector 0x%x", __entry->vcpu,
 		  __entry->rip, __entry->event, __entry->vector)
 );
 
 TRACE_EVENT(vireo_exit,
-	TP_PROTO(unsigned int vcpu, unsigned int kind, u64 code, u64 rip, u64 gpa),
-	TP_ARGS(vcpu, kind, code, rip, gpa),
+	TP_PROTO(const struct vireo_vcpu *v, unsigned int kind),
+	TP_ARGS(v, kind),
 	TP_STRUCT__entry(
 		__field(unsigned int, vcpu)
 		__field(unsigned int, kind)
@@ -40,19 +42,19 @@ TRACE_EVENT(vireo_exit,
 		__field(u64, gpa)
 	),
 	TP_fast_assign(
-		__entry->vcpu = vcpu;
+		__entry->vcpu = v->id;
 		__entry->kind = kind;
-		__entry->code = code;
-		__entry->rip = rip;
-		__entry->gpa = gpa;
+		__entry->code = v->exit.code;
+		__entry->rip = v->rip;
+		__entry->gpa = v->exit.gpa;
 	),
 	TP_printk("vcpu %u kind %u code 0x%llx rip 0x%llx gpa 0x%llx", __entry->vcpu,
 		  __entry->kind, __entry->code, __entry->rip, __entry->gpa)
 );
 
 TRACE_EVENT(vireo_fault,
-	TP_PROTO(unsigned int vcpu, u64 gpa, bool write, int err),
-	TP_ARGS(vcpu, gpa, write, err),
+	TP_PROTO(const struct vireo_vcpu *v, int err),
+	TP_ARGS(v, err),
 	TP_STRUCT__entry(
 		__field(unsigned int, vcpu)
 		__field(u64, gpa)
@@ -60,9 +62,9 @@ TRACE_EVENT(vireo_fault,
 		__field(int, err)
 	),
 	TP_fast_assign(
-		__entry->vcpu = vcpu;
-		__entry->gpa = gpa;
-		__entry->write = write;
+		__entry->vcpu = v->id;
+		__entry->gpa = v->exit.gpa;
+		__entry->write = v->exit.write;
 		__entry->err = err;
 	),
 	TP_printk("vcpu %u gpa 0x%llx write %d result %d", __entry->vcpu,

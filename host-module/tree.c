@@ -76,7 +76,6 @@ static void table_put(u64 pa, unsigned int level)
  * @t: the tree
  * @leaf: bits that every leaf gets (vireo_tree.leaf)
  * @flush: see vireo_tree.flush
- *
  * Context: May sleep.
  * Return: 0 or -ENOMEM.
  */
@@ -93,7 +92,6 @@ int vireo_tree_init(struct vireo_tree *t, u64 leaf,
 /**
  * vireo_tree_destroy() - drop all of a tree
  * @t: the tree; nobody walks it any more
- *
  * Context: May sleep.
  * Return: Nothing.
  */
@@ -220,7 +218,6 @@ static unsigned int range_level(const struct vireo_tree *t, u64 gpa, u64 end)
  * @gpa: where to begin
  * @end: where to end
  * @data: true to look for pages in being, false for anything else
- *
  * Context: The tree's lock is held.
  * Return: The first address at or after @gpa that fits, or @end.
  */
@@ -254,7 +251,6 @@ static bool range_is_empty(const struct vireo_tree *t, u64 gpa, u64 end)
  * @t: the tree
  * @gpa: first address, a multiple of 4 KiB
  * @bytes: length, a multiple of 4 KiB; the range lies below VT_LIMIT
- *
  * Context: May sleep; the tree's lock is held.
  * Return: 0, -EEXIST (part of it is RAM already) or -ENOMEM, nothing changed.
  */
@@ -290,7 +286,6 @@ int vireo_tree_add(struct vireo_tree *t, u64 gpa, u64 bytes)
  * @gpa: the address
  * @writable: if not NULL, set to whether the processor may write there
  * @level: set to the level of the entry: it decides for VT_SIZE(@level) bytes
- *
  * Context: The tree's lock is held.
  * Return: The last entry of the walk: a leaf, VT_RAM or 0.
  */
@@ -363,11 +358,9 @@ static int fault_copy(struct vireo_tree *t, u64 *entry, struct vireo_supply *s)
  * @s: a page to use, if one is there; see struct vireo_supply
  *
  * Called with @s->page 0 first.  On -EAGAIN the caller finds a page of order
- * @s->want and calls again (a page of order 0 is taken too where 9 was wanted);
- * one of the wrong order gets -EAGAIN again); a page that is still in @s after
- * success is the caller's.  Whatever the
- * result, the caller calls vireo_tree_drop() before it lets go of the lock.
- *
+ * @s->want and calls again: order 0 is taken too where 9 was wanted, any other
+ * gets -EAGAIN again.  A page that is still in @s after success is the caller's.
+ * Whatever the result, it calls vireo_tree_drop() before it lets go of the lock.
  * Context: May sleep; the tree's lock is held.
  * Return: 0, -ENXIO (no RAM), -ENOMEM, -EAGAIN.
  */
@@ -411,7 +404,6 @@ int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write,
  * vireo_tree_drop() - drop what a fault replaced
  * @t: the tree; flushed first if need be
  * @s: the fault's
- *
  * Context: May sleep; the tree's lock is held.
  * Return: Nothing.
  */
@@ -439,7 +431,6 @@ void vireo_tree_drop(struct vireo_tree *t, struct vireo_supply *s)
  * @child: becomes a tree of the same content
  *
  * Costs the same whatever the size: only the root's entries are touched.
- *
  * Context: May sleep; the lock of @t is held, no I/O to its pages in flight.
  * Return: 0 or -ENOMEM, nothing changed.
  */

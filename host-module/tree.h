@@ -75,9 +75,13 @@ int vireo_tree_fork(struct vireo_tree *t, struct vireo_tree *child);
 u64 vireo_tree_seek(const struct vireo_tree *t, u64 gpa, u64 end, bool data);
 
 /*
- * What the tree stands on: mem.c in the kernel, a simulation in the unit test.
- * Tables and pages are counted; a new one has one reference.
+ * What the tree stands on: pages.h in the kernel, a simulation in the unit test.
+ * Tables and pages are counted; a new one has one reference.  What puts, frees
+ * or allocates may sleep.
  */
+#ifdef __KERNEL__
+#include "pages.h"
+#else
 u64 *vireo_table_alloc(void);			/* zeroed; NULL if there is no memory */
 void vireo_table_get(u64 pa);
 bool vireo_table_put(u64 pa);			/* true: that was the last */
@@ -89,5 +93,6 @@ bool vireo_page_shared(u64 pa);
 void vireo_page_copy(u64 to, u64 from);		/* 4 KiB */
 void *vireo_pa_to_va(u64 pa);
 u64 vireo_va_to_pa(const void *va);
+#endif
 
 #endif /* VIREO_TREE_H */

@@ -11,21 +11,22 @@
 #include <linux/uaccess.h>
 
 #include "vireo.h"
-#include "compat.h"
 
-/* ---- Kicks --------------------------------------------------------------------------- */
+/* ---- Requests --------------------------------------------------------------------------- */
 
 /**
- * vireo_vcpu_kick() - make a vCPU look at its requests
+ * vireo_vcpu_request() - ask something of a vCPU, and make it look
  * @v: the vCPU
- *
+ * @req: VREQ_*
  * Context: Any, also with interrupts off.
  * Return: Nothing.
  */
-void vireo_vcpu_kick(struct vireo_vcpu *v)
+void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
 {
 	struct task_struct *task;
 
+	set_bit(req, &v->requests);
+	smp_mb__after_atomic();	/* pairs with run_guest(): requests, then mode */
 	if (READ_ONCE(v->mode) != VCPU_INSIDE) {
 		rcuwait_wake_up(&v->wait);
 		return;
@@ -39,68 +40,35 @@ void vireo_vcpu_kick(struct vireo_vcpu *v)
 	rcu_read_unlock();
 }
 
-/**
- * vireo_vcpu_request() - ask something of a vCPU
- * @v: the vCPU
- * @req: VREQ_*
- *
- * Context: Any, also with interrupts off.
- * Return: Nothing.
- */
-void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
-{
-	set_bit(req, &v->requests);
-	smp_mb__after_atomic();	/* pairs with run_guest(): requests, then mode */
-	vireo_vcpu_kick(v);
-}
-
 /* ---- Calls ------------------------------------------------------------------------------ */
 
-static long vcpu_get_regs(struct vireo_vcpu *v, void __user *arg)
+static long vcpu_regs(void *v, unsigned int cmd, void *regs)
 {
-	struct vireo_regs r;
-	int err = vireo_copy_in(&r, sizeof(r), sizeof(r), arg);
-	u32 size = r.size;
-
-	if (err)
-		return err;
-	memset(&r, 0, sizeof(r));
-	vireo_regs_get(v, &r);
-	r.size = size;
-	return vireo_copy_out(arg, &r, sizeof(r));
+	if (cmd == VIREO_SET_REGS)
+		return vireo_regs_set(v, regs);
+	vireo_regs_get(v, regs);
+	return 0;
 }
 
-static long vcpu_set_regs(struct vireo_vcpu *v, void __user *arg)
+static long vcpu_msrs(void *v, unsigned int cmd, void *arg)
 {
-	struct vireo_regs r;
-	int err = vireo_copy_in(&r, sizeof(r), sizeof(r), arg);
-
-	return err ?: vireo_regs_set(v, &r);
-}
-
-static long vcpu_msrs(struct vireo_vcpu *v, void __user *arg, bool set)
-{
-	struct vireo_msr __user *to;
-	struct vireo_msrs m;
+	const struct vireo_msrs *m = arg;
+	struct vireo_msr __user *to = u64_to_user_ptr(m->entries);
+	bool set = cmd == VIREO_SET_MSRS;
 	struct vireo_msr e;
-	int err = vireo_copy_in(&m, sizeof(m), sizeof(m), arg);
 	u32 i;
 
-	if (err)
-		return err;
-	if (m.reserved)
+	if (m->reserved)
 		return -EINVAL;
-	if (m.count > VIREO_MAX_MSRS)
+	if (m->count > VIREO_MAX_MSRS)
 		return -E2BIG;
-	to = u64_to_user_ptr(m.entries);
-	for (i = 0; i < m.count; i++) {
+	for (i = 0; i < m->count; i++) {
 		if (copy_from_user(&e, &to[i], sizeof(e)))
 			return -EFAULT;
 		if (e.reserved)
 			return -EINVAL;
-		err = set ? vireo_msr_set(v, e.index, e.value, true) :
-			    vireo_msr_get(v, e.index, &e.value);
-		if (err)
+		if (set ? vireo_msr_set(v, e.index, e.value, true) :
+			  vireo_msr_get(v, e.index, &e.value))
 			break;
 		if (!set && put_user(e.value, &to[i].value))
 			return -EFAULT;
@@ -108,46 +76,28 @@ static long vcpu_msrs(struct vireo_vcpu *v, void __user *arg, bool set)
 	return i;
 }
 
-static long vcpu_xsave(struct vireo_vcpu *v, void __user *arg, bool set)
+static long vcpu_xsave(void *v, unsigned int cmd, void *arg)
 {
-	struct vireo_xsave x;
-	int err = vireo_copy_in(&x, sizeof(x), sizeof(x), arg);
+	const struct vireo_xsave *x = arg;
 
-	if (err)
-		return err;
-	if (x.bytes != vireo_cpuid_xsave_size(vireo_xcr0_supported()))
+	if (x->bytes != vireo_cpuid_xsave_size(vireo_xcr0_supported()))
 		return -EINVAL;
-	return set ? vireo_fpu_set(v, u64_to_user_ptr(x.data)) :
-		     vireo_fpu_get(v, u64_to_user_ptr(x.data));
+	return cmd == VIREO_SET_XSAVE ? vireo_fpu_set(v, u64_to_user_ptr(x->data)) :
+					vireo_fpu_get(v, u64_to_user_ptr(x->data));
 }
 
-static long vcpu_get_lapic(struct vireo_vcpu *v, void __user *arg)
+static long vcpu_lapic(void *v, unsigned int cmd, void *lapic)
 {
-	struct vireo_lapic l;
-	int err = vireo_copy_in(&l, sizeof(l), sizeof(l), arg);
-	u32 size = l.size;
-
-	if (err)
-		return err;
-	memset(&l, 0, sizeof(l));
-	vireo_lapic_get(v, &l);
-	l.size = size;
-	return vireo_copy_out(arg, &l, sizeof(l));
-}
-
-static long vcpu_set_lapic(struct vireo_vcpu *v, void __user *arg)
-{
-	struct vireo_lapic l;
-	int err = vireo_copy_in(&l, sizeof(l), sizeof(l), arg);
-
-	return err ?: vireo_lapic_set(v, &l);
+	if (cmd == VIREO_SET_LAPIC)
+		return vireo_lapic_set(v, lapic);
+	vireo_lapic_get(v, lapic);
+	return 0;
 }
 
 /**
  * vireo_vcpu_stat() - add a vCPU's counters
  * @v: the vCPU
  * @s: what to add to
- *
  * Context: Any; the counters are read while they may be counting.
  * Return: Nothing.
  */
@@ -169,70 +119,46 @@ void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s)
 	s->counters[VIREO_STAT_FAST] += exits - READ_ONCE(v->slow_exits);
 }
 
-static long vcpu_get_stat(struct vireo_vcpu *v, void __user *arg)
+static long vcpu_get_stat(void *v, unsigned int cmd, void *stat)
 {
-	struct vireo_stat *s = kzalloc(sizeof(*s), GFP_KERNEL);
-	int err;
-
-	if (!s)
-		return -ENOMEM;
-	err = vireo_copy_in(s, sizeof(*s), sizeof(*s), arg);
-	if (!err) {
-		*s = (struct vireo_stat) { .size = s->size };
-		vireo_vcpu_stat(v, s);
-		err = vireo_copy_out(arg, s, sizeof(*s));
-	}
-	kfree(s);
-	return err;
-}
-
-static long vcpu_inject_nmi(struct vireo_vcpu *v)
-{
-	set_bit(VAPIC_NMI, &v->apic.smi_init);
-	vireo_vcpu_request(v, VREQ_EVENT);
+	vireo_vcpu_stat(v, stat);
 	return 0;
 }
 
-static long vcpu_call(struct vireo_vcpu *v, unsigned int cmd, void __user *p)
-{
-	switch (cmd) {
-	case VIREO_GET_REGS:
-		return vcpu_get_regs(v, p);
-	case VIREO_SET_REGS:
-		return vcpu_set_regs(v, p);
-	case VIREO_GET_MSRS:
-		return vcpu_msrs(v, p, false);
-	case VIREO_SET_MSRS:
-		return vcpu_msrs(v, p, true);
-	case VIREO_GET_XSAVE:
-		return vcpu_xsave(v, p, false);
-	case VIREO_SET_XSAVE:
-		return vcpu_xsave(v, p, true);
-	case VIREO_GET_LAPIC:
-		return vcpu_get_lapic(v, p);
-	case VIREO_SET_LAPIC:
-		return vcpu_set_lapic(v, p);
-	}
-	return -ENOTTY;
-}
+static const struct vireo_call vcpu_calls[] = {
+	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vcpu_get_stat },
+	{ VIREO_GET_REGS, sizeof(struct vireo_regs), CALL_OUT, vcpu_regs },
+	{ VIREO_SET_REGS, sizeof(struct vireo_regs), CALL_IN, vcpu_regs },
+	{ VIREO_GET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vcpu_msrs },
+	{ VIREO_SET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vcpu_msrs },
+	{ VIREO_GET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vcpu_xsave },
+	{ VIREO_SET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vcpu_xsave },
+	{ VIREO_GET_LAPIC, sizeof(struct vireo_lapic), CALL_OUT, vcpu_lapic },
+	{ VIREO_SET_LAPIC, sizeof(struct vireo_lapic), CALL_IN, vcpu_lapic },
+	{}
+};
 
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vireo_vcpu *v = file->private_data;
+	void __user *p = (void __user *)arg;
 	long ret;
 
 	/* These two are for other threads while the vCPU runs. */
-	if (cmd == VIREO_INJECT_NMI)
-		return vcpu_inject_nmi(v);
+	if (cmd == VIREO_INJECT_NMI) {
+		set_bit(VAPIC_NMI, &v->apic.smi_init);
+		vireo_vcpu_request(v, VREQ_EVENT);
+		return 0;
+	}
 	if (cmd == VIREO_GET_STAT)
-		return vcpu_get_stat(v, (void __user *)arg);
+		return vireo_call(vcpu_calls, v, cmd, p);
 
 	if (!mutex_trylock(&v->mutex))
 		return -EBUSY;
 	if (cmd == VIREO_RUN)
 		ret = arg ? -EINVAL : vireo_vcpu_run(v);
 	else
-		ret = vcpu_call(v, cmd, (void __user *)arg);
+		ret = vireo_call(vcpu_calls, v, cmd, p);
 	mutex_unlock(&v->mutex);
 	return ret;
 }
@@ -256,8 +182,8 @@ static const struct vm_operations_struct vcpu_vm_ops = {
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	if (vma->vm_pgoff || vma_pages(vma) != 1 || !(vma->vm_flags & VM_SHARED) ||
-	    (vma->vm_flags & VM_EXEC))
+	if (vma->vm_pgoff || vma_pages(vma) != 1 ||
+	    (vma->vm_flags & (VM_SHARED | VM_EXEC)) != VM_SHARED)
 		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
@@ -280,81 +206,17 @@ static const struct file_operations vcpu_fops = {
 	.llseek = noop_llseek,
 };
 
-/* ---- Life --------------------------------------------------------------------------------------- */
-
-/**
- * vireo_vcpu_reset() - the state after power-on or INIT
- * @v: the vCPU
- * @init: INIT: registers that it leaves alone are left alone
- *
- * Intel SDM vol. 3, 10.1.1; AMD APM vol. 2, 14.1.
- *
- * Context: Process context, the vCPU's mutex held.
- * Return: Nothing.
- */
-void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
-{
-	struct vireo_regs r = {
-		.rip = 0xfff0,
-		.rflags = X86_EFLAGS_FIXED,
-		.gdt = { .limit = 0xffff },
-		.idt = { .limit = 0xffff },
-		.cr0 = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET,
-		.xcr0 = XFEATURE_MASK_FP,
-		.dr = { [4] = 0xffff0ff0, [5] = 0x400 },
-	};
-	struct vireo_regs old;
-	unsigned int i;
-
-	r.gpr[VIREO_RDX] = 0x600;
-	for (i = 0; i < VIREO_SEGS; i++)
-		r.seg[i] = (struct vireo_segment) { .limit = 0xffff, .attr = 0x93 };
-	r.seg[VIREO_CS].attr = 0x9b;
-	r.seg[VIREO_CS].selector = 0xf000;
-	r.seg[VIREO_CS].base = 0xffff0000;
-	r.seg[VIREO_LDTR].attr = 0x82;
-	r.seg[VIREO_TR].attr = 0x8b;
-
-	if (init) {		/* INIT keeps CR0.CD, NW, XCR0 and the FPU */
-		vireo_regs_get(v, &old);
-		r.cr0 = (old.cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
-		r.xcr0 = old.xcr0;
-		vireo_lapic_reset(v);
-	}
-	r.mp_state = v->id ? VIREO_MP_INIT : VIREO_MP_RUNNABLE;
-	vireo_regs_load(v, &r);
-}
-
-/**
- * vireo_vcpu_sipi() - start at the page that a start-up IPI names
- * @v: a vCPU in VIREO_MP_INIT
- * @vector: bits 19:12 of the address
- *
- * Context: Process context, the vCPU's mutex held.
- * Return: Nothing.
- */
-void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector)
-{
-	struct vireo_regs r = {};
-
-	vireo_regs_get(v, &r);
-	r.seg[VIREO_CS].selector = vector << 8;
-	r.seg[VIREO_CS].base = vector << 12;
-	r.rip = 0;
-	r.mp_state = VIREO_MP_RUNNABLE;
-	vireo_regs_load(v, &r);
-}
+/* ---- Life ------------------------------------------------------------------------------- */
 
 /**
  * vireo_vcpu_free() - free a vCPU
  * @v: of a VM that nobody can reach any more
- *
  * Context: May sleep.
  * Return: Nothing.
  */
 void vireo_vcpu_free(struct vireo_vcpu *v)
 {
-	vireo_lapic_free(v);
+	hrtimer_cancel(&v->apic.timer);
 	vireo_ops->vcpu_free(v);
 	vireo_fpu_free(v);
 	free_page((unsigned long)v->run);
@@ -388,7 +250,6 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	return v;
 
 fail_fpu:
-	vireo_lapic_free(v);
 	vireo_fpu_free(v);
 fail_run:
 	free_page((unsigned long)v->run);
@@ -400,10 +261,9 @@ fail_free:
 /**
  * vireo_vcpu_create() - make a vCPU
  * @vm: its VM
- * @id: its number, below vm->max_vcpus
- *
+ * @id: its number
  * Context: May sleep.
- * Return: Its fd, or -EEXIST, -ENOMEM, -EMFILE...
+ * Return: Its fd, or -EINVAL (no such number), -EEXIST, -ENOMEM, -EMFILE...
  */
 int vireo_vcpu_create(struct vireo_vm *vm, u32 id)
 {
@@ -411,6 +271,8 @@ int vireo_vcpu_create(struct vireo_vm *vm, u32 id)
 	struct file *file;
 	int fd, err;
 
+	if (id >= vm->max_vcpus)
+		return -EINVAL;
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		return fd;

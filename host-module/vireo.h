@@ -21,6 +21,7 @@
 #include <linux/types.h>
 #include <asm/fpu/types.h>
 #include <asm/trapnr.h>
+#include <asm/tsc.h>
 
 #include "../uapi/vireo.h"
 #include "../uapi/vireo_hypercall.h"
@@ -30,6 +31,14 @@
 
 struct vireo_vm;
 struct vireo_vcpu;
+
+/* An ioctl, see vireo_call(). */
+struct vireo_call {
+	unsigned int cmd;
+	unsigned int size;	/* of the structure as this module knows it */
+	enum { CALL_IN, CALL_OUT, CALL_BOTH } dir;	/* OUT: all but its size is cleared */
+	long (*fn)(void *object, unsigned int cmd, void *arg);
+};
 
 /* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */
 
@@ -296,12 +305,10 @@ DECLARE_PER_CPU(bool, vireo_cpu_enabled);
 extern u64 vireo_tsc_lost;
 int vireo_hw_get(void);
 void vireo_hw_put(void);
-int vireo_copy_in(void *to, size_t known, size_t least, const void __user *from);
-int vireo_copy_out(void __user *to, const void *from, size_t known);
+long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, void __user *arg);
 
 /* vm.c */
 int vireo_vm_create(const struct vireo_create_vm *args);
-void vireo_vm_get(struct vireo_vm *vm);
 void vireo_vm_put(struct vireo_vm *vm);
 void vireo_vm_flush(struct vireo_vm *vm);
 
@@ -319,12 +326,8 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
 /* vcpu.c */
 int vireo_vcpu_create(struct vireo_vm *vm, u32 id);
 void vireo_vcpu_free(struct vireo_vcpu *v);
-void vireo_vcpu_kick(struct vireo_vcpu *v);
 void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
-void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
-void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
 void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s);
-int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 
 /* run.c */
 int vireo_vcpu_run(struct vireo_vcpu *v);
@@ -332,7 +335,9 @@ int vireo_vcpu_run(struct vireo_vcpu *v);
 /* regs.c */
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r);
-void vireo_regs_load(struct vireo_vcpu *v, const struct vireo_regs *r);
+void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
+void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
+int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 
 /* fpu.c */
 void vireo_fpu_init(void);
@@ -355,22 +360,18 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 
 /* cpuid.c */
 void vireo_cpuid_init(void);
-const struct vireo_cpuid_table *vireo_cpuid_default(void);
+extern struct vireo_cpuid_table vireo_cpuid_default;	/* the widest; constant after init */
+extern u64 vireo_xcr0;		/* likewise: what a guest may set */
 int vireo_cpuid_set(struct vireo_vm *vm, const struct vireo_cpuid_entry *e, unsigned int n);
 void vireo_cpuid_exec(struct vireo_vcpu *v);
-const struct vireo_cpuid_entry *vireo_cpuid_find(const struct vireo_cpuid_table *t,
-						 u32 function, u32 index);
 u32 vireo_cpuid_xsave_size(u64 xcr0);
 u32 vireo_cpuid_xsave_offset(unsigned int component);
-u64 vireo_xcr0_supported(void);
 
 /* lapic.c */
 void vireo_lapic_init(struct vireo_vcpu *v);
-void vireo_lapic_free(struct vireo_vcpu *v);
 void vireo_lapic_reset(struct vireo_vcpu *v);
 int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
-u64 vireo_lapic_get_deadline(struct vireo_vcpu *v);
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
 bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
 int vireo_lapic_pending(struct vireo_vcpu *v);
@@ -383,18 +384,36 @@ int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data);
 long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr);
 
 /* clock.c */
-u64 vireo_guest_tsc(struct vireo_vcpu *v);
-u64 vireo_tsc_to_ns(u64 ticks);
-int vireo_clock_set(struct vireo_vcpu *v, u64 value);
-int vireo_clock_set_wall(struct vireo_vcpu *v, u64 value);
-int vireo_steal_set(struct vireo_vcpu *v, u64 value);
-int vireo_pv_eoi_set(struct vireo_vcpu *v, u64 value);
+int vireo_pv_get_msr(struct vireo_vcpu *v, u32 index, u64 *value);
+int vireo_pv_set_msr(struct vireo_vcpu *v, u32 index, u64 value);
 bool vireo_steal_enter(struct vireo_vcpu *v);
 void vireo_steal_leave(struct vireo_vcpu *v);
 void vireo_pv_eoi_offer(struct vireo_vcpu *v);
 void vireo_pv_eoi_sync(struct vireo_vcpu *v);
 int vireo_pv_refresh(struct vireo_vcpu *v);
-void vireo_pv_reset(struct vireo_vcpu *v);
+
+static inline void vireo_vm_get(struct vireo_vm *vm)
+{
+	kref_get(&vm->ref);
+}
+
+static inline u64 vireo_xcr0_supported(void)
+{
+	return vireo_xcr0;
+}
+
+/* NULL if there is none yet; a vCPU that is seen once stays as long as the VM. */
+static inline struct vireo_vcpu *vireo_vcpu_by_id(struct vireo_vm *vm, u64 id)
+{
+	/* pairs with the release in vireo_vcpu_create() */
+	return id < vm->max_vcpus ? smp_load_acquire(&vm->vcpus[id]) : NULL;
+}
+
+/* What RDTSC gives in the guest now. */
+static inline u64 vireo_guest_tsc(struct vireo_vcpu *v)
+{
+	return rdtsc() + v->tsc_offset;
+}
 
 static inline void vireo_stat_inc(struct vireo_vcpu *v, unsigned int counter)
 {

@@ -32,21 +32,8 @@ static void vm_free(struct kref *ref)
 }
 
 /**
- * vireo_vm_get() - one more fd refers to the VM
- * @vm: the VM
- *
- * Context: Any.
- * Return: Nothing.
- */
-void vireo_vm_get(struct vireo_vm *vm)
-{
-	kref_get(&vm->ref);
-}
-
-/**
  * vireo_vm_put() - one fd less; the last frees everything
  * @vm: the VM
- *
  * Context: May sleep.
  * Return: Nothing.
  */
@@ -61,7 +48,6 @@ void vireo_vm_put(struct vireo_vm *vm)
  *
  * When it returns no processor uses a translation that was looked up before:
  * a vCPU that is inside has left, one that is outside will flush on its way in.
- *
  * Context: May be called with mem->lock held, which the inner loop never takes.
  * Return: Nothing.
  */
@@ -70,13 +56,13 @@ void vireo_vm_flush(struct vireo_vm *vm)
 	unsigned int i;
 
 	for (i = 0; i < vm->max_vcpus; i++) {
-		struct vireo_vcpu *v = smp_load_acquire(&vm->vcpus[i]);
+		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
 
 		if (v)
 			vireo_vcpu_request(v, VREQ_FLUSH);
 	}
 	for (i = 0; i < vm->max_vcpus; i++) {
-		struct vireo_vcpu *v = smp_load_acquire(&vm->vcpus[i]);
+		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
 
 		while (v && READ_ONCE(v->mode) == VCPU_INSIDE &&
 		       test_bit(VREQ_FLUSH, &v->requests))
@@ -84,119 +70,85 @@ void vireo_vm_flush(struct vireo_vm *vm)
 	}
 }
 
-static long vm_create_vcpu(struct vireo_vm *vm, void __user *arg)
+static long vm_create_vcpu(void *vm, unsigned int cmd, void *arg)
 {
-	struct vireo_create_vcpu c;
-	int err = vireo_copy_in(&c, sizeof(c), sizeof(c), arg);
+	struct vireo_create_vcpu *c = arg;
 
-	if (err)
-		return err;
-	if (c.reserved || c.id >= vm->max_vcpus)
+	return c->reserved ? -EINVAL : vireo_vcpu_create(vm, c->id);
+}
+
+static long vm_add_memory(void *object, unsigned int cmd, void *arg)
+{
+	struct vireo_vm *vm = object;
+	struct vireo_memory *m = arg;
+
+	if (!PAGE_ALIGNED(m->gpa) || !PAGE_ALIGNED(m->bytes) || !m->bytes ||
+	    m->bytes > VIREO_MAX_GPA || m->gpa > VIREO_MAX_GPA - m->bytes)
 		return -EINVAL;
-	return vireo_vcpu_create(vm, c.id);
+	return vireo_mem_add(&vm->mem, m->gpa, m->bytes);
 }
 
-static long vm_add_memory(struct vireo_vm *vm, void __user *arg)
+static long vm_get_memory(void *vm, unsigned int cmd, void *arg)
 {
-	struct vireo_memory m;
-	int err = vireo_copy_in(&m, sizeof(m), sizeof(m), arg);
-
-	if (err)
-		return err;
-	if (!PAGE_ALIGNED(m.gpa) || !PAGE_ALIGNED(m.bytes) || !m.bytes ||
-	    m.bytes > VIREO_MAX_GPA || m.gpa > VIREO_MAX_GPA - m.bytes)
-		return -EINVAL;
-	return vireo_mem_add(&vm->mem, m.gpa, m.bytes);
+	return vireo_mem_open(vm);
 }
 
-static long vm_get_memory(struct vireo_vm *vm, void __user *arg)
+static long vm_set_cpuid(void *object, unsigned int cmd, void *arg)
 {
-	struct vireo_get_memory m;
-	int err = vireo_copy_in(&m, sizeof(m), sizeof(m), arg);
-
-	return err ?: vireo_mem_open(vm);
-}
-
-static long vm_set_cpuid(struct vireo_vm *vm, void __user *arg)
-{
+	struct vireo_vm *vm = object;
+	struct vireo_cpuid *c = arg;
 	struct vireo_cpuid_entry *e;
-	struct vireo_cpuid c;
-	int err = vireo_copy_in(&c, sizeof(c), sizeof(c), arg);
+	int err;
 
-	if (err)
-		return err;
-	if (c.reserved)
+	if (c->reserved)
 		return -EINVAL;
-	if (c.count > VIREO_MAX_CPUID)
+	if (c->count > VIREO_MAX_CPUID)
 		return -E2BIG;
-	e = vmemdup_user(u64_to_user_ptr(c.entries), c.count * sizeof(*e));
+	e = vmemdup_user(u64_to_user_ptr(c->entries), c->count * sizeof(*e));
 	if (IS_ERR(e))
 		return PTR_ERR(e);
 	mutex_lock(&vm->lock);
-	err = vm->nr_vcpus ? -EBUSY : vireo_cpuid_set(vm, e, c.count);
+	err = vm->nr_vcpus ? -EBUSY : vireo_cpuid_set(vm, e, c->count);
 	mutex_unlock(&vm->lock);
 	kvfree(e);
 	return err;
 }
 
-static long vm_inject_msi(struct vireo_vm *vm, void __user *arg)
+static long vm_inject_msi(void *vm, unsigned int cmd, void *arg)
 {
-	struct vireo_msi m;
-	int err = vireo_copy_in(&m, sizeof(m), sizeof(m), arg);
+	struct vireo_msi *m = arg;
 
-	if (err)
-		return err;
-	return m.reserved ? -EINVAL : vireo_lapic_msi(vm, m.address, m.data);
+	return m->reserved ? -EINVAL : vireo_lapic_msi(vm, m->address, m->data);
 }
 
-static long vm_get_stat(struct vireo_vm *vm, void __user *arg)
+static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 {
-	struct vireo_stat *s = kzalloc(sizeof(*s), GFP_KERNEL);
+	struct vireo_vm *vm = object;
 	unsigned int i;
-	u32 size;
-	int err;
 
-	if (!s)
-		return -ENOMEM;
-	err = vireo_copy_in(s, sizeof(*s), sizeof(*s), arg);
-	if (err)
-		goto out;
-	size = s->size;
-	memset(s, 0, sizeof(*s));
-	s->size = size;
-	vireo_mem_stat(&vm->mem, s);
+	vireo_mem_stat(&vm->mem, stat);
 	for (i = 0; i < vm->max_vcpus; i++) {
-		struct vireo_vcpu *v = smp_load_acquire(&vm->vcpus[i]);
+		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
 
 		if (v)
-			vireo_vcpu_stat(v, s);
+			vireo_vcpu_stat(v, stat);
 	}
-	err = vireo_copy_out(arg, s, sizeof(*s));
-out:
-	kfree(s);
-	return err;
+	return 0;
 }
+
+static const struct vireo_call vm_calls[] = {
+	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vm_create_vcpu },
+	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory },
+	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vm_get_memory },
+	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vm_set_cpuid },
+	{ VIREO_INJECT_MSI, sizeof(struct vireo_msi), CALL_IN, vm_inject_msi },
+	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },
+	{}
+};
 
 static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	struct vireo_vm *vm = file->private_data;
-	void __user *p = (void __user *)arg;
-
-	switch (cmd) {
-	case VIREO_CREATE_VCPU:
-		return vm_create_vcpu(vm, p);
-	case VIREO_ADD_MEMORY:
-		return vm_add_memory(vm, p);
-	case VIREO_GET_MEMORY:
-		return vm_get_memory(vm, p);
-	case VIREO_SET_CPUID:
-		return vm_set_cpuid(vm, p);
-	case VIREO_INJECT_MSI:
-		return vm_inject_msi(vm, p);
-	case VIREO_GET_STAT:
-		return vm_get_stat(vm, p);
-	}
-	return -ENOTTY;
+	return vireo_call(vm_calls, file->private_data, cmd, (void __user *)arg);
 }
 
 static int vm_release(struct inode *inode, struct file *file)
@@ -216,7 +168,6 @@ static const struct file_operations vm_fops = {
 /**
  * vireo_vm_create() - make a VM
  * @args: checked arguments
- *
  * Context: May sleep.
  * Return: The VM's fd, or -EBUSY, -ENOMEM, -EMFILE...
  */
@@ -231,7 +182,7 @@ int vireo_vm_create(const struct vireo_create_vm *args)
 	kref_init(&vm->ref);
 	mutex_init(&vm->lock);
 	vm->max_vcpus = args->max_vcpus;
-	vm->cpuid = *vireo_cpuid_default();
+	vm->cpuid = vireo_cpuid_default;
 	vm->tsc_base = rdtsc();
 	vm->boot_ns = ktime_get_real_ns();
 	vm->tsc_khz = tsc_khz;

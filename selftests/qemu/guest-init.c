@@ -363,6 +363,22 @@ static void do_shell(void)
 
 /* -------------------------------------------------------------------------- */
 
+/*
+ * Without an interrupt of its own the serial port is polled, and what it has not
+ * sent by then is lost with the machine.
+ */
+static void drain(void)
+{
+	fflush(stdout);
+	tcdrain(STDOUT_FILENO);
+}
+
+static void do_panic(void)
+{
+	drain();
+	write_file("/proc/sysrq-trigger", "c");
+}
+
 int main(void)
 {
 	unsigned long long tsc = __rdtsc();	/* before anything else */
@@ -391,12 +407,12 @@ int main(void)
 	else if (!strcmp(what, "shell"))
 		do_shell();
 	else if (!strcmp(what, "panic"))
-		write_file("/proc/sysrq-trigger", "c");
+		do_panic();
 	else if (!strcmp(what, "hang"))
 		for (;;)
 			pause();
 
-	fflush(stdout);
+	drain();
 	sync();
 	reboot(!strcmp(what, "reboot") ? RB_AUTOBOOT : RB_POWER_OFF);
 	printf("guest: cannot power off: %s\n", strerror(errno));
