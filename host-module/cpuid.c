@@ -184,11 +184,11 @@ static void default_fixup(struct vireo_cpuid_entry *e)
 	bool intel = boot_cpu_data.x86_vendor == X86_VENDOR_INTEL;
 
 	switch (e->function) {
-	case 0x7:			/* nothing of it but TSC_ADJUST is offered so far */
-		e->ebx &= e->index ? 0 : BIT(1);
-		e->ecx = 0;
-		e->edx = 0;
-		e->eax = !e->index;
+	case 0x7:
+		if (!e->index)
+			e->eax = 1;	/* the highest index */
+		if (!boot_cpu_has(X86_FEATURE_OSPKE))
+			e->ecx &= ~BIT(3);
 		break;
 	case 0xd:
 		if (!e->index) {
@@ -279,7 +279,8 @@ static bool entry_allowed(const struct vireo_cpuid_entry *e)
 	}
 	if (e->function == 0xd && e->index != 1)
 		return d && !(e->eax & ~d->eax) && !(e->edx & ~d->edx);
-	return true;
+	/* An index that the default has not: only of functions it has not. */
+	return d || !*slot(&vireo_cpuid_default, e->function);
 }
 
 /**

@@ -51,14 +51,9 @@ static inline void exit_skip(struct vireo_vcpu *v)
 
 /* ---- Hypercalls ------------------------------------------------------------------------ */
 
-static struct vireo_vcpu *vcpu_by_id(struct vireo_vm *vm, u64 id)
-{
-	return id < vm->max_vcpus ? smp_load_acquire(&vm->vcpus[id]) : NULL;
-}
-
 static long hypercall_kick(struct vireo_vcpu *v, u64 id)
 {
-	struct vireo_vcpu *to = vcpu_by_id(v->vm, id);
+	struct vireo_vcpu *to = vireo_vcpu_by_id(v->vm, id);
 
 	if (to) {
 		set_bit(VAPIC_UNHALT, &to->apic.smi_init);

@@ -13,7 +13,6 @@
  * @cr3: likewise
  * @cr4: likewise
  * @efer: likewise
- * @user: the fetch is made at CPL 3
  * @read: copies @len bytes of guest physical memory to @buf; 0 or an error
  * @ctx: first argument of @read
  */
@@ -22,7 +21,6 @@ struct vireo_walk {
 	u64 cr3;
 	u64 cr4;
 	u64 efer;
-	bool user;
 	int (*read)(void *ctx, u64 gpa, void *buf, unsigned int len);
 	void *ctx;
 };

@@ -517,7 +517,6 @@ static void svm_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear
 	w->cr3 = vmcb->cr3;
 	w->cr4 = vmcb->cr4;
 	w->efer = vmcb->efer;
-	w->user = vmcb->cpl == 3;
 	if (svm_insn_mode(v) == VIREO_INSN_64)
 		*linear_rip = v->rip;
 	else

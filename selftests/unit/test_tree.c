@@ -769,7 +769,7 @@ TEST(large_page_comes_late)
 TEST(split_at_once)
 {
 	struct vm *vm = simple_vm(2 << 20);
-	struct vireo_supply s = { .page = page_alloc(9, true), .order = 9 };
+	struct vireo_supply s = { .page = page_alloc(9, true), .order = 9, .zero = true };
 	unsigned int level;
 	bool writable;
 
