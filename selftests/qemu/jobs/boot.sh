@@ -2,7 +2,7 @@
 # shellcheck shell=dash
 #
 # Distribution kernels as guests, unmodified: every kernel, processors from 1 to
-# 16, memory from 64 MiB to above the 4 GiB hole, and every way to end.
+# 16, memory from 72 MiB to above the 4 GiB hole, and every way to end.
 #
 # guests: 6.1 6.1-cloud 6.12 6.12-cloud
 # machine: cpus=2 memory=3072 time=900 limit=90
@@ -46,9 +46,10 @@ works() # KERNEL VCPUS MEMORY MEMORY-TO-TRY
 
 echo "# begin boot"
 
-# The cloud kernels are the small ones; 64 MiB is what they can live in.
+# The cloud kernels are the small ones. They keep 44 MiB for themselves before
+# anything runs; with 64 MiB they have too little left for their own drivers.
 works 6.1-cloud 1 256 64
-works 6.1-cloud 1 64 8
+works 6.1-cloud 1 72 8
 works 6.1-cloud 4 512 128
 works 6.12-cloud 2 256 64
 works 6.1 2 512 64

@@ -42,10 +42,10 @@ start()
 		--vcpus 2 --memory 128M --append "quiet vireo.do=hang" \
 		</dev/null >/tmp/console 2>&1 &
 	pid=$!
-	i=0
+	waited=0
 	while ! grep -q 'vireo: guest up' /tmp/console; do
-		i=$((i + 1))
-		[ $i -lt 60 ] && kill -0 $pid 2>/dev/null || return 1
+		waited=$((waited + 1))
+		[ $waited -lt 60 ] && kill -0 $pid 2>/dev/null || return 1
 		sleep 1
 	done
 }
