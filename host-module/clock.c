@@ -172,7 +172,7 @@ void vireo_steal_leave(struct vireo_vcpu *v)
 		WRITE_ONCE(st->preempted, KVM_VCPU_PREEMPTED);
 		v->pv.preempted = true;
 	}
-	smp_store_release(&v->mode, VCPU_OUTSIDE);
+	smp_store_release(&v->mode, VCPU_OUTSIDE);	/* the page is let go of */
 	preempt_enable();
 }
 

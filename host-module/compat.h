@@ -8,8 +8,10 @@
 
 #include <linux/version.h>
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0) || \
-	LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define KERNEL_AT_LEAST(a, b)	(KERNEL_VERSION(a, b, 0) <= LINUX_VERSION_CODE)
+
+#if !KERNEL_AT_LEAST(6, 1) || \
+	KERNEL_AT_LEAST(6, 13)
 #error "vireo: host kernels 6.1 to 6.12 are supported"
 #endif
 
@@ -23,13 +25,15 @@
 #define VIREO_VERW	/* a kernel from before TSA was known */
 #endif
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#if KERNEL_AT_LEAST(6, 4)
 #define VIREO_RSB_FEATURE	X86_FEATURE_RSB_VMEXIT
 #define VIREO_UNTRAIN_RET	UNTRAIN_RET_VM
 #else
 #define VIREO_RSB_FEATURE	X86_FEATURE_RETPOLINE
-#define VIREO_UNTRAIN_RET	UNTRAIN_RET ; \
+.macro VIREO_UNTRAIN_RET
+	UNTRAIN_RET
 	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
+.endm
 #endif
 
 #else /* !__ASSEMBLY__ */
@@ -42,7 +46,7 @@
 #include <asm/nospec-branch.h>
 
 /* A crashing kernel's way to switch the extension off; older ones know how. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#if KERNEL_AT_LEAST(6, 6)
 #include <asm/reboot.h>
 #define compat_emergency_register	cpu_emergency_register_virt_callback
 #define compat_emergency_unregister	cpu_emergency_unregister_virt_callback
@@ -100,7 +104,7 @@ static inline void compat_guest_cet(void)
 /* The guest is no RCU reader, however long it runs. */
 static inline void compat_rcu_quiescent(void)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#if KERNEL_AT_LEAST(6, 2)
 	rcu_virt_note_context_switch();
 #else
 	rcu_virt_note_context_switch(smp_processor_id());
@@ -110,7 +114,7 @@ static inline void compat_rcu_quiescent(void)
 /* Ends the next stay in a guest at once: an interrupt is pending already. */
 static inline void compat_self_ipi(void)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#if KERNEL_AT_LEAST(6, 4)
 	arch_smp_send_reschedule(smp_processor_id());
 #else
 	smp_send_reschedule(smp_processor_id());

@@ -185,7 +185,7 @@ bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 	return true;
 }
 
-/* ---- Ends of a guest --------------------------------------------------------------------------- */
+/* ---- Ends of a guest --------------------------------------------------------------------- */
 
 static int exit_shutdown(struct vireo_vcpu *v, u32 reason)
 {
@@ -199,7 +199,7 @@ static int exit_shutdown(struct vireo_vcpu *v, u32 reason)
 	return 1;
 }
 
-/* ---- Instructions ---------------------------------------------------------------------------------- */
+/* ---- Instructions ------------------------------------------------------------------------ */
 
 static int fetch_read(void *mem, u64 gpa, void *buf, unsigned int len)
 {
@@ -244,7 +244,7 @@ static int exit_next_rip(struct vireo_vcpu *v)
 	return 0;
 }
 
-/* ---- I/O ------------------------------------------------------------------------------------------ */
+/* ---- I/O --------------------------------------------------------------------------------- */
 
 static int exit_io(struct vireo_vcpu *v)
 {
@@ -333,7 +333,7 @@ void vireo_exit_complete(struct vireo_vcpu *v)
 	v->pending_io = VIO_NONE;
 }
 
-/* ---- The slow half ------------------------------------------------------------------------------- */
+/* ---- The slow half ----------------------------------------------------------------------- */
 
 static int exit_fault(struct vireo_vcpu *v)
 {

@@ -145,7 +145,7 @@ static int run_guest(struct vireo_vcpu *v)
 			unresolved = run_inside(v, &exit);
 		else
 			exit = VEXIT_RESUME;
-		smp_store_release(&v->mode, VCPU_OUTSIDE);
+		smp_store_release(&v->mode, VCPU_OUTSIDE);	/* pages are let go of */
 		local_irq_enable();
 	} while (exit == VEXIT_INTR && !err);
 	vireo_fpu_leave(v);

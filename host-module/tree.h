@@ -24,8 +24,8 @@
 #define VT_ENTRIES	512
 #define VT_LEVELS	4
 #define VT_SHIFT(level)	(12 + 9 * ((level) - 1))
-#define VT_SIZE(level)	(1ULL << VT_SHIFT(level))
-#define VT_LIMIT	(1ULL << 48)	/* bytes that four levels can map */
+#define VT_SIZE(level)	BIT_ULL(VT_SHIFT(level))
+#define VT_LIMIT	BIT_ULL(48)	/* bytes that four levels can map */
 
 /**
  * struct vireo_tree - one VM's view

@@ -149,7 +149,7 @@ extern const struct vireo_ops *vireo_ops;
 /* ---- Memory (mem.c) ---------------------------------------------------------- */
 
 struct vireo_mem {
-	struct mutex lock;
+	struct mutex lock;	/* the tree and the counts */
 	struct vireo_tree tree;	/* (m) */
 	u64 end;		/* (m) end of the highest RAM */
 	u64 bytes;		/* (m) of RAM */
@@ -223,7 +223,7 @@ struct vireo_pv {
 
 struct vireo_vm {
 	struct kref ref;
-	struct mutex lock;
+	struct mutex lock;	/* all that is (l) */
 	struct vireo_mem mem;
 	struct vireo_cpuid_table cpuid;	/* (l) until the first vCPU, then constant */
 	unsigned int max_vcpus;		/* (i) */
@@ -270,7 +270,7 @@ struct vireo_vcpu {
 
 	struct vireo_vm *vm;	/* (i) holds no reference: the fd does */
 	unsigned int id;	/* (i) */
-	struct mutex mutex;
+	struct mutex mutex;	/* all that is (v) */
 	struct vireo_run *run;	/* (i) the shared page: hostile */
 	struct task_struct __rcu *task;	/* (a) the thread in VIREO_RUN */
 	struct rcuwait wait;

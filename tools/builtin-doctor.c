@@ -44,9 +44,9 @@ struct finding {
 	char mend[160];
 };
 
-static void found(struct finding *f, enum verdict verdict, const char *text, const char *mend)
+static void found(struct finding *f, enum verdict what, const char *text, const char *mend)
 {
-	f->verdict = verdict;
+	f->verdict = what;
 	snprintf(f->text, sizeof(f->text), "%s", text);
 	snprintf(f->mend, sizeof(f->mend), "%s", mend);
 }
@@ -283,7 +283,8 @@ static void check_headers(struct finding *f)
 		found(f, GOOD, "there", "");
 		return;
 	}
-	snprintf(text, sizeof(text), "none for %.64s: the module cannot be built here", uts.release);
+	snprintf(text, sizeof(text), "none for %.64s: the module cannot be built here",
+		 uts.release);
 	snprintf(path, sizeof(path), "apt install linux-headers-%.64s", uts.release);
 	found(f, WARN, text, path);
 }

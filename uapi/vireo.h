@@ -103,6 +103,7 @@ struct vireo_cpuid_entry {
 	__u32 edx;
 	__u32 reserved;
 };
+
 #define VIREO_CPUID_INDEXED	(1U << 0)
 
 /**
@@ -284,7 +285,7 @@ enum {
 /* vireo_run.shutdown.reason */
 enum {
 	VIREO_SHUTDOWN_TRIPLE_FAULT,	/* Intel SDM vol. 3, 6.15: shutdown state */
-	VIREO_SHUTDOWN_INSTRUCTION,	/* accesses MMIO with an instruction that is not a mov, or string I/O */
+	VIREO_SHUTDOWN_INSTRUCTION,	/* MMIO by something else than a mov, or string I/O */
 	VIREO_SHUTDOWN_FETCH,		/* the instruction cannot be read at RIP */
 	VIREO_SHUTDOWN_EXIT,		/* an exit this module does not know */
 };
@@ -471,6 +472,7 @@ struct vireo_msrs {
 	__u32 reserved;
 	__aligned_u64 entries;
 };
+
 #define VIREO_MAX_MSRS		256
 
 /**

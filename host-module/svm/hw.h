@@ -6,6 +6,7 @@
 #ifndef VIREO_SVM_HW_H
 #define VIREO_SVM_HW_H
 
+#include <linux/bits.h>
 #include <linux/build_bug.h>
 #include <linux/types.h>
 
@@ -70,20 +71,20 @@ enum {
 #define FLUSH_ALL_ASIDS		1
 
 /* 15.30.1: MSR VM_CR */
-#define VM_CR_SVMDIS		(1 << 4)
+#define VM_CR_SVMDIS		BIT(4)
 
 /* vmcb.int_control, offset 060h */
 #define V_TPR_MASK		0xffULL
-#define V_IRQ			(1ULL << 8)
+#define V_IRQ			BIT_ULL(8)
 #define V_PRIO_SHIFT		16
-#define V_INTR_MASKING		(1ULL << 24)
+#define V_INTR_MASKING		BIT_ULL(24)
 #define V_VECTOR_SHIFT		32
 
-#define NP_ENABLE		(1ULL << 0)
+#define NP_ENABLE		BIT_ULL(0)
 
 /* 15.20: EVENTINJ and EXITINTINFO */
-#define EVENT_VALID		(1ULL << 31)
-#define EVENT_ERROR		(1ULL << 11)
+#define EVENT_VALID		BIT_ULL(31)
+#define EVENT_ERROR		BIT_ULL(11)
 #define EVENT_TYPE_SHIFT	8
 enum {
 	EVENT_INTR = 0,
@@ -134,21 +135,22 @@ enum {
 	EXIT_TLBSYNC,
 	EXIT_NPF = 0x400,
 };
+
 #define EXIT_INVALID		(~0ULL)
 
 /* 15.10.2: EXITINFO1 of an I/O exit */
-#define IOIO_IN			(1 << 0)
-#define IOIO_STRING		(1 << 2)
+#define IOIO_IN			BIT(0)
+#define IOIO_STRING		BIT(2)
 #define IOIO_WIDTH_SHIFT	4	/* 1, 2 or 4 in bits 6:4 */
 #define IOIO_PORT_SHIFT		16
 
 /* 15.25.6: EXITINFO1 of a nested page fault */
-#define NPF_WRITE		(1ULL << 1)
-#define NPF_FETCH		(1ULL << 4)
-#define NPF_WALK		(1ULL << 33)	/* in the guest's own page tables */
+#define NPF_WRITE		BIT_ULL(1)
+#define NPF_FETCH		BIT_ULL(4)
+#define NPF_WALK		BIT_ULL(33)	/* in the guest's own page tables */
 
 /* NPT leaves: accessed and dirty are set in advance, the walk need not write. */
-#define NPT_LEAF		((1ULL << 5) | (1ULL << 6))
+#define NPT_LEAF		(BIT_ULL(5) | BIT_ULL(6))
 
 struct vmcb_segment {
 	u16 selector;
@@ -220,6 +222,9 @@ struct vmcb {
 	u64 spec_ctrl;			/* 6e0h, with V_SPEC_CTRL */
 	u8 reserved11[0x918];
 };
+
+/* entry.S */
+void svm_enter(u64 *gpr, u64 guest_vmcb, u64 host_vmcb, u32 guest_spec, u32 host_spec);
 
 static_assert(offsetof(struct vmcb, iopm) == 0x40);
 static_assert(offsetof(struct vmcb, event_inject) == 0xa8);

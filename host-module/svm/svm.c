@@ -71,8 +71,6 @@ static u64 host_xcr0;
 static u64 host_xss;
 static bool have_next_rip, have_decode, have_clean;
 
-void svm_enter(u64 *gpr, u64 guest_vmcb, u64 host_vmcb, u32 guest_spec, u32 host_spec);
-
 static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
 {
 	return v->arch;

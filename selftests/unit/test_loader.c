@@ -324,7 +324,7 @@ TEST(garbage)
 		junk[i] = byte_at(i);
 	refuse(junk, sizeof(junk), ENOEXEC, "pattern");
 	refuse("#!/bin/sh\n", 10, ENOEXEC, "script");
-	refuse("\x7f" "ELF", 4, ENOEXEC, "magic alone");
+	refuse("\177ELF", 4, ENOEXEC, "magic alone");
 }
 
 TEST(every_truncation)
