@@ -101,7 +101,8 @@ static void check_extension(struct finding *f)
 	if (cpu_has("svm"))
 		found(f, GOOD, "AMD-V", "");
 	else if (cpu_has("vmx"))
-		found(f, GOOD, "VT-x", "");
+		found(f, BAD, "VT-x, which this version does not drive yet",
+		      "use a machine with AMD-V");
 	else
 		found(f, BAD, "the processor shows neither AMD-V (svm) nor VT-x (vmx)",
 		      "switch it on in the firmware; within a virtual machine, allow nested virtualization");
