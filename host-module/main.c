@@ -41,7 +41,7 @@ static_assert(sizeof(struct vireo_lapic) == 160);
 
 static DEFINE_MUTEX(hw_lock);		/* inside cpus_read_lock() */
 static unsigned int hw_users;		/* VMs; changed under hw_lock */
-static bool hw_down;			/* the host reboots; set under hw_lock */
+bool vireo_down;			/* the host reboots; set under hw_lock */
 static int hw_cpuhp_state;
 DEFINE_PER_CPU(bool, vireo_cpu_enabled);	/* written by its processor, interrupts off */
 
@@ -83,7 +83,7 @@ int vireo_hw_get(void)
 
 	cpus_read_lock();
 	mutex_lock(&hw_lock);
-	if (hw_down)
+	if (vireo_down)
 		err = -EIO;
 	else if (!hw_users)
 		on_each_cpu(hw_enable_this, &err, 1);
@@ -120,7 +120,7 @@ static int hw_cpu_online(unsigned int cpu)
 	int err = 0;
 
 	mutex_lock(&hw_lock);
-	if (hw_users && !hw_down) {
+	if (hw_users && !vireo_down) {
 		local_irq_disable();
 		hw_enable_this(&err);
 		local_irq_enable();
@@ -171,7 +171,7 @@ static struct syscore_ops hw_syscore_ops = {
 static int hw_reboot(struct notifier_block *nb, unsigned long action, void *data)
 {
 	mutex_lock(&hw_lock);
-	hw_down = true;
+	vireo_down = true;
 	on_each_cpu(hw_disable_this, NULL, 1);
 	mutex_unlock(&hw_lock);
 	return NOTIFY_OK;

@@ -149,8 +149,14 @@ static int run_guest(struct vireo_vcpu *v)
 		local_irq_enable();
 	} while (exit == VEXIT_INTR && !err);
 	vireo_fpu_leave(v);
-	if (err || !unresolved)
-		return err;
+	if (unlikely(err)) {
+		if (READ_ONCE(vireo_down))
+			return err;
+		schedule_timeout_uninterruptible(1);	/* off a processor that goes offline */
+		return 0;
+	}
+	if (!unresolved)
+		return 0;
 	return vireo_exit_slow(v, exit);
 }
 

@@ -303,6 +303,7 @@ struct vireo_vcpu {
 /* main.c */
 DECLARE_PER_CPU(bool, vireo_cpu_enabled);
 extern u64 vireo_tsc_lost;
+extern bool vireo_down;
 int vireo_hw_get(void);
 void vireo_hw_put(void);
 long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, void __user *arg);

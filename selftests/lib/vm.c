@@ -417,9 +417,19 @@ void vcpu_set_code(struct test_vcpu *vcpu, enum vm_mode mode, const void *code,
 
 /* ---- running ------------------------------------------------------------------- */
 
+/* Signals that came, in this thread */
+static __thread volatile sig_atomic_t signals;
+
+/* EINTR counts only if there is a reason for it: the kernel may have its own. */
 int vcpu_run(struct test_vcpu *vcpu)
 {
-	return do_ioctl(vcpu->fd, VIREO_RUN, NULL);
+	sig_atomic_t before = signals;
+	int ret;
+
+	do {
+		ret = do_ioctl(vcpu->fd, VIREO_RUN, NULL);
+	} while (ret == -EINTR && signals == before && !vcpu->run->immediate_exit);
+	return ret;
 }
 
 static void vcpu_dump_exit(const struct vireo_run *run)
@@ -550,6 +560,7 @@ u32 vcpu_join(struct test_vcpu *vcpu)
 static void signal_nothing(int sig)
 {
 	(void)sig;
+	signals++;
 }
 
 void signal_install(void)

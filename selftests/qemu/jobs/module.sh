@@ -85,7 +85,11 @@ done
 check "five guests were started and killed" test $i = 5
 check "is unloaded" rmmod vireo
 check "no slab cache is left" sh -c '! grep -q vireo /proc/slabinfo'
-after=$(free_memory)
+# Pages wait on per-processor lists for a while, several 2 MiB ones on newer kernels.
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+	after=$(free_memory)
+	[ $((before - after)) -lt 8 ] && break
+done
 check "no memory is lost" test $((before - after)) -lt 8
 echo "# $before MiB free before, $after after"
 tap_end
