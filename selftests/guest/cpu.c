@@ -18,11 +18,7 @@ static void run_guest(void (*fn)(u64), u64 arg)
 	vm_close(&vm);
 }
 
-/* QEMU's TCG checks less than a processor, and does not intercept all it should */
-static u64 emulated(void)
-{
-	return host_is_emulated();
-}
+/* host_is_emulated(): QEMU's TCG checks less, and does not intercept all it should */
 
 /* ---- CPUID ----------------------------------------------------------------------- */
 
@@ -89,7 +85,7 @@ static void guest_xsave_size(u64 arg)
 
 TEST(cpuid_xsave)
 {
-	if (emulated())
+	if (host_is_emulated())
 		SKIP("this emulator does not intercept XSETBV");
 	run_guest(guest_xsave_size, 0);
 }
@@ -227,7 +223,7 @@ static void guest_msrs_native(u64 arg)
 /* Those that need no exit: the processor itself refuses */
 TEST(msrs_refused_natively)
 {
-	if (emulated())
+	if (host_is_emulated())
 		SKIP("this emulator does not check these values");
 	run_guest(guest_msrs_native, 0);
 }
@@ -530,7 +526,7 @@ static void guest_caches(u64 arg)
 TEST(cache_instructions)
 {
 	/* QEMU's TCG goes on in the host's state after an intercepted INVD. */
-	run_guest(guest_caches, !emulated());
+	run_guest(guest_caches, !host_is_emulated());
 }
 
 static u64 xsetbv(u32 index, u64 value)
@@ -567,7 +563,7 @@ static void guest_xsetbv(u64 arg)
 
 TEST(xsetbv)
 {
-	if (emulated())
+	if (host_is_emulated())
 		SKIP("this emulator does not intercept XSETBV");
 	run_guest(guest_xsetbv, 0);
 }
@@ -594,7 +590,7 @@ static void guest_cr_refused(u64 arg)
 
 TEST(control_registers_refused)
 {
-	if (emulated())
+	if (host_is_emulated())
 		SKIP("this emulator does not check these values");
 	run_guest(guest_cr_refused, 0);
 }
