@@ -5,7 +5,9 @@
  * Three kinds of object, each an fd, each freed by its last close:
  *
  *	/dev/vireo --VIREO_CREATE_VM--> VM --VIREO_CREATE_VCPU--> vCPU
- *	                                 \---VIREO_GET_MEMORY---> memory
+ *	                                 |---VIREO_GET_MEMORY---> memory
+ *	                                 \---VIREO_CREATE_DISK, _NET---> disk, interface
+ *	                                          \---VIREO_CREATE_QUEUE---> queue
  *
  * Every structure begins with its size, as in clone3(2): a longer structure
  * is taken if what this kernel does not know is zero (else E2BIG), a shorter
@@ -545,5 +547,198 @@ struct vireo_lapic {
 #define VIREO_GET_LAPIC		_IOWR(VIREO_IOC, 0x67, struct vireo_lapic)
 #define VIREO_SET_LAPIC		_IOW(VIREO_IOC, 0x68, struct vireo_lapic)
 #define VIREO_INJECT_NMI	_IO(VIREO_IOC, 0x69)
+
+/* ---- Disks, network interfaces and queues: 0xa0 - 0xdf ------------------------ */
+
+/* vireo_create_disk.flags */
+#define VIREO_DISK_READONLY	(1U << 0)	/* refuse what writes */
+
+/**
+ * struct vireo_create_disk - let a VM's queues reach a file or block device
+ * (VIREO_CREATE_DISK on a VM), returns the disk's fd
+ * @size: bytes of this structure
+ * @flags: VIREO_DISK_*
+ * @fd: open for reading, and for writing unless READONLY; O_DIRECT where the file
+ *	system has it.  Keeping other writers out is the caller's part.
+ * @reserved: 0
+ *
+ * Errors: EBADF; EACCES not open for what is needed; EINVAL neither a regular file
+ * nor a block device, or a flag.
+ */
+struct vireo_create_disk {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 reserved;
+};
+
+/* vireo_disk.features */
+#define VIREO_DISK_FLUSH	(1ULL << 0)	/* has a volatile cache */
+#define VIREO_DISK_DISCARD	(1ULL << 1)
+#define VIREO_DISK_ZEROES	(1ULL << 2)	/* writes zeroes without sending them */
+
+/**
+ * struct vireo_disk - a disk's properties and limits (VIREO_GET_DISK, VIREO_SET_DISK)
+ * @size: bytes of this structure
+ * @flags: VIREO_DISK_READONLY; ignored by SET
+ * @features: VIREO_DISK_*; ignored by SET
+ * @sectors: size in units of 512 bytes, by GET as the file or device has it now;
+ *	by SET what requests may reach from now on, 0: as GET gives it
+ * @logical_block: bytes; ignored by SET, like all up to @max_discard
+ * @physical_block: bytes
+ * @discard_align: bytes
+ * @max_discard: sectors
+ * @bytes_per_second: limit on reads and writes together, 0: none
+ * @requests_per_second: likewise, of all requests
+ * @reserved: 0
+ */
+struct vireo_disk {
+	__u32 size;
+	__u32 flags;
+	__u64 features;
+	__u64 sectors;
+	__u32 logical_block;
+	__u32 physical_block;
+	__u32 discard_align;
+	__u32 max_discard;
+	__u64 bytes_per_second;
+	__u64 requests_per_second;
+	__u64 reserved[2];
+};
+
+/**
+ * struct vireo_create_net - make a network interface of the host whose other end
+ * is a VM's (VIREO_CREATE_NET on a VM), returns its fd; the interface goes with it
+ * @size: bytes of this structure
+ * @flags: VIREO_NET_FILTER or 0
+ * @name: of the interface, in the network namespace of the caller; may hold one
+ *	%d, as "vireo%d"
+ * @mac: the guest's address
+ * @pairs: pairs of queues, 1 to 16
+ * @mtu: 68 to 65521
+ *
+ * The interface's own address is random.  @name is not written; VIREO_GET_NET
+ * tells it.  Errors: EPERM the caller has not CAP_NET_ADMIN in its network
+ * namespace; EEXIST @name is taken; EINVAL not a name, not a unicast address...
+ */
+struct vireo_create_net {
+	__u32 size;
+	__u32 flags;
+	char name[16];
+	__u8 mac[6];
+	__u16 pairs;
+	__u32 mtu;
+};
+
+#define VIREO_NET_FILTER	(1U << 0)	/* pass the guest only what is for it, and its sender */
+
+/**
+ * struct vireo_net - an interface (VIREO_GET_NET, VIREO_SET_NET)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @name: as it is called now; ignored by SET
+ * @ifindex: number of the interface; ignored by SET
+ * @link: 1: the guest's end is up (the host's carrier); SET changes it
+ * @peer_up: GET: 1: the host's end is up, what the guest sees as its link
+ * @mtu: GET: of the interface, which the host may have changed
+ * @accepted: VIREO_NET_F_* (vireo_net.h) that the guest's driver has accepted
+ */
+struct vireo_net {
+	__u32 size;
+	__u32 flags;
+	char name[16];
+	__u32 ifindex;
+	__u32 link;
+	__u32 peer_up;
+	__u32 mtu;
+	__u64 accepted;
+};
+
+/**
+ * struct vireo_create_queue - serve a ring (VIREO_CREATE_QUEUE on a disk or an
+ * interface), returns the queue's fd; its last close ends the queue and returns
+ * when nothing of it is in flight
+ * @size: bytes of this structure
+ * @flags: 0
+ * @doorbell: number that rings it, unique in the VM, 0 to VIREO_MAX_QUEUES - 1
+ * @index: of an interface: as the guest counts its queues (vireo_net.h); else 0
+ * @ring: gpa of the ring (vireo_ring.h), a multiple of 4096
+ * @entries: of the ring, a power of two, VIREO_RING_MIN to VIREO_RING_MAX
+ * @reserved: 0
+ *
+ * The ring's indices must be 0.  Interrupts are masked until VIREO_SET_MSI.
+ * Errors: EINVAL out of range, misaligned; ENXIO the ring is not all in RAM;
+ * EBUSY the doorbell or the index is taken; ENOMEM.
+ */
+struct vireo_create_queue {
+	__u32 size;
+	__u32 flags;
+	__u32 doorbell;
+	__u32 index;
+	__u64 ring;
+	__u32 entries;
+	__u32 reserved;
+};
+
+#define VIREO_MAX_QUEUES	256
+
+/**
+ * struct vireo_queue_msi - where a queue's interrupts go (VIREO_SET_MSI)
+ * @size: bytes of this structure
+ * @flags: VIREO_MSI_MASKED or 0
+ * @address: as struct vireo_msi
+ * @data: likewise
+ * @reserved: 0
+ *
+ * What comes due while masked is sent when it is unmasked.  Returns 1 if
+ * something is waiting (the pending bit), else 0.
+ */
+struct vireo_queue_msi {
+	__u32 size;
+	__u32 flags;
+	__u64 address;
+	__u32 data;
+	__u32 reserved;
+};
+
+#define VIREO_MSI_MASKED	(1U << 0)
+
+/**
+ * struct vireo_queue_stat - counters (VIREO_GET_QUEUE_STAT on a queue)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @error: VIREO_RING_ERROR_*: why the queue is dead, 0: it is not
+ * @in_flight: entries taken and not completed
+ * @entries: taken
+ * @bytes: of data in them
+ * @errors: completed with a status that is not VIREO_COMP_OK
+ * @doorbells: rung
+ * @interrupts: sent
+ * @throttled: times that a rate limit made it wait
+ * @reserved: 0
+ */
+struct vireo_queue_stat {
+	__u32 size;
+	__u32 flags;
+	__u32 error;
+	__u32 in_flight;
+	__u64 entries;
+	__u64 bytes;
+	__u64 errors;
+	__u64 doorbells;
+	__u64 interrupts;
+	__u64 throttled;
+	__u64 reserved[2];
+};
+
+#define VIREO_CREATE_DISK	_IOW(VIREO_IOC, 0xa0, struct vireo_create_disk)
+#define VIREO_GET_DISK		_IOWR(VIREO_IOC, 0xa1, struct vireo_disk)
+#define VIREO_SET_DISK		_IOW(VIREO_IOC, 0xa2, struct vireo_disk)
+#define VIREO_CREATE_NET	_IOW(VIREO_IOC, 0xb0, struct vireo_create_net)
+#define VIREO_GET_NET		_IOWR(VIREO_IOC, 0xb1, struct vireo_net)
+#define VIREO_SET_NET		_IOW(VIREO_IOC, 0xb2, struct vireo_net)
+#define VIREO_CREATE_QUEUE	_IOW(VIREO_IOC, 0xc0, struct vireo_create_queue)
+#define VIREO_SET_MSI		_IOW(VIREO_IOC, 0xc1, struct vireo_queue_msi)
+#define VIREO_GET_QUEUE_STAT	_IOWR(VIREO_IOC, 0xc2, struct vireo_queue_stat)
 
 #endif /* _UAPI_VIREO_H */

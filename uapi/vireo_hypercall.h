@@ -24,8 +24,11 @@
 
 #define VIREO_GUEST_HYPERCALL	(1U << 0)	/* VIREO_HC_NOP and VIREO_HC_SYSTEM */
 
+#define VIREO_GUEST_DOORBELL	(1U << 1)	/* VIREO_HC_DOORBELL */
+
 #define VIREO_HC_BASE		0x56490000
 #define VIREO_HC_NOP		(VIREO_HC_BASE + 0)	/* returns 0 */
 #define VIREO_HC_SYSTEM		(VIREO_HC_BASE + 1)	/* RBX: VIREO_SYSTEM_*, RCX: code */
+#define VIREO_HC_DOORBELL	(VIREO_HC_BASE + 2)	/* RBX: a queue's; 0, or -ENOENT (2) */
 
 #endif /* _UAPI_VIREO_HYPERCALL_H */
