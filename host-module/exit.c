@@ -10,6 +10,7 @@
 #include <linux/mm.h>
 
 #include "vireo.h"
+#include "queue.h"
 #include "trace.h"
 
 /**
@@ -62,7 +63,7 @@ static long hypercall_kick(struct vireo_vcpu *v, u64 id)
 	return 0;
 }
 
-/* Returns false for what has to go to user space. */
+/* Returns false for what may sleep or has to go to user space. */
 static bool exit_hypercall(struct vireo_vcpu *v)
 {
 	u64 mask = v->exit.wide ? ~0ULL : U32_MAX;
@@ -76,6 +77,7 @@ static bool exit_hypercall(struct vireo_vcpu *v)
 		ret = 0;
 		break;
 	case VIREO_HC_SYSTEM:
+	case VIREO_HC_DOORBELL:
 		return false;
 	case KVM_HC_KICK_CPU:
 		ret = hypercall_kick(v, a1);
@@ -343,11 +345,17 @@ static int exit_fault(struct vireo_vcpu *v)
 	return err == -ENXIO ? exit_mmio(v) : err;
 }
 
-static int exit_system(struct vireo_vcpu *v)
+/* The hypercalls that may sleep, or go to user space. */
+static int exit_hypercall_slow(struct vireo_vcpu *v)
 {
 	u64 mask = v->exit.wide ? ~0ULL : U32_MAX;
 	u64 type = v->gpr[VIREO_RBX] & mask, code = v->gpr[VIREO_RCX] & mask;
 
+	if ((u32)v->gpr[VIREO_RAX] == VIREO_HC_DOORBELL) {
+		v->gpr[VIREO_RAX] = vireo_queue_doorbell(v->vm, type) & mask;
+		exit_skip(v);
+		return 0;
+	}
 	if (type > VIREO_SYSTEM_CRASH) {
 		v->gpr[VIREO_RAX] = -KVM_EINVAL;
 		exit_skip(v);
@@ -380,7 +388,7 @@ static int exit_slow_skip(struct vireo_vcpu *v, enum vireo_exit exit)
 	}
 	switch (exit) {
 	case VEXIT_HYPERCALL:
-		return exit_system(v);
+		return exit_hypercall_slow(v);
 	case VEXIT_RDMSR:
 		exit_rdmsr(v);
 		return 0;

@@ -282,6 +282,24 @@ long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 ic
 }
 
 /**
+ * vireo_lapic_msi_ok() - whether a message is an interrupt that this APIC takes
+ * @address: message address
+ * @data: message data
+ * Context: Any.
+ * Return: True if vireo_lapic_msi() would not fail.
+ */
+bool vireo_lapic_msi_ok(u64 address, u32 data)
+{
+	u32 mode = data & APIC_MODE_MASK;
+
+	if (address >> 20 != 0xfee || (data & 0xffff3800))
+		return false;
+	if (mode == APIC_DM_NMI)
+		return true;
+	return (mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && (data & 0xff) >= 16;
+}
+
+/**
  * vireo_lapic_msi() - a message-signalled interrupt
  * @vm: the VM
  * @address: message address
@@ -292,16 +310,11 @@ long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 ic
 int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data)
 {
 	u32 dest = (address >> 12 & 0xff) | (address >> 5 & 0x7f) << 8;
-	u32 mode = data & APIC_MODE_MASK;
-	bool logical = address & BIT(2);
 
-	if (address >> 20 != 0xfee || (data & 0xffff3800))
+	if (!vireo_lapic_msi_ok(address, data))
 		return -EINVAL;
-	if (mode != APIC_DM_FIXED && mode != APIC_DM_LOWEST && mode != APIC_DM_NMI)
-		return -EINVAL;
-	if (mode != APIC_DM_NMI && (data & 0xff) < 16)
-		return -EINVAL;
-	return apic_send(vm, dest == 0xff ? BROADCAST : dest, logical, mode, data, NULL);
+	return apic_send(vm, dest == 0xff ? BROADCAST : dest, address & BIT(2),
+			 data & APIC_MODE_MASK, data, NULL);
 }
 
 /* ---- Timer ---------------------------------------------------------------------------------- */

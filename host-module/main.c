@@ -199,7 +199,7 @@ static int call_copy_in(const struct vireo_call *call, u32 *to, const u32 __user
 	if (err)
 		return err;
 	to[0] = size;
-	return to[1] ? -EINVAL : 0;
+	return to[1] & ~call->flags ? -EINVAL : 0;
 }
 
 static int call_copy_out(const struct vireo_call *call, void __user *to, const u32 *from)

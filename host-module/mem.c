@@ -3,6 +3,7 @@
  * Guest memory: faults, copies, and the memory fd.
  */
 #include <linux/anon_inodes.h>
+#include <linux/bvec.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/module.h>
@@ -212,6 +213,43 @@ void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
 	if (!IS_ERR(p))
 		mutex_unlock(&mem->lock);
 	return p;
+}
+
+/**
+ * vireo_mem_pin() - hold on to guest memory for I/O
+ * @mem: the VM's memory
+ * @gpa: first byte
+ * @len: bytes, not 0
+ * @write: the I/O will write to it
+ * @bv: where it is; put_page(@bv->bv_page) lets go
+ * Context: May sleep.
+ * Return: Bytes of @bv: @len, or what is left of a 4 KiB or 2 MiB page; or
+ * -ENXIO (no RAM) or -ENOMEM.
+ */
+int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv)
+{
+	for (;;) {
+		void *p;
+		u64 room;
+		int err;
+
+		mutex_lock(&mem->lock);
+		p = mem_locate(mem, gpa, write, &room);
+		if (!IS_ERR_OR_NULL(p)) {
+			bv->bv_page = virt_to_page(p);
+			bv->bv_offset = offset_in_page(p);
+			bv->bv_len = min3((u64)len, room, VT_SIZE(2));
+			get_page(bv->bv_page);
+		}
+		mutex_unlock(&mem->lock);
+		if (IS_ERR(p))
+			return PTR_ERR(p);
+		if (p)
+			return bv->bv_len;
+		err = vireo_mem_fault(mem, gpa, write);
+		if (err)
+			return err;
+	}
 }
 
 /**

@@ -29,6 +29,8 @@
 #include "tree.h"
 #include "walk.h"
 
+struct bio_vec;
+struct vireo_queue;
 struct vireo_vm;
 struct vireo_vcpu;
 
@@ -38,6 +40,7 @@ struct vireo_call {
 	unsigned int size;	/* of the structure as this module knows it */
 	enum { CALL_IN, CALL_OUT, CALL_BOTH } dir;	/* OUT: all but its size is cleared */
 	long (*fn)(void *object, unsigned int cmd, void *arg);
+	u32 flags;		/* those it knows */
 };
 
 /* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */
@@ -229,6 +232,7 @@ struct vireo_vm {
 	unsigned int max_vcpus;		/* (i) */
 	unsigned int nr_vcpus;		/* (l) */
 	struct vireo_vcpu *vcpus[VIREO_MAX_VCPUS]; /* (a) set once, release/acquire */
+	struct vireo_queue __rcu *queues[VIREO_MAX_QUEUES]; /* (l) to write; by doorbell */
 	u64 tsc_base;			/* (i) host TSC when the guest's was 0 */
 	u64 boot_ns;			/* (i) CLOCK_REALTIME then, ns */
 	u32 tsc_khz;			/* (i) what the clocks are scaled with */
@@ -320,6 +324,7 @@ int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes);
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
 int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len);
 int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len);
+int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv);
 void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa);
 int vireo_mem_open(struct vireo_vm *vm);
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
@@ -381,6 +386,7 @@ void vireo_lapic_eoi(struct vireo_vcpu *v);
 bool vireo_lapic_wakeup(struct vireo_vcpu *v);
 void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s);
 int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s);
+bool vireo_lapic_msi_ok(u64 address, u32 data);
 int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data);
 long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr);
 

@@ -630,7 +630,7 @@ struct vireo_create_net {
 	__u32 mtu;
 };
 
-#define VIREO_NET_FILTER	(1U << 0)	/* pass the guest only what is for it, and its sender */
+#define VIREO_NET_FILTER	(1U << 0)	/* the guest gets what is for it, sends as itself */
 
 /**
  * struct vireo_net - an interface (VIREO_GET_NET, VIREO_SET_NET)

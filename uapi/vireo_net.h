@@ -9,7 +9,7 @@
 
 #include "vireo_ring.h"
 
-#define VIREO_NET_CSUM		0x01U	/* checksum from csum_start on, to be put at + csum_offset */
+#define VIREO_NET_CSUM		0x01U	/* of what follows csum_start, to be put at + csum_offset */
 #define VIREO_NET_VALID		0x02U	/* received: the checksums are right */
 #define VIREO_NET_MORE		0x04U	/* received: goes on in the next completion */
 

@@ -30,7 +30,7 @@
 #define VIREO_RING_ENTRY	64U		/* bytes of a submission */
 #define VIREO_RING_COMP		4096U		/* offset of the completions */
 #define VIREO_RING_SUB(n)	(VIREO_RING_COMP + 16U * (n))
-#define VIREO_RING_BYTES(n)	(VIREO_RING_SUB(n) + VIREO_RING_ENTRY * (n))
+#define VIREO_RING_BYTES(n)	(VIREO_RING_COMP + (16U + VIREO_RING_ENTRY) * (n))
 
 /**
  * struct vireo_ring_ctl - indices and events

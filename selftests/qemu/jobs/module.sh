@@ -86,12 +86,15 @@ done
 check "five guests were started and killed" test $i = 5
 check "is unloaded" rmmod vireo
 check "no slab cache is left" sh -c '! grep -q vireo /proc/slabinfo'
-# Pages wait on per-processor lists for a while, several 2 MiB ones on newer kernels.
+# Pages wait on per-processor lists for a while, several 2 MiB ones on newer kernels;
+# the debug kernel's KASAN keeps some in quarantine, and its kmemleak finds leaks.
+limit=8
+[ "$KERNEL" = debug ] && limit=64
 for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
 	after=$(free_memory)
-	[ $((before - after)) -lt 8 ] && break
+	[ $((before - after)) -lt $limit ] && break
 done
-check "no memory is lost" test $((before - after)) -lt 8
+check "no memory is lost" test $((before - after)) -lt $limit
 echo "# $before MiB free before, $after after"
 tap_end
 status=$?

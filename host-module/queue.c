@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Rings that a guest shares with a backend (uapi/vireo_ring.h).
+ *
+ * The ring is the guest's memory: it is read with care and trusted for nothing.
+ * An entry is copied once and the copy is used; the device's indices are kept
+ * here, what is in the ring is only shown.  An index that lies kills the queue,
+ * no more.
+ *
+ * A queue's pages are held as long as it lives.  References: one by the fd, one
+ * by each doorbell on its way.  The fd's end stops the backend and waits until
+ * nothing is in flight.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "vireo.h"
+#include "queue.h"
+
+static void *ring_at(const struct vireo_queue *q, u32 offset)
+{
+	return page_address(q->page[offset >> PAGE_SHIFT]) + offset_in_page(offset);
+}
+
+static struct vireo_ring_ctl *ring_ctl(const struct vireo_queue *q)
+{
+	return ring_at(q, 0);
+}
+
+/* ---- Entries and completions ------------------------------------------------------------- */
+
+static void queue_interrupt(struct vireo_queue *q)
+{
+	if (q->masked) {
+		q->pending = true;
+		return;
+	}
+	q->pending = false;
+	q->interrupts++;
+	vireo_lapic_msi(q->vm, q->msi_address, q->msi_data);
+}
+
+static void queue_break(struct vireo_queue *q, u32 error)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&q->comp_lock, flags);
+	if (!q->error) {
+		WRITE_ONCE(q->error, error);
+		WRITE_ONCE(ring_ctl(q)->error, cpu_to_le32(error));
+		queue_interrupt(q);
+	}
+	spin_unlock_irqrestore(&q->comp_lock, flags);
+}
+
+/* How many entries wait; the driver may have @entries outstanding at the most. */
+static u32 queue_waiting(struct vireo_queue *q)
+{
+	struct vireo_ring_ctl *ctl = ring_ctl(q);
+	/* acquire: the driver moves comp_head before it puts the next entry */
+	u32 tail = le32_to_cpu(smp_load_acquire(&ctl->sub_tail));
+	u32 used = q->sub_head - le32_to_cpu(READ_ONCE(ctl->comp_head));
+	u32 waiting = tail - q->sub_head;
+
+	if (READ_ONCE(q->error))
+		return 0;
+	if (used > q->entries || waiting > q->entries - used) {
+		queue_break(q, VIREO_RING_ERROR_INDEX);
+		return 0;
+	}
+	return waiting;
+}
+
+/**
+ * vireo_queue_take() - take the next entry
+ * @q: the queue
+ * @entry: a copy of it, VIREO_RING_ENTRY bytes
+ * Context: Any; one caller at a time.
+ * Return: Whether there was one.  It must be completed.
+ */
+bool vireo_queue_take(struct vireo_queue *q, void *entry)
+{
+	u32 slot = q->sub_head & (q->entries - 1);
+
+	if (!queue_waiting(q))
+		return false;
+	memcpy(entry, ring_at(q, VIREO_RING_SUB(q->entries) + slot * VIREO_RING_ENTRY),
+	       VIREO_RING_ENTRY);
+	barrier();	/* from here on the copy alone is looked at */
+	q->taken++;
+	WRITE_ONCE(q->sub_head, q->sub_head + 1);
+	WRITE_ONCE(ring_ctl(q)->sub_head, cpu_to_le32(q->sub_head));
+	return true;
+}
+
+/**
+ * vireo_queue_rearm() - ask for a doorbell
+ * @q: the queue, from which all has been taken
+ * @ahead: how many entries may be put without one, less than the queue has
+ * Context: As vireo_queue_take().
+ * Return: Whether there are so many already: no doorbell will come for them.
+ */
+bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead)
+{
+	WRITE_ONCE(ring_ctl(q)->sub_event, cpu_to_le32(q->sub_head + ahead));
+	smp_mb();	/* pairs with the driver's between sub_tail and sub_event */
+	return queue_waiting(q) > ahead;
+}
+
+/**
+ * vireo_queue_complete() - complete entries, and interrupt the guest if it asked
+ * @q: the queue
+ * @comp: tag, status, length and info of each
+ * @n: how many, at least one
+ * Context: Any.  The queue may be gone when this returns, unless more is in flight.
+ * Return: Nothing.
+ */
+void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n)
+{
+	u32 tail, old, base = VIREO_RING_COMP;
+	unsigned long flags;
+
+	spin_lock_irqsave(&q->comp_lock, flags);
+	old = q->comp_tail;
+	for (tail = old; tail != old + n; tail++, comp++) {
+		u32 slot = tail & (q->entries - 1);
+
+		*(struct vireo_comp *)ring_at(q, base + slot * sizeof(*comp)) = *comp;
+		q->errors += !!comp->status;
+	}
+	WRITE_ONCE(q->comp_tail, tail);
+	/* release: the completions, then the index that shows them */
+	smp_store_release(&ring_ctl(q)->comp_tail, cpu_to_le32(tail));
+	smp_mb();	/* pairs with the driver's between comp_event and comp_tail */
+	if (vireo_ring_event(le32_to_cpu(READ_ONCE(ring_ctl(q)->comp_event)), old, tail))
+		queue_interrupt(q);
+	if (wq_has_sleeper(&q->idle) && !vireo_queue_in_flight(q))
+		wake_up_all(&q->idle);
+	spin_unlock_irqrestore(&q->comp_lock, flags);
+}
+
+/**
+ * vireo_queue_segs() - the segments of an entry
+ * @q: the queue
+ * @entry: a copy that begins as all do: flags in byte 1, nsegs, then 12 bytes
+ * @segs: where to, little-endian still, each with a length and reserved 0
+ * @max: room there, at most VIREO_RING_INDIRECT
+ * Context: May sleep.
+ * Return: How many, or -EINVAL: the entry breaks a rule.
+ */
+int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
+		     unsigned int max)
+{
+	const struct vireo_seg *inl = entry + 16;
+	unsigned int i, n = le16_to_cpup(entry + 2);
+
+	if (((const u8 *)entry)[1] & VIREO_SUB_INDIRECT) {
+		if (!n || n > max || inl->reserved || le32_to_cpu(inl->len) != n * sizeof(*inl) ||
+		    vireo_mem_read(&q->vm->mem, le64_to_cpu(inl->gpa), segs, n * sizeof(*inl)))
+			return -EINVAL;
+	} else {
+		if (!n || n > min(max, VIREO_RING_SEGS))
+			return -EINVAL;
+		memcpy(segs, entry + 16, n * sizeof(*segs));
+	}
+	for (i = 0; i < n; i++)
+		if (!segs[i].len || segs[i].reserved)
+			return -EINVAL;
+	return n;
+}
+
+/* ---- Doorbells ------------------------------------------------------------------------------ */
+
+/**
+ * vireo_queue_kick() - have the backend look, now or when it is done with the last
+ * @q: the queue
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_queue_kick(struct vireo_queue *q)
+{
+	set_bit(0, &q->kicked);
+	/* Whoever holds the lock sees the bit before it leaves. */
+	while (test_bit(0, &q->kicked) && mutex_trylock(&q->kick_lock)) {
+		clear_bit(0, &q->kicked);
+		smp_mb__after_atomic();	/* the bit, then the look at the ring */
+		if (!q->stopped)
+			q->ops->kick(q);
+		mutex_unlock(&q->kick_lock);
+		smp_mb();	/* the unlock, then the look at the bit */
+	}
+}
+
+static void queue_free(struct kref *ref)
+{
+	struct vireo_queue *q = container_of(ref, struct vireo_queue, ref);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(q->page) && q->page[i]; i++)
+		put_page(q->page[i]);
+	fput(q->owner);
+	vireo_vm_put(q->vm);
+	mutex_destroy(&q->kick_lock);
+	kfree_rcu(q, rcu);
+}
+
+/**
+ * vireo_queue_doorbell() - VIREO_HC_DOORBELL
+ * @vm: the guest's
+ * @doorbell: the queue's number, the guest's to choose
+ * Context: Process context; the backend may sleep in it.
+ * Return: 0 or -ENOENT.
+ */
+int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
+{
+	struct vireo_queue *q = NULL;
+
+	rcu_read_lock();
+	if (doorbell < VIREO_MAX_QUEUES)
+		q = rcu_dereference(vm->queues[doorbell]);
+	if (q && !kref_get_unless_zero(&q->ref))
+		q = NULL;
+	rcu_read_unlock();
+	if (!q)
+		return -ENOENT;
+	atomic64_inc(&q->doorbells);
+	vireo_queue_kick(q);
+	kref_put(&q->ref, queue_free);
+	return 0;
+}
+
+/* ---- The fd ------------------------------------------------------------------------------- */
+
+static long queue_set_msi(void *object, unsigned int cmd, void *arg)
+{
+	const struct vireo_queue_msi *m = arg;
+	bool masked = m->flags & VIREO_MSI_MASKED;
+	struct vireo_queue *q = object;
+	bool pending;
+
+	if (m->reserved || (!masked && !vireo_lapic_msi_ok(m->address, m->data)))
+		return -EINVAL;
+	spin_lock_irq(&q->comp_lock);
+	q->msi_address = m->address;
+	q->msi_data = m->data;
+	q->masked = masked;
+	if (q->pending)
+		queue_interrupt(q);
+	pending = q->pending;
+	spin_unlock_irq(&q->comp_lock);
+	return pending;
+}
+
+static long queue_get_stat(void *object, unsigned int cmd, void *arg)
+{
+	struct vireo_queue_stat *s = arg;
+	struct vireo_queue *q = object;
+
+	s->error = READ_ONCE(q->error);
+	s->in_flight = vireo_queue_in_flight(q);
+	s->entries = READ_ONCE(q->taken);
+	s->bytes = READ_ONCE(q->bytes);
+	s->errors = READ_ONCE(q->errors);
+	s->doorbells = atomic64_read(&q->doorbells);
+	s->interrupts = READ_ONCE(q->interrupts);
+	s->throttled = READ_ONCE(q->throttled);
+	return 0;
+}
+
+static const struct vireo_call queue_calls[] = {
+	{ VIREO_SET_MSI, sizeof(struct vireo_queue_msi), CALL_IN, queue_set_msi,
+	  VIREO_MSI_MASKED },
+	{ VIREO_GET_QUEUE_STAT, sizeof(struct vireo_queue_stat), CALL_OUT, queue_get_stat },
+	{}
+};
+
+static long queue_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return vireo_call(queue_calls, file->private_data, cmd, (void __user *)arg);
+}
+
+/* No doorbell finds it any more, the backend lets go, and what is in flight ends. */
+static int queue_release(struct inode *inode, struct file *file)
+{
+	struct vireo_queue *q = file->private_data;
+
+	mutex_lock(&q->vm->lock);
+	RCU_INIT_POINTER(q->vm->queues[q->doorbell], NULL);
+	mutex_unlock(&q->vm->lock);
+
+	mutex_lock(&q->kick_lock);
+	q->stopped = true;
+	q->ops->stop(q);
+	mutex_unlock(&q->kick_lock);
+	wait_event(q->idle, !vireo_queue_in_flight(q));
+	/* Whoever completed the last entry has left when it has let go of the lock. */
+	spin_lock_irq(&q->comp_lock);
+	q->masked = true;
+	spin_unlock_irq(&q->comp_lock);
+	kref_put(&q->ref, queue_free);
+	return 0;
+}
+
+static const struct file_operations queue_fops = {
+	.owner = THIS_MODULE,
+	.release = queue_release,
+	.unlocked_ioctl = queue_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+static int queue_pin(struct vireo_queue *q, u64 gpa)
+{
+	unsigned int i, n = DIV_ROUND_UP(VIREO_RING_BYTES(q->entries), PAGE_SIZE);
+
+	for (i = 0; i < n; i++) {
+		struct bio_vec bv;
+		int err = vireo_mem_pin(&q->vm->mem, gpa + i * PAGE_SIZE, PAGE_SIZE, true, &bv);
+
+		if (err < 0)
+			return err;
+		q->page[i] = bv.bv_page;
+	}
+	return 0;
+}
+
+/* Gives it its number, which makes it reachable, and its fd. */
+static int queue_publish(struct vireo_queue *q)
+{
+	struct vireo_vm *vm = q->vm;
+	int fd;
+
+	mutex_lock(&vm->lock);
+	fd = -EBUSY;
+	if (rcu_access_pointer(vm->queues[q->doorbell]))
+		goto out;
+	fd = q->ops->start(q);
+	if (fd)
+		goto out;
+	fd = anon_inode_getfd("vireo-queue", &queue_fops, q, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		q->ops->stop(q);
+	else
+		rcu_assign_pointer(vm->queues[q->doorbell], q);
+out:
+	mutex_unlock(&vm->lock);
+	return fd;
+}
+
+/**
+ * vireo_queue_create() - VIREO_CREATE_QUEUE
+ * @vm: the VM
+ * @ops: the backend's
+ * @dev: for its use
+ * @owner: the fd behind @dev, which the queue keeps
+ * @args: unchecked
+ * Context: May sleep.
+ * Return: The queue's fd, or -EINVAL, -EBUSY, -ENXIO, -ENOMEM, -EMFILE...
+ */
+int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, void *dev,
+		       struct file *owner, const struct vireo_create_queue *args)
+{
+	struct vireo_queue *q;
+	int err;
+
+	if (args->reserved || args->doorbell >= VIREO_MAX_QUEUES ||
+	    !PAGE_ALIGNED(args->ring) || !is_power_of_2(args->entries) ||
+	    args->entries < VIREO_RING_MIN || args->entries > VIREO_RING_MAX)
+		return -EINVAL;
+	q = kzalloc(sizeof(*q), GFP_KERNEL_ACCOUNT);
+	if (!q)
+		return -ENOMEM;
+	kref_init(&q->ref);
+	mutex_init(&q->kick_lock);
+	spin_lock_init(&q->comp_lock);
+	init_waitqueue_head(&q->idle);
+	q->ops = ops;
+	q->dev = dev;
+	q->vm = vm;
+	q->owner = get_file(owner);
+	q->doorbell = args->doorbell;
+	q->index = args->index;
+	q->entries = args->entries;
+	q->masked = true;
+	vireo_vm_get(vm);
+	err = queue_pin(q, args->ring);
+	if (!err)
+		err = queue_publish(q);
+	if (err < 0)
+		kref_put(&q->ref, queue_free);
+	return err;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What a backend (blk.c, net.c) sees of a ring; see queue.c.  Letters as in
+ * vireo.h, and:
+ *	(t) whoever takes entries: kick_lock, or the backend's own rule
+ *	(c) comp_lock
+ */
+#ifndef VIREO_QUEUE_H
+#define VIREO_QUEUE_H
+
+#include <linux/bvec.h>
+#include <linux/file.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+
+#include "vireo.h"
+#include "../uapi/vireo_ring.h"
+
+struct vireo_queue;
+
+#define QUEUE_PAGES	DIV_ROUND_UP(VIREO_RING_BYTES(VIREO_RING_MAX), PAGE_SIZE)
+
+/* All in process context and mandatory; not two of them at a time for one queue. */
+struct vireo_queue_ops {
+	int (*start)(struct vireo_queue *q);	/* claim q->index; 0 or -errno */
+	void (*kick)(struct vireo_queue *q);	/* there may be entries */
+	/*
+	 * Take nothing more, and complete what may wait for ever; what is on its
+	 * way may complete later.  After that nothing else is called.
+	 */
+	void (*stop)(struct vireo_queue *q);
+};
+
+struct vireo_queue {
+	struct kref ref;
+	struct rcu_head rcu;
+	const struct vireo_queue_ops *ops;	/* (i) */
+	struct vireo_vm *vm;		/* (i) held */
+	struct file *owner;		/* (i) held: the disk or interface */
+	void *dev;			/* (i) what @owner stands for */
+	void *priv;			/* the backend's */
+	u32 doorbell;			/* (i) */
+	u32 index;			/* (i) */
+	u32 entries;			/* (i) */
+	struct page *page[QUEUE_PAGES];	/* (i) the ring's, held */
+
+	struct mutex kick_lock;		/* serialises the operations */
+	unsigned long kicked;		/* (a) bit 0: look (again) */
+	bool stopped;			/* kick_lock */
+	u32 sub_head;			/* (t) entries taken, ever */
+	u32 error;			/* (c) to write: VIREO_RING_ERROR_* */
+
+	spinlock_t comp_lock;		/* all that is (c) */
+	u32 comp_tail;			/* (c) completions put, ever */
+	bool masked;			/* (c) */
+	bool pending;			/* (c) an interrupt waits for the mask */
+	u32 msi_data;			/* (c) */
+	u64 msi_address;		/* (c) */
+	wait_queue_head_t idle;		/* nothing is in flight */
+	u64 taken, bytes, throttled;	/* (t) */
+	u64 errors, interrupts;		/* (c) */
+	atomic64_t doorbells;
+};
+
+int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, void *dev,
+		       struct file *owner, const struct vireo_create_queue *args);
+int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
+void vireo_queue_kick(struct vireo_queue *q);
+bool vireo_queue_take(struct vireo_queue *q, void *entry);
+bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead);
+void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n);
+int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
+		     unsigned int max);
+
+/* Entries that are taken and not completed; exact when nothing is taken meanwhile. */
+static inline u32 vireo_queue_in_flight(const struct vireo_queue *q)
+{
+	return READ_ONCE(q->sub_head) - READ_ONCE(q->comp_tail);
+}
+
+#endif /* VIREO_QUEUE_H */
