@@ -374,7 +374,10 @@ static noinline void exec_varying(struct vireo_vcpu *v, u32 function, u32 index,
 	u32 out[4] = {};
 
 	if (e) {
-		memcpy(out, &e->eax, sizeof(out));
+		out[EAX] = e->eax;
+		out[EBX] = e->ebx;
+		out[ECX] = e->ecx;
+		out[EDX] = e->edx;
 		exec_fixup(v, function, index, out);
 	} else if (function == 0xb) {
 		exec_topology(v, index, out);
