@@ -89,14 +89,30 @@ static inline void compat_guest_ran(void)
 
 /*
  * CR4.CET is the guest's to set; the thread's own shadow stack must not be what
- * it finds then.  The thread's comes back with its FPU state.
+ * it finds then.
  */
-static inline void compat_guest_cet(void)
+struct compat_cet {
+	u64 u_cet, ssp;
+};
+
+static inline void compat_cet_enter(struct compat_cet *c)
 {
 #ifdef X86_FEATURE_USER_SHSTK
 	if (cpu_feature_enabled(X86_FEATURE_USER_SHSTK)) {
+		rdmsrl(MSR_IA32_U_CET, c->u_cet);
+		rdmsrl(MSR_IA32_PL3_SSP, c->ssp);
 		wrmsrl(MSR_IA32_U_CET, 0);
 		wrmsrl(MSR_IA32_PL3_SSP, 0);
+	}
+#endif
+}
+
+static inline void compat_cet_leave(const struct compat_cet *c)
+{
+#ifdef X86_FEATURE_USER_SHSTK
+	if (cpu_feature_enabled(X86_FEATURE_USER_SHSTK)) {
+		wrmsrl(MSR_IA32_U_CET, c->u_cet);
+		wrmsrl(MSR_IA32_PL3_SSP, c->ssp);
 	}
 #endif
 }

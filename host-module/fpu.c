@@ -2,13 +2,14 @@
 /*
  * The guest's extended state: x87, SSE, AVX and what else XCR0 may name.
  *
- * While a vCPU is in run_guest(), the registers are the guest's, as if the
- * kernel itself used them: kernel_fpu_begin() has put the thread's own away,
- * and they come back on the way to user space.  Otherwise the guest's are in
- * v->fpu, in the standard format that user space sees (Intel SDM vol. 1, 13.4).
- * PKRU is not among them, see the backend.
+ * It is in the registers while the inner loop runs, with interrupts off: what
+ * it displaces, the thread's own or the kernel's idea of it, is put away before
+ * and back behind, and nobody else can tell.  Otherwise it is in v->fpu, in the
+ * standard format that user space sees (Intel SDM vol. 1, 13.4).  PKRU is not
+ * among it, see the backend.
  */
 #include <linux/log2.h>
+#include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
@@ -19,6 +20,7 @@
 /* Constant after init */
 static u32 mxcsr_mask;		/* bits that MXCSR has */
 static u64 fpu_mask;		/* components that are switched here */
+static struct xregs_state __percpu *fpu_host;	/* the processor's own: what was displaced */
 
 static u32 fpu_size(void)
 {
@@ -26,14 +28,11 @@ static u32 fpu_size(void)
 }
 
 /**
- * vireo_fpu_init() - ask the processor what MXCSR has
- *
- * Intel SDM vol. 1, 11.6.6.
- *
+ * vireo_fpu_init() - ask the processor what MXCSR has (Intel SDM vol. 1, 11.6.6)
  * Context: Module load.
- * Return: Nothing.
+ * Return: 0 or -ENOMEM.
  */
-void vireo_fpu_init(void)
+int vireo_fpu_init(void)
 {
 	struct fxregs_state fx __aligned(16) = {};
 
@@ -42,50 +41,64 @@ void vireo_fpu_init(void)
 	kernel_fpu_end();
 	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
 	fpu_mask = vireo_xcr0_supported() & ~(u64)XFEATURE_MASK_PKRU;
+	fpu_host = __alloc_percpu(fpu_size(), 64);
+	return fpu_host ? 0 : -ENOMEM;
+}
+
+/**
+ * vireo_fpu_exit() - undo vireo_fpu_init()
+ * Context: Module unload.
+ */
+void vireo_fpu_exit(void)
+{
+	free_percpu(fpu_host);
+}
+
+static __always_inline void fpu_save(struct xregs_state *x)
+{
+	u32 low = fpu_mask, high = fpu_mask >> 32;
+
+	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
+		asm volatile("xsaveopt64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
+	else if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xsave64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
+	else
+		asm volatile("fxsave64 %0" : "+m" (*x) : : "memory");
+}
+
+static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x)
+{
+	u32 low = fpu_mask, high = fpu_mask >> 32;
+
+	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
+	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
+		asm volatile("fnclex; emms; fildl %0" : : "m" (v->id));
+	if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xrstor64 %0" : : "m" (*x), "a" (low), "d" (high) : "memory");
+	else
+		asm volatile("fxrstor64 %0" : : "m" (*x) : "memory");
 }
 
 /**
  * vireo_fpu_enter() - the registers become the guest's
  * @v: the vCPU
- *
- * Context: Process context; preemption is off until vireo_fpu_leave().
- * Return: Nothing.
+ * Context: Interrupts off until vireo_fpu_leave(); XCR0 is the host's.
  */
 void vireo_fpu_enter(struct vireo_vcpu *v)
 {
-	u64 mask = fpu_mask;
-
-	kernel_fpu_begin_mask(0);
-	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
-	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
-		asm volatile("fnclex; emms; fildl %0" : : "m" (v->id));
-	if (static_cpu_has(X86_FEATURE_XSAVE))
-		asm volatile("xrstor64 %0" : : "m" (*v->fpu), "a" ((u32)mask),
-			     "d" ((u32)(mask >> 32)) : "memory");
-	else
-		asm volatile("fxrstor64 %0" : : "m" (*v->fpu) : "memory");
+	fpu_save(this_cpu_ptr(fpu_host));
+	fpu_load(v, v->fpu);
 }
 
 /**
- * vireo_fpu_leave() - the guest's registers go back to memory
+ * vireo_fpu_leave() - the registers are what they were before
  * @v: the vCPU
- *
- * Context: After vireo_fpu_enter().
- * Return: Nothing.
+ * Context: After vireo_fpu_enter(), XCR0 the host's again.
  */
 void vireo_fpu_leave(struct vireo_vcpu *v)
 {
-	u64 mask = fpu_mask;
-
-	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
-		asm volatile("xsaveopt64 %0" : "+m" (*v->fpu) : "a" ((u32)mask),
-			     "d" ((u32)(mask >> 32)) : "memory");
-	else if (static_cpu_has(X86_FEATURE_XSAVE))
-		asm volatile("xsave64 %0" : "+m" (*v->fpu) : "a" ((u32)mask),
-			     "d" ((u32)(mask >> 32)) : "memory");
-	else
-		asm volatile("fxsave64 %0" : "+m" (*v->fpu) : : "memory");
-	kernel_fpu_end();
+	fpu_save(v->fpu);
+	fpu_load(v, this_cpu_ptr(fpu_host));
 }
 
 /**

@@ -329,12 +329,14 @@ static int __init vireo_init(void)
 	if (err)
 		return err;
 	vireo_cpuid_init();
-	vireo_fpu_init();
+	err = vireo_fpu_init();
+	if (err)
+		goto fail_backend;
 
 	err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
 				hw_cpu_online, hw_cpu_offline);
 	if (err < 0)
-		goto fail_backend;
+		goto fail_fpu;
 	hw_cpuhp_state = err;
 	register_syscore_ops(&hw_syscore_ops);
 	register_reboot_notifier(&hw_reboot_notifier);
@@ -349,6 +351,8 @@ fail_hw:
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);
+fail_fpu:
+	vireo_fpu_exit();
 fail_backend:
 	vireo_ops->exit();
 	return err;
@@ -360,6 +364,7 @@ static void __exit vireo_exit(void)
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);
+	vireo_fpu_exit();
 	vireo_ops->exit();
 }
 

@@ -110,11 +110,13 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	vtime_account_guest_enter();
 	if (v->pv.steal.kva && vireo_steal_enter(v))
 		vireo_ops->flush_tlb(v);
+	vireo_fpu_enter(v);
 	vireo_ops->load(v);
 	unresolved = run_inner(v, exit);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
 		vireo_pv_eoi_sync(v);
 	vireo_ops->put(v);
+	vireo_fpu_leave(v);
 	if (*exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
 		compat_rcu_quiescent();
@@ -133,7 +135,6 @@ static int run_guest(struct vireo_vcpu *v)
 	bool unresolved;
 	int err = 0;
 
-	vireo_fpu_enter(v);
 	do {
 		unresolved = false;
 		local_irq_disable();
@@ -148,7 +149,6 @@ static int run_guest(struct vireo_vcpu *v)
 		smp_store_release(&v->mode, VCPU_OUTSIDE);	/* pages are let go of */
 		local_irq_enable();
 	} while (exit == VEXIT_INTR && !err);
-	vireo_fpu_leave(v);
 	if (unlikely(err)) {
 		if (READ_ONCE(vireo_down))
 			return err;

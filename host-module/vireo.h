@@ -346,7 +346,8 @@ void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
 int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 
 /* fpu.c */
-void vireo_fpu_init(void);
+int vireo_fpu_init(void);
+void vireo_fpu_exit(void);
 int vireo_fpu_create(struct vireo_vcpu *v);
 void vireo_fpu_free(struct vireo_vcpu *v);
 void vireo_fpu_enter(struct vireo_vcpu *v);

@@ -35,6 +35,7 @@ struct svm_cpu {
 	u64 asid_gen;		/* the rest: this processor, interrupts off */
 	u32 next_asid;
 	u32 tsc_aux;
+	struct compat_cet cet;
 	struct vireo_vcpu *last;	/* whose branches trained the predictors */
 };
 
@@ -645,7 +646,7 @@ static void svm_load(struct vireo_vcpu *v)
 	}
 	if (s->flush || s->asid_gen != c->asid_gen)
 		new_asid(s, c);
-	compat_guest_cet();
+	compat_cet_enter(&c->cet);
 	if (c->last != v) {
 		c->last = v;
 		if (!cpu_feature_enabled(X86_FEATURE_IBPB_ON_VMEXIT))
@@ -694,6 +695,7 @@ static void svm_put(struct vireo_vcpu *v)
 			wrpkru(s->host_pkru);
 	}
 	put_xcr0(v);
+	compat_cet_leave(&c->cet);
 	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
 		wrmsrl(MSR_TSC_AUX, c->tsc_aux);
 	if (unlikely(s->dr_loaded))
