@@ -47,7 +47,7 @@ static struct json_object *ask_all(struct json_object *names)
 
 	for (i = 0; i < json_object_array_length(names); i++) {
 		name = json_object_get_string(json_object_array_get_idx(names, i));
-		if (control_ask(name, "info", &reply, &err)) {
+		if (control_ask(name, "info", NULL, NULL, &reply, &err)) {
 			if (err.code == ENOENT || err.code == EPIPE)
 				continue;
 			reply = json_object_new_object();

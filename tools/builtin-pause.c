@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* vireo pause, resume and stop: one request each. */
+/* vireo pause, resume, stop and resize: one request each. */
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +24,12 @@ static const char stop_help[] =
 	"\n"
 	"  -k, --kill   kill its process, for one that does not answer\n";
 
+static const char resize_help[] =
+	"usage: vireo resize NAME DEVICE\n"
+	"\n"
+	"Tell a virtual machine that the file or block device behind a disk has another\n"
+	"size now. DEVICE is what `vireo stat` calls it: disk0, disk1, ...\n";
+
 static const struct option options[] = {
 	{ "kill", no_argument, NULL, 'k' },
 	{ "help", no_argument, NULL, 'h' },
@@ -33,6 +39,7 @@ static const struct option options[] = {
 static int request(const char *command, const char *help, int argc, char **argv)
 {
 	bool may_kill = !strcmp(command, "stop"), force = false;
+	bool resize = !strcmp(command, "resize");
 	struct json_object *reply = NULL;
 	struct vireo_error err;
 	int c, ret;
@@ -47,12 +54,14 @@ static int request(const char *command, const char *help, int argc, char **argv)
 			return usage_error(command, "unknown option %s", argv[optind - 1]);
 		force = true;
 	}
-	if (optind + 1 != argc)
-		return usage_error(command, "one NAME is needed");
+	if (optind + 1 + resize != argc)
+		return usage_error(command, resize ? "NAME and DEVICE are needed" :
+						     "one NAME is needed");
 	if (force)
 		ret = control_kill(argv[optind], &err);
 	else
-		ret = control_ask(argv[optind], command, &reply, &err);
+		ret = control_ask(argv[optind], command, resize ? "device" : NULL,
+				  resize ? argv[optind + 1] : NULL, &reply, &err);
 	if (ret) {
 		complain("%s", err.text);
 		return STATUS_ERROR;
@@ -74,4 +83,9 @@ int cmd_resume(int argc, char **argv)
 int cmd_stop(int argc, char **argv)
 {
 	return request("stop", stop_help, argc, argv);
+}
+
+int cmd_resize(int argc, char **argv)
+{
+	return request("resize", resize_help, argc, argv);
 }

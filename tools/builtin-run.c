@@ -13,6 +13,7 @@
 #include "builtin.h"
 #include "console.h"
 #include "control.h"
+#include "devices.h"
 
 #define MEMORY_MIN	(64 * VIREO_MIB)
 #define MEMORY_DEFAULT	(256 * VIREO_MIB)
@@ -36,6 +37,10 @@ static const char run_help[] =
 	"      --no-default-append  the command line is what --append says and no more\n"
 	"  -c, --vcpus N        processors (1)\n"
 	"  -m, --memory SIZE    memory: 256M, 5G, ...; a bare number is in MiB (256M)\n"
+	"  -d, --disk PATH[,ro][,serial=S][,queues=N][,bps=N][,iops=N]\n"
+	"                       file or block device as a disk; may be repeated\n"
+	"      --net NAME[,mac=M][,mtu=N][,queues=N][,filter]\n"
+	"                       make interface NAME, whose other end is the guest's\n"
 	"  -n, --name NAME      name for ls, stat, pause, resume, stop (vm-PID)\n"
 	"      --console WHERE  stdio (default), file:PATH (output alone) or none\n"
 	"      --no-console     the same as --console none\n"
@@ -56,6 +61,8 @@ static const char run_help[] =
  * @memory: bytes
  * @name: the VM's name
  * @console: see console_open()
+ * @devices: number of @device
+ * @device: disks and interfaces, in the order of their slots
  */
 struct run_options {
 	const char *kernel;
@@ -67,6 +74,8 @@ struct run_options {
 	__u64 memory;
 	char name[65];
 	const char *console;
+	unsigned int devices;
+	struct device_spec device[VIREO_PCI_SLOTS - 1];
 };
 
 /**
@@ -76,6 +85,7 @@ struct run_options {
  * @console: its console
  * @control: its control socket
  * @signal_fd: signals that end it, and SIGCONT
+ * @watch_fd: changes of the host's interfaces, -1: the VM has none
  * @left: the user typed Ctrl-A x
  * @start: when it began, CLOCK_MONOTONIC
  * @cmdline: the kernel command line
@@ -86,6 +96,7 @@ struct session {
 	struct console console;
 	struct control control;
 	int signal_fd;
+	int watch_fd;
 	bool left;
 	struct timespec start;
 	char cmdline[8192];
@@ -96,6 +107,7 @@ enum {
 	OPT_CONSOLE,
 	OPT_NO_CONSOLE,
 	OPT_STAT,
+	OPT_NET,
 };
 
 static const struct option run_options[] = {
@@ -105,6 +117,8 @@ static const struct option run_options[] = {
 	{ "no-default-append", no_argument, NULL, OPT_NO_DEFAULT_APPEND },
 	{ "vcpus", required_argument, NULL, 'c' },
 	{ "memory", required_argument, NULL, 'm' },
+	{ "disk", required_argument, NULL, 'd' },
+	{ "net", required_argument, NULL, OPT_NET },
 	{ "name", required_argument, NULL, 'n' },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "no-console", no_argument, NULL, OPT_NO_CONSOLE },
@@ -134,6 +148,20 @@ static int set_name(struct run_options *opt, const char *text)
 	return 0;
 }
 
+static int set_device(struct run_options *opt, int kind, const char *text)
+{
+	struct vireo_error err = { .code = 0 };
+
+	if (opt->devices == ARRAY_SIZE(opt->device))
+		return usage_error("run", "too many disks and interfaces: %zu are possible",
+				   ARRAY_SIZE(opt->device));
+	if (device_parse(&opt->device[opt->devices], kind, text, &err))
+		return usage_error("run", "--%s %s: %s", kind == DEVICE_DISK ? "disk" : "net", text,
+				   err.text);
+	opt->devices++;
+	return 0;
+}
+
 static int set_option(struct run_options *opt, int c, const char *arg)
 {
 	switch (c) {
@@ -158,6 +186,10 @@ static int set_option(struct run_options *opt, int c, const char *arg)
 		return set_memory(opt, arg);
 	case 'n':
 		return set_name(opt, arg);
+	case 'd':
+		return set_device(opt, DEVICE_DISK, arg);
+	case OPT_NET:
+		return set_device(opt, DEVICE_NET, arg);
 	case OPT_CONSOLE:
 		opt->console = arg;
 		return 0;
@@ -186,7 +218,7 @@ static int parse_options(struct run_options *opt, int argc, char **argv)
 	*opt = (struct run_options){ .vcpus = 1, .memory = MEMORY_DEFAULT, .console = "stdio" };
 	snprintf(opt->name, sizeof(opt->name), "vm-%d", getpid());
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":k:i:a:c:m:n:h", run_options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":k:i:a:c:m:d:n:h", run_options, NULL)) != -1) {
 		if (c == 'h') {
 			fputs(run_help, stdout);
 			return STATUS_OK;
@@ -264,16 +296,35 @@ static int add_stat(struct session *s, struct json_object *reply, struct vireo_e
 	for (i = 0; vireo_stat_name(i); i++)
 		add_number(counters, vireo_stat_name(i), stat.counters[i]);
 	json_object_object_add(reply, "counters", counters);
+	json_object_object_add(reply, "devices", device_list(&s->machine));
 	return 0;
 }
 
-static int do_command(struct session *s, const char *command, struct json_object *reply,
-		      struct vireo_error *err)
+/* Have a device look at what is behind it again. */
+static int refresh(struct session *s, struct json_object *request, struct vireo_error *err)
+{
+	struct json_object *device = NULL;
+	struct vireo_pv *pv = NULL;
+	int ret;
+
+	if (json_object_object_get_ex(request, "device", &device))
+		pv = device_find(&s->machine, json_object_get_string(device));
+	if (!pv)
+		return vireo_fail(err, ENOENT, "no device `%s`: vireo stat shows them",
+				  device ? json_object_get_string(device) : "");
+	ret = vireo_pv_refresh(pv, err);
+	return ret < 0 ? ret : 0;
+}
+
+static int do_command(struct session *s, const char *command, struct json_object *request,
+		      struct json_object *reply, struct vireo_error *err)
 {
 	int ret = 0;
 
 	if (!strcmp(command, "stat"))
 		ret = add_stat(s, reply, err);
+	else if (!strcmp(command, "resize"))
+		ret = refresh(s, request, err);
 	else if (!strcmp(command, "pause"))
 		ret = vireo_machine_pause(&s->machine);
 	else if (!strcmp(command, "resume"))
@@ -287,11 +338,12 @@ static int do_command(struct session *s, const char *command, struct json_object
 	return ret;
 }
 
-static bool handle_request(void *ctx, const char *command, struct json_object *reply)
+static bool handle_request(void *ctx, const char *command, struct json_object *request,
+			   struct json_object *reply)
 {
 	struct vireo_error err = { .code = 0 };
 
-	if (do_command(ctx, command, reply, &err)) {
+	if (do_command(ctx, command, request, reply, &err)) {
 		json_object_object_add(reply, "error", json_object_new_string(err.text));
 		return false;
 	}
@@ -333,7 +385,7 @@ static void read_signals(struct session *s)
 	}
 }
 
-enum { POLL_END, POLL_SIGNAL, POLL_WAKE, POLL_INPUT, POLL_CONTROL };
+enum { POLL_END, POLL_SIGNAL, POLL_WATCH, POLL_WAKE, POLL_INPUT, POLL_CONTROL };
 
 /* Serve console and control socket until the run has ended. */
 static void serve(struct session *s)
@@ -345,6 +397,7 @@ static void serve(struct session *s)
 	for (;;) {
 		pfd[POLL_END] = (struct pollfd){ s->machine.end_fd, POLLIN, 0 };
 		pfd[POLL_SIGNAL] = (struct pollfd){ s->signal_fd, POLLIN, 0 };
+		pfd[POLL_WATCH] = (struct pollfd){ s->watch_fd, POLLIN, 0 };
 		pfd[POLL_WAKE] = (struct pollfd){ s->console.wake_fd, POLLIN, 0 };
 		pfd[POLL_INPUT] = (struct pollfd){
 			console_wants_input(&s->console) ? s->console.in_fd : -1, POLLIN, 0,
@@ -362,6 +415,10 @@ static void serve(struct session *s)
 			console_wake(&s->console);
 		if (pfd[POLL_SIGNAL].revents)
 			read_signals(s);
+		if (pfd[POLL_WATCH].revents) {
+			vireo_net_watch_read(s->watch_fd);
+			device_refresh_nets(&s->machine);
+		}
 		if (pfd[POLL_INPUT].revents && console_input(&s->console)) {
 			s->left = true;
 			vireo_machine_end(&s->machine, VIREO_END_STOPPED, NULL,
@@ -389,6 +446,27 @@ static int build_cmdline(struct session *s, struct vireo_error *err)
 	return 0;
 }
 
+/* Make the disks and interfaces, then see what the latter do. */
+static int add_devices(struct session *s, struct vireo_error *err)
+{
+	bool nets = false;
+	unsigned int i;
+	int ret = 0;
+
+	s->watch_fd = -1;
+	for (i = 0; i < s->opt.devices && !ret; i++) {
+		nets |= s->opt.device[i].kind == DEVICE_NET;
+		ret = device_add(&s->machine, &s->opt.device[i], err);
+	}
+	if (ret || !nets)
+		return ret;
+	s->watch_fd = vireo_net_watch(err);
+	if (s->watch_fd < 0)
+		return s->watch_fd;
+	device_refresh_nets(&s->machine);	/* what changed before */
+	return 0;
+}
+
 static int prepare(struct session *s, struct vireo_error *err)
 {
 	struct vireo_boot boot = {
@@ -398,6 +476,8 @@ static int prepare(struct session *s, struct vireo_error *err)
 	int ret;
 
 	ret = build_cmdline(s, err);
+	if (!ret)
+		ret = add_devices(s, err);
 	if (!ret)
 		ret = vireo_boot(&s->machine.vm, &s->machine.thread[0].vcpu, &boot, err);
 	/* Last, for it leaves traces: a file, a terminal in raw mode. */

@@ -9,7 +9,7 @@
 static const char stat_help[] =
 	"usage: vireo stat NAME [--json]\n"
 	"\n"
-	"Show the exit counters and the memory of a running virtual machine.\n"
+	"Show the exit counters, the memory and the devices of a running virtual machine.\n"
 	"\n"
 	"  -j, --json   as a JSON object\n";
 
@@ -24,9 +24,35 @@ static void print_one(const char *key, struct json_object *value, const char *in
 	printf("%s%-16s %s\n", indent, key, json_object_get_string(value));
 }
 
+/* A line for each device and one for each of its queues */
+static void print_devices(struct json_object *devices)
+{
+	struct json_object *device, *queues, *queue, *field;
+	size_t i, q;
+
+	for (i = 0; i < json_object_array_length(devices); i++) {
+		device = json_object_array_get_idx(devices, i);
+		json_object_object_get_ex(device, "name", &field);
+		printf("%s", json_object_get_string(field));
+		json_object_object_get_ex(device, "backing", &field);
+		printf(" %s\n", json_object_get_string(field));
+		json_object_object_get_ex(device, "queues", &queues);
+		for (q = 0; q < json_object_array_length(queues); q++) {
+			queue = json_object_array_get_idx(queues, q);
+			json_object_object_foreach(queue, key, value)
+				printf(" %s %s", key, json_object_get_string(value));
+			printf("\n");
+		}
+	}
+}
+
 static void print_stat(struct json_object *reply)
 {
 	json_object_object_foreach(reply, key, value) {
+		if (json_object_is_type(value, json_type_array)) {
+			print_devices(value);
+			continue;
+		}
 		if (!json_object_is_type(value, json_type_object)) {
 			print_one(key, value, "");
 			continue;
@@ -56,7 +82,7 @@ int cmd_stat(int argc, char **argv)
 	}
 	if (optind + 1 != argc)
 		return usage_error("stat", "one NAME is needed");
-	if (control_ask(argv[optind], "stat", &reply, &err)) {
+	if (control_ask(argv[optind], "stat", NULL, NULL, &reply, &err)) {
 		complain("%s", err.text);
 		return STATUS_ERROR;
 	}

@@ -35,6 +35,7 @@ int cmd_stat(int argc, char **argv);
 int cmd_pause(int argc, char **argv);
 int cmd_resume(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
+int cmd_resize(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 /* vireo.c */

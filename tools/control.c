@@ -241,7 +241,7 @@ static void answer(struct control *control, struct control_client *client)
 	    json_object_object_get_ex(request, "command", &command))
 		text = json_object_get_string(command);
 	if (text)
-		ok = control->handle(control->ctx, text, reply);
+		ok = control->handle(control->ctx, text, request, reply);
 	else
 		json_object_object_add(reply, "error",
 				       json_object_new_string("not a request"));
@@ -358,7 +358,7 @@ static int connect_name(const char *name, struct vireo_error *err)
 static int read_reply(int fd, const char *name, struct json_object **reply,
 		      struct vireo_error *err)
 {
-	char buf[16384];
+	static char buf[256 * 1024];	/* what a socket holds, and more */
 	size_t used = 0;
 	ssize_t n;
 
@@ -385,21 +385,31 @@ static int read_reply(int fd, const char *name, struct json_object **reply,
  * control_ask - send a command to a VM and wait for its reply, up to 5 s
  * @name: of the VM
  * @command: one of those in control.h
+ * @key: of an argument, or NULL
+ * @value: of it
  * @reply: for the caller to json_object_put()
  * @err: why not; ENOENT: no such VM
  */
-int control_ask(const char *name, const char *command, struct json_object **reply,
-		struct vireo_error *err)
+int control_ask(const char *name, const char *command, const char *key, const char *value,
+		struct json_object **reply, struct vireo_error *err)
 {
-	struct json_object *ok = NULL, *text = NULL;
-	char line[128];
+	struct json_object *request, *ok = NULL, *text = NULL;
+	char line[CONTROL_LINE + 1];
 	int fd, len, ret;
 
 	fd = connect_name(name, err);
 	if (fd < 0)
 		return fd;
-	len = snprintf(line, sizeof(line), "{\"command\":\"%s\"}\n", command);
-	if (send(fd, line, (size_t)len, MSG_NOSIGNAL) != len)
+	request = json_object_new_object();
+	json_object_object_add(request, "command", json_object_new_string(command));
+	if (key)
+		json_object_object_add(request, key, json_object_new_string(value));
+	len = snprintf(line, sizeof(line), "%s\n",
+		       json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN));
+	json_object_put(request);
+	if (len >= CONTROL_LINE)
+		ret = vireo_fail(err, E2BIG, "the %s is too long", key);
+	else if (send(fd, line, (size_t)len, MSG_NOSIGNAL) != len)
 		ret = vireo_fail(err, errno, "cannot ask %s: %s", name, strerror(errno));
 	else
 		ret = read_reply(fd, name, reply, err);

@@ -4,6 +4,7 @@
  * RUNDIR/NAME.sock, one JSON object per line each way.
  *
  *	{"command": "info" | "stat" | "pause" | "resume" | "stop"}
+ *	{"command": "resize", "device": NAME}
  *	{"ok": true, ...} or {"ok": false, "error": "one line"}
  */
 #ifndef _VIREO_CONTROL_H
@@ -26,7 +27,7 @@
  * @path: of the socket; "": none
  * @listen_fd: -1: none
  * @client: connections, fd -1 where there is none
- * @handle: fills @reply in for @command; false: @reply's "error" says why not
+ * @handle: fills @reply in for @command of @request; false: @reply's "error" says why not
  * @ctx: its first argument
  */
 struct control {
@@ -38,7 +39,8 @@ struct control {
 		size_t used;
 		char line[CONTROL_LINE];
 	} client[CONTROL_CLIENTS];
-	bool (*handle)(void *ctx, const char *command, struct json_object *reply);
+	bool (*handle)(void *ctx, const char *command, struct json_object *request,
+		       struct json_object *reply);
 	void *ctx;
 };
 
@@ -50,8 +52,8 @@ void control_close(struct control *control);
 #define CONTROL_POLL_FDS	(CONTROL_CLIENTS + 1)
 
 /* The asking side; the reply belongs to the caller (json_object_put). */
-int control_ask(const char *name, const char *command, struct json_object **reply,
-		struct vireo_error *err);
+int control_ask(const char *name, const char *command, const char *key, const char *value,
+		struct json_object **reply, struct vireo_error *err);
 int control_kill(const char *name, struct vireo_error *err);
 
 /* Names of the VMs that run, sorted, in a JSON array; stale sockets are removed. */

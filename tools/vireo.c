@@ -18,6 +18,7 @@ static const struct command commands[] = {
 	{ "pause", cmd_pause, "stop its processors for a while" },
 	{ "resume", cmd_resume, "let them go on" },
 	{ "stop", cmd_stop, "end it" },
+	{ "resize", cmd_resize, "tell it that a disk has another size now" },
 	{ "doctor", cmd_doctor, "say what this machine has or lacks, and how to mend it" },
 };
 

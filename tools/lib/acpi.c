@@ -118,8 +118,27 @@ struct madt_x2apic {		/* 5.2.12.12 */
  *		Name (_UID, 1)
  *		Name (_CRS, ResourceTemplate () { IO (Decode16, 0x3f8, 0x3f8, 1, 8) })
  *	}
+ *	Device (_SB.PCI0)
+ *	{
+ *		Name (_HID, EisaId ("PNP0A03"))
+ *		Name (_UID, 0)
+ *		Name (_CRS, ResourceTemplate ()
+ *		{
+ *			WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
+ *				       0, 0, 0, 0, 1)
+ *			IO (Decode16, 0xcf8, 0xcf8, 1, 8)
+ *			DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,
+ *				     NonCacheable, ReadWrite,
+ *				     0, 0xc0000000, 0xdfffffff, 0, 0x20000000)
+ *		})
+ *	}
  * }
+ *
+ * There is no _PRT: no device has an interrupt pin.
  */
+#define WORD(v)		(v) & 0xff, (v) >> 8 & 0xff
+#define DWORD(v)	WORD(v), (v) >> 16 & 0xff, (v) >> 24 & 0xff
+
 static const __u8 dsdt_aml[] = {
 	0x08, '_', 'S', '5', '_',		/* Name (_S5_, ... */
 	0x12, 0x07, 0x04,			/* Package, 7 bytes, 4 elements */
@@ -132,10 +151,25 @@ static const __u8 dsdt_aml[] = {
 	0x08, '_', 'C', 'R', 'S',
 	0x11, 0x0d, 0x0a, 0x0a,			/* Buffer, 13 bytes, of 10 */
 	0x47, 0x01,				/* I/O port descriptor, 16-bit decode */
-	VIREO_PORT_COM1 & 0xff, VIREO_PORT_COM1 >> 8,	/* minimum */
-	VIREO_PORT_COM1 & 0xff, VIREO_PORT_COM1 >> 8,	/* maximum */
+	WORD(VIREO_PORT_COM1),			/* minimum */
+	WORD(VIREO_PORT_COM1),			/* maximum */
 	0x01, 0x08,				/* alignment, length */
 	0x79, 0x00,				/* end tag, checksum not used */
+	0x5b, 0x82, 0x49, 0x05,			/* Device, 89 bytes */
+	0x5c, 0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0',	/* \_SB_.PCI0 */
+	0x08, '_', 'H', 'I', 'D',
+	0x0c, 0x41, 0xd0, 0x0a, 0x03,		/* EisaId ("PNP0A03") */
+	0x08, '_', 'U', 'I', 'D', 0x00,
+	0x08, '_', 'C', 'R', 'S',
+	0x11, 0x37, 0x0a, 0x34,			/* Buffer, 55 bytes, of 52 */
+	0x88, WORD(13), 0x02, 0x0c, 0x00,	/* bus numbers, 16 bits each */
+	WORD(0), WORD(0), WORD(0), WORD(0), WORD(1),
+	0x47, 0x01,				/* I/O ports that it uses itself */
+	WORD(VIREO_PORT_PCI), WORD(VIREO_PORT_PCI), 0x01, 0x08,
+	0x87, WORD(23), 0x00, 0x0c, 0x01,	/* memory, 32 bits each */
+	DWORD(0), DWORD(VIREO_PCI_WINDOW), DWORD(VIREO_PCI_WINDOW + VIREO_PCI_WINDOW_SIZE - 1),
+	DWORD(0), DWORD(VIREO_PCI_WINDOW_SIZE),
+	0x79, 0x00,
 };
 
 /**

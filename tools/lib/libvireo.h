@@ -10,6 +10,11 @@
  *	acpi	the tables of a hardware-reduced PC (pure)
  *	uart	a 16550A without interrupt (pure)
  *	bus	who answers at which address (pure)
+ *	queue	the module's queues
+ *	pci	PCI host bridge, functions with MSI-X (pure)
+ *	device	registers of a paravirtual device
+ *	disk	a file or block device as such a device
+ *	net	an interface of the host as such a device
  *	boot	puts kernel, initrd, command line and tables into memory
  *	machine	vCPU threads, pause, the end of a run
  *
@@ -26,6 +31,9 @@
 #include <stdio.h>
 
 #include <vireo.h>
+#include <vireo_blk.h>
+#include <vireo_net.h>
+#include <vireo_pci.h>
 
 #define VIREO_KIB	(1ULL << 10)
 #define VIREO_MIB	(1ULL << 20)
@@ -66,6 +74,7 @@ void vireo_error_prefix(struct vireo_error *err, const char *fmt, ...) VIREO_PRI
  * @memory: RAM, bytes
  * @low_end: end of RAM below 4 GiB, gpa
  * @high_end: end of RAM above 4 GiB, gpa; 4 GiB if there is none
+ * @doorbell: those that are taken
  */
 struct vireo_vm {
 	int fd;
@@ -74,6 +83,7 @@ struct vireo_vm {
 	__u64 memory;
 	__u64 low_end;
 	__u64 high_end;
+	bool doorbell[VIREO_MAX_QUEUES];
 };
 
 /**
@@ -98,6 +108,7 @@ int vireo_vm_write_sparse(struct vireo_vm *vm, __u64 gpa, const void *data, size
 int vireo_vm_read(struct vireo_vm *vm, __u64 gpa, void *data, size_t len,
 		  struct vireo_error *err);
 int vireo_vm_stat(struct vireo_vm *vm, struct vireo_stat *stat, struct vireo_error *err);
+int vireo_vm_inject_msi(struct vireo_vm *vm, const struct vireo_msi *msi);
 void vireo_vm_close(struct vireo_vm *vm);
 
 int vireo_vcpu_create(struct vireo_vm *vm, struct vireo_vcpu *vcpu, __u32 id,
@@ -273,6 +284,210 @@ __u64 vireo_bus_read(struct vireo_bus *bus, struct vireo_vcpu *vcpu, __u64 addr,
 void vireo_bus_write(struct vireo_bus *bus, struct vireo_vcpu *vcpu, __u64 addr,
 		     unsigned int width, __u64 value);
 
+/* ---- queue.c --------------------------------------------------------------- */
+
+int vireo_queue_create(int fd, const struct vireo_create_queue *create);
+int vireo_queue_set_msi(int queue, const struct vireo_msi *msi);
+int vireo_queue_stat(int queue, struct vireo_queue_stat *stat);
+void vireo_queue_close(int queue);
+
+/* ---- pci.c ----------------------------------------------------------------- */
+
+#define VIREO_PORT_PCI		0xcf8		/* configuration mechanism #1, 8 ports */
+#define VIREO_PCI_SLOTS		32		/* of bus 0; slot 0 is the host bridge */
+#define VIREO_PCI_WINDOW	VIREO_LOW_END	/* where BARs may be, gpa */
+#define VIREO_PCI_WINDOW_SIZE	(512 * VIREO_MIB)
+#define VIREO_PCI_HOST		0x0100		/* device id of the host bridge */
+
+#define VIREO_PCI_CLASS_HOST	0x060000U	/* host bridge */
+#define VIREO_PCI_CLASS_BLK	0x018000U	/* mass storage, other */
+#define VIREO_PCI_CLASS_NET	0x020000U	/* network, Ethernet */
+
+/**
+ * struct vireo_pci_ops - what a function does; called with the bridge's lock held
+ * @read: 32 bits of BAR 0 at @offset, a multiple of 4
+ * @write: store them
+ * @route: vector @vector goes elsewhere, or was masked or unmasked: see vireo_pci_route()
+ * @pending: whether something waits for vector @vector to be unmasked
+ */
+struct vireo_pci_ops {
+	__u32 (*read)(void *ctx, __u32 offset);
+	void (*write)(void *ctx, __u32 offset, __u32 value);
+	void (*route)(void *ctx, unsigned int vector);
+	bool (*pending)(void *ctx, unsigned int vector);
+};
+
+/**
+ * struct vireo_pci_function - a function; what is not private is set before
+ *	vireo_pci_attach()
+ * @device: its device id
+ * @class: its class code, 24 bits
+ * @vectors: of MSI-X, 1 to VIREO_PCI_VECTORS; 0: neither BARs nor MSI-X
+ * @ops: what it does
+ * @ctx: their first argument
+ * @slot: where it is on bus 0, 0: nowhere
+ */
+struct vireo_pci_function {
+	__u16 device;
+	__u32 class;
+	unsigned int vectors;
+	const struct vireo_pci_ops *ops;
+	void *ctx;
+	unsigned int slot;
+	/* private: */
+	__u8 config[256];
+	__u8 writable[256];	/* bits of @config that the guest may write */
+	struct {
+		__u32 address[2];
+		__u32 data;
+		__u32 control;	/* bit 0: masked */
+	} entry[VIREO_PCI_VECTORS];
+};
+
+/**
+ * struct vireo_pci - a host bridge and its bus 0: [P] is guarded by @lock
+ * @lock: also held while a function's operations are called
+ * @address: [P] the configuration address register
+ * @function: [P] by slot, NULL: empty
+ * @host: function 0
+ */
+struct vireo_pci {
+	pthread_mutex_t lock;
+	__u32 address;
+	struct vireo_pci_function *function[VIREO_PCI_SLOTS];
+	struct vireo_pci_function host;
+};
+
+int vireo_pci_init(struct vireo_pci *pci, struct vireo_bus *ports, struct vireo_bus *mmio);
+void vireo_pci_destroy(struct vireo_pci *pci);
+int vireo_pci_attach(struct vireo_pci *pci, struct vireo_pci_function *f,
+		     struct vireo_error *err);
+void vireo_pci_detach(struct vireo_pci *pci, struct vireo_pci_function *f);
+bool vireo_pci_route(const struct vireo_pci_function *f, unsigned int vector,
+		     struct vireo_msi *msi);
+
+/* ---- device.c -------------------------------------------------------------- */
+
+#define VIREO_PV_CONFIG		(VIREO_REG_QUEUE(0) - VIREO_REG_CONFIG)	/* bytes */
+
+struct vireo_pv;
+
+/**
+ * struct vireo_pv_ops - what distinguishes one kind of device from another
+ * @kind: "disk", "net"
+ * @accept: the driver is ready and takes these features, or (0, with @up false)
+ *	was reset; a negative errno: the device does not agree.  May be NULL
+ * @refresh: read the properties of what is behind it again, into @config
+ * @destroy: free it
+ */
+struct vireo_pv_ops {
+	const char *kind;
+	int (*accept)(struct vireo_pv *pv, bool up, __u64 features);
+	int (*refresh)(struct vireo_pv *pv, void *config, struct vireo_error *err);
+	void (*destroy)(struct vireo_pv *pv);
+};
+
+/**
+ * struct vireo_pv - a paravirtual device, as vireo_pci.h has it; what is not
+ *	private is set before vireo_pv_attach(), [P] is guarded by the bridge's lock
+ * @ops: its kind
+ * @vm: whose
+ * @fd: the module's disk or interface
+ * @number: of its kind in the machine
+ * @name: for people, "disk0"
+ * @backing: for people: path or interface
+ * @offered: features
+ * @queues: how many it has
+ * @queue_max: entries that one may have at the most
+ * @one_index: all queues are equal: vireo_create_queue.index is 0
+ * @config_len: bytes of @config, a multiple of 4
+ * @config: [P] its part of BAR 0
+ */
+struct vireo_pv {
+	const struct vireo_pv_ops *ops;
+	struct vireo_vm *vm;
+	int fd;
+	unsigned int number;
+	char name[16];
+	char backing[200];
+	__u64 offered;
+	unsigned int queues;
+	__u32 queue_max;
+	bool one_index;
+	size_t config_len;
+	__u8 config[VIREO_PV_CONFIG];
+	/* private: */
+	struct vireo_pci *pci;
+	struct vireo_pci_function function;
+	unsigned int doorbell;	/* of queue 0; the others follow */
+	__u32 status;		/* [P] from here on */
+	__u32 generation;
+	__u64 accepted;
+	__u32 vector;		/* of a config change */
+	bool changed;		/* one waits for its vector to be unmasked */
+	struct vireo_pv_queue {
+		int fd;		/* -1: not served */
+		__u32 entries;
+		__u64 ring;
+		__u32 vector;
+	} queue[VIREO_PCI_QUEUES];
+};
+
+int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_error *err);
+int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err);
+int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_stat *stat);
+void vireo_pv_destroy(struct vireo_pv *pv);
+
+/* ---- disk.c ---------------------------------------------------------------- */
+
+/**
+ * struct vireo_disk_spec - a disk to make
+ * @path: regular file or block device
+ * @readonly: the guest may not write
+ * @serial: serial number, NULL: from @path
+ * @queues: 1 to VIREO_PCI_QUEUES
+ * @bps: limit, bytes per second, 0: none
+ * @iops: limit, requests per second, 0: none
+ */
+struct vireo_disk_spec {
+	const char *path;
+	bool readonly;
+	const char *serial;
+	unsigned int queues;
+	__u64 bps;
+	__u64 iops;
+};
+
+struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_spec *spec,
+				   struct vireo_error *err);
+
+/* ---- net.c ----------------------------------------------------------------- */
+
+#define VIREO_NET_PAIRS		16		/* of queues at the most */
+#define VIREO_NET_MTU_MIN	68U
+#define VIREO_NET_MTU_MAX	65521U
+
+/**
+ * struct vireo_net_spec - a network interface to make
+ * @name: of the host's end; may hold one %d
+ * @mac: the guest's address; all zero: a random one
+ * @mtu: bytes
+ * @pairs: of queues, 1 to VIREO_NET_PAIRS
+ * @filter: drop what is not for the guest
+ */
+struct vireo_net_spec {
+	const char *name;
+	__u8 mac[6];
+	__u32 mtu;
+	unsigned int pairs;
+	bool filter;
+};
+
+struct vireo_pv *vireo_net_create(struct vireo_vm *vm, const struct vireo_net_spec *spec,
+				  struct vireo_error *err);
+int vireo_net_watch(struct vireo_error *err);
+void vireo_net_watch_read(int fd);
+
 /* ---- boot.c ---------------------------------------------------------------- */
 
 /**
@@ -327,6 +542,8 @@ struct vireo_thread {
  * @vm: its VM
  * @ports: port I/O
  * @mmio: memory-mapped I/O
+ * @pci: the PCI bus
+ * @device: what is on it, NULL where there is none; the main thread's
  * @end_fd: eventfd, readable when the run has ended
  * @vcpus: processors
  * @thread: their threads
@@ -342,6 +559,8 @@ struct vireo_machine {
 	struct vireo_vm vm;
 	struct vireo_bus ports;
 	struct vireo_bus mmio;
+	struct vireo_pci pci;
+	struct vireo_pv *device[VIREO_PCI_SLOTS];
 	int end_fd;
 	__u32 vcpus;
 	struct vireo_thread thread[VIREO_MAX_VCPUS];
@@ -356,6 +575,7 @@ struct vireo_machine {
 
 int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 			 struct vireo_error *err);
+int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, struct vireo_error *err);
 int vireo_machine_start(struct vireo_machine *m, struct vireo_error *err);
 int vireo_machine_pause(struct vireo_machine *m);
 int vireo_machine_resume(struct vireo_machine *m);

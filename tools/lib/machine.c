@@ -191,9 +191,39 @@ int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 	}
 	if (!ret)
 		ret = add_power(m);
+	if (!ret)
+		ret = vireo_pci_init(&m->pci, &m->ports, &m->mmio);
 	if (ret)
 		vireo_machine_destroy(m);
 	return ret;
+}
+
+/**
+ * vireo_machine_add - give a machine a device, which gets the name KINDn
+ * @m: the machine, which then owns it
+ * @pv: the device; destroyed if this fails
+ * @err: why not
+ */
+int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, struct vireo_error *err)
+{
+	unsigned int number = 0, place = VIREO_PCI_SLOTS, i;
+	int ret;
+
+	for (i = 0; i < VIREO_PCI_SLOTS; i++) {
+		if (!m->device[i])
+			place = place < i ? place : i;
+		else if (m->device[i]->ops == pv->ops && m->device[i]->number >= number)
+			number = m->device[i]->number + 1;
+	}
+	pv->number = number;
+	snprintf(pv->name, sizeof(pv->name), "%s%u", pv->ops->kind, number);
+	ret = vireo_pv_attach(pv, &m->pci, err);
+	if (ret) {
+		vireo_pv_destroy(pv);
+		return ret;
+	}
+	m->device[place] = pv;	/* there are fewer slots on the bus than here */
+	return 0;
 }
 
 /* Wait while the machine is paused; false once it has ended. */
@@ -488,6 +518,12 @@ void vireo_machine_destroy(struct vireo_machine *m)
 
 	vireo_machine_end(m, VIREO_END_STOPPED, NULL, "destroyed");
 	vireo_machine_join(m);
+	for (i = 0; i < VIREO_PCI_SLOTS; i++) {
+		if (m->device[i])
+			vireo_pv_destroy(m->device[i]);
+		m->device[i] = NULL;
+	}
+	vireo_pci_destroy(&m->pci);
 	for (i = 0; i < VIREO_MAX_VCPUS; i++)
 		vireo_vcpu_close(&m->thread[i].vcpu);
 	vireo_vm_close(&m->vm);

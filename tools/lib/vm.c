@@ -267,6 +267,14 @@ int vireo_vm_stat(struct vireo_vm *vm, struct vireo_stat *stat, struct vireo_err
 	return 0;
 }
 
+/** vireo_vm_inject_msi - send a message; how many vCPUs took it, or a negative errno */
+int vireo_vm_inject_msi(struct vireo_vm *vm, const struct vireo_msi *msi)
+{
+	int ret = ioctl(vm->fd, VIREO_INJECT_MSI, msi);
+
+	return ret < 0 ? -errno : ret;
+}
+
 /** vireo_vm_close - close a VM's fds; may be called twice */
 void vireo_vm_close(struct vireo_vm *vm)
 {

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The registers of a paravirtual device (vireo_pci.h, BAR 0) and what they do:
+ * they make and end the module's queues, and say where interrupts go.
+ *
+ * Everything that a guest writes is checked here or by the module; nothing that
+ * it writes can do more than leave its own device without queues.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "libvireo.h"
+#include "util.h"
+
+#define QUEUE_STRIDE	(VIREO_REG_QUEUE(1) - VIREO_REG_QUEUE(0))
+
+static_assert_that(VIREO_REG_QUEUE(VIREO_PCI_QUEUES) <= VIREO_PCI_BAR_SIZE, "queues fit");
+
+static __u32 low(__u64 value)
+{
+	return (__u32)value;
+}
+
+static __u32 high(__u64 value)
+{
+	return (__u32)(value >> 32);
+}
+
+static void set_low(__u64 *value, __u32 part)
+{
+	*value = (*value & ~0xffffffffULL) | part;
+}
+
+static void set_high(__u64 *value, __u32 part)
+{
+	*value = (*value & 0xffffffffULL) | (__u64)part << 32;
+}
+
+/* ---- interrupts ---- */
+
+/* Tell the module where a queue's interrupts go; true: one is waiting. */
+static bool queue_route(struct vireo_pv *pv, struct vireo_pv_queue *q)
+{
+	struct vireo_msi msi;
+	int ret = -EINVAL;
+
+	if (vireo_pci_route(&pv->function, q->vector, &msi))
+		ret = vireo_queue_set_msi(q->fd, &msi);
+	/* A message that is none is as good as masked. */
+	if (ret < 0)
+		ret = vireo_queue_set_msi(q->fd, NULL);
+	return ret > 0;
+}
+
+static void send_change(struct vireo_pv *pv)
+{
+	struct vireo_msi msi;
+
+	if (pv->changed && vireo_pci_route(&pv->function, pv->vector, &msi)) {
+		pv->changed = false;
+		vireo_vm_inject_msi(pv->vm, &msi);
+	}
+}
+
+static void pv_route(void *ctx, unsigned int vector)
+{
+	struct vireo_pv *pv = ctx;
+	unsigned int i;
+
+	for (i = 0; i < pv->queues; i++) {
+		if (pv->queue[i].fd >= 0 && pv->queue[i].vector == vector)
+			queue_route(pv, &pv->queue[i]);
+	}
+	if (pv->vector == vector)
+		send_change(pv);
+}
+
+static bool pv_pending(void *ctx, unsigned int vector)
+{
+	struct vireo_pv *pv = ctx;
+	bool pending = pv->vector == vector && pv->changed;
+	unsigned int i;
+
+	for (i = 0; i < pv->queues && !pending; i++) {
+		if (pv->queue[i].fd >= 0 && pv->queue[i].vector == vector)
+			pending = queue_route(pv, &pv->queue[i]);
+	}
+	return pending;
+}
+
+static __u32 valid_vector(const struct vireo_pv *pv, __u32 vector)
+{
+	return vector < pv->function.vectors ? vector : VIREO_PCI_NO_VECTOR;
+}
+
+/* ---- queues ---- */
+
+static void queue_disable(struct vireo_pv_queue *q)
+{
+	if (q->fd >= 0)
+		vireo_queue_close(q->fd);
+	q->fd = -1;
+}
+
+static void queue_enable(struct vireo_pv *pv, unsigned int i)
+{
+	struct vireo_pv_queue *q = &pv->queue[i];
+	struct vireo_create_queue create = {
+		.doorbell = pv->doorbell + i, .index = pv->one_index ? 0 : i,
+		.ring = q->ring, .entries = q->entries,
+	};
+
+	if (q->fd >= 0 || pv->status != VIREO_STATUS_OK || q->entries > pv->queue_max)
+		return;
+	q->fd = vireo_queue_create(pv->fd, &create);
+	if (q->fd >= 0)
+		queue_route(pv, q);
+}
+
+static __u32 queue_read(const struct vireo_pv *pv, unsigned int i, __u32 reg)
+{
+	const struct vireo_pv_queue *q = &pv->queue[i];
+
+	switch (reg) {
+	case VIREO_QUEUE_MAX:
+		return pv->queue_max;
+	case VIREO_QUEUE_ENTRIES:
+		return q->entries;
+	case VIREO_QUEUE_RING:
+		return low(q->ring);
+	case VIREO_QUEUE_RING + 4:
+		return high(q->ring);
+	case VIREO_QUEUE_VECTOR:
+		return q->vector;
+	case VIREO_QUEUE_ENABLE:
+		return q->fd >= 0;
+	case VIREO_QUEUE_DOORBELL:
+		return pv->doorbell + i;
+	default:
+		return 0;
+	}
+}
+
+/* What describes the ring stands still while it is served. */
+static void queue_write(struct vireo_pv *pv, unsigned int i, __u32 reg, __u32 value)
+{
+	struct vireo_pv_queue *q = &pv->queue[i];
+
+	switch (reg) {
+	case VIREO_QUEUE_ENTRIES:
+		if (q->fd < 0)
+			q->entries = value;
+		break;
+	case VIREO_QUEUE_RING:
+		if (q->fd < 0)
+			set_low(&q->ring, value);
+		break;
+	case VIREO_QUEUE_RING + 4:
+		if (q->fd < 0)
+			set_high(&q->ring, value);
+		break;
+	case VIREO_QUEUE_VECTOR:
+		q->vector = valid_vector(pv, value);
+		if (q->fd >= 0)
+			queue_route(pv, q);
+		break;
+	case VIREO_QUEUE_ENABLE:
+		if (value == 1)
+			queue_enable(pv, i);
+		else if (!value)
+			queue_disable(q);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- status ---- */
+
+static void reset(struct vireo_pv *pv)
+{
+	unsigned int i;
+
+	for (i = 0; i < pv->queues; i++) {
+		queue_disable(&pv->queue[i]);
+		pv->queue[i] = (struct vireo_pv_queue){
+			.fd = -1, .entries = pv->queue_max, .vector = VIREO_PCI_NO_VECTOR,
+		};
+	}
+	if (pv->status != VIREO_STATUS_RESET && pv->ops->accept)
+		pv->ops->accept(pv, false, 0);
+	pv->status = VIREO_STATUS_RESET;
+	pv->accepted = 0;
+	pv->vector = VIREO_PCI_NO_VECTOR;
+	pv->changed = false;
+}
+
+static void set_status(struct vireo_pv *pv, __u32 value)
+{
+	if (value == VIREO_STATUS_RESET)
+		reset(pv);
+	if (value != VIREO_STATUS_OK || pv->status != VIREO_STATUS_RESET ||
+	    (pv->accepted & ~pv->offered))
+		return;
+	if (pv->ops->accept && pv->ops->accept(pv, true, pv->accepted))
+		pv->status = VIREO_STATUS_FAILED;
+	else
+		pv->status = VIREO_STATUS_OK;
+}
+
+/* ---- registers ---- */
+
+static __u32 common_read(const struct vireo_pv *pv, __u32 offset)
+{
+	switch (offset) {
+	case VIREO_REG_MAGIC:
+		return VIREO_PCI_MAGIC;
+	case VIREO_REG_VERSION:
+		return VIREO_PCI_VERSION;
+	case VIREO_REG_STATUS:
+		return pv->status;
+	case VIREO_REG_GENERATION:
+		return pv->generation;
+	case VIREO_REG_OFFERED:
+		return low(pv->offered);
+	case VIREO_REG_OFFERED + 4:
+		return high(pv->offered);
+	case VIREO_REG_ACCEPTED:
+		return low(pv->accepted);
+	case VIREO_REG_ACCEPTED + 4:
+		return high(pv->accepted);
+	case VIREO_REG_QUEUES:
+		return pv->queues;
+	case VIREO_REG_VECTOR:
+		return pv->vector;
+	default:
+		return 0;
+	}
+}
+
+static __u32 pv_read(void *ctx, __u32 offset)
+{
+	struct vireo_pv *pv = ctx;
+	unsigned int i;
+	__u32 value;
+
+	if (offset < VIREO_REG_CONFIG)
+		return common_read(pv, offset);
+	if (offset < VIREO_REG_QUEUE(0)) {
+		memcpy(&value, pv->config + offset - VIREO_REG_CONFIG, sizeof(value));
+		return value;
+	}
+	i = (offset - VIREO_REG_QUEUE(0)) / QUEUE_STRIDE;
+	return i < pv->queues ? queue_read(pv, i, offset % QUEUE_STRIDE) : 0;
+}
+
+static void common_write(struct vireo_pv *pv, __u32 offset, __u32 value)
+{
+	switch (offset) {
+	case VIREO_REG_STATUS:
+		set_status(pv, value);
+		break;
+	case VIREO_REG_ACCEPTED:
+		if (pv->status == VIREO_STATUS_RESET)
+			set_low(&pv->accepted, value);
+		break;
+	case VIREO_REG_ACCEPTED + 4:
+		if (pv->status == VIREO_STATUS_RESET)
+			set_high(&pv->accepted, value);
+		break;
+	case VIREO_REG_VECTOR:
+		pv->vector = valid_vector(pv, value);
+		send_change(pv);
+		break;
+	default:
+		break;
+	}
+}
+
+static void pv_write(void *ctx, __u32 offset, __u32 value)
+{
+	struct vireo_pv *pv = ctx;
+	unsigned int i;
+
+	if (offset < VIREO_REG_QUEUE(0)) {
+		common_write(pv, offset, value);
+		return;
+	}
+	i = (offset - VIREO_REG_QUEUE(0)) / QUEUE_STRIDE;
+	if (i < pv->queues)
+		queue_write(pv, i, offset % QUEUE_STRIDE, value);
+}
+
+static const struct vireo_pci_ops pci_ops = {
+	.read = pv_read,
+	.write = pv_write,
+	.route = pv_route,
+	.pending = pv_pending,
+};
+
+/* ---- life ---- */
+
+/* Take neighbouring doorbells; false: there are not so many left. */
+static bool take_doorbells(struct vireo_pv *pv)
+{
+	bool *taken = pv->vm->doorbell;
+	unsigned int first, n = 0;
+
+	for (first = 0; first + pv->queues <= VIREO_MAX_QUEUES; first += n + 1) {
+		for (n = 0; n < pv->queues && !taken[first + n]; n++)
+			continue;
+		if (n == pv->queues) {
+			memset(taken + first, true, n);
+			pv->doorbell = first;
+			return true;
+		}
+	}
+	return false;
+}
+
+/**
+ * vireo_pv_attach - put a device on the bus
+ * @pv: with its public part set
+ * @pci: the bus
+ * @err: why not; then vireo_pv_destroy() is due all the same
+ */
+int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_error *err)
+{
+	bool is_disk = !strcmp(pv->ops->kind, "disk");
+	int ret;
+
+	if (!pv->queues || pv->queues > VIREO_PCI_QUEUES)
+		return vireo_fail(err, EINVAL, "%u queues: 1 to %u are possible", pv->queues,
+				  VIREO_PCI_QUEUES);
+	if (!take_doorbells(pv))
+		return vireo_fail(err, ENOSPC,
+				  "too many queues: all devices together may have %u; give some of them queues=1",
+				  VIREO_MAX_QUEUES);
+	pv->status = VIREO_STATUS_RESET;
+	memset(pv->queue, 0xff, sizeof(pv->queue));
+	reset(pv);
+	pv->function = (struct vireo_pci_function){
+		.device = is_disk ? VIREO_PCI_BLK : VIREO_PCI_NET,
+		.class = is_disk ? VIREO_PCI_CLASS_BLK : VIREO_PCI_CLASS_NET,
+		.vectors = pv->queues + 1, .ops = &pci_ops, .ctx = pv,
+	};
+	ret = vireo_pci_attach(pci, &pv->function, err);
+	if (ret) {
+		memset(pv->vm->doorbell + pv->doorbell, false, pv->queues);
+		return ret;
+	}
+	pv->pci = pci;
+	return 0;
+}
+
+/**
+ * vireo_pv_refresh - what is behind a device may have changed: tell its driver
+ * @pv: on a bus
+ * @err: why it cannot be known
+ *
+ * Return: 1 if something has changed, 0, or a negative errno.
+ */
+int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err)
+{
+	__u8 config[VIREO_PV_CONFIG] = { 0 };
+	int ret;
+
+	ret = pv->ops->refresh(pv, config, err);
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&pv->pci->lock);
+	if (memcmp(config, pv->config, sizeof(config))) {
+		memcpy(pv->config, config, sizeof(config));
+		pv->generation++;
+		pv->changed = true;
+		send_change(pv);
+		ret = 1;
+	}
+	pthread_mutex_unlock(&pv->pci->lock);
+	return ret;
+}
+
+/** vireo_pv_stat - counters of a queue; 0 or a negative errno: ENOENT: it is not served */
+int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_stat *stat)
+{
+	int ret = -ENOENT;
+
+	pthread_mutex_lock(&pv->pci->lock);
+	if (queue < pv->queues && pv->queue[queue].fd >= 0)
+		ret = vireo_queue_stat(pv->queue[queue].fd, stat);
+	pthread_mutex_unlock(&pv->pci->lock);
+	return ret;
+}
+
+/** vireo_pv_destroy - take a device from its bus if it is on one, and free it */
+void vireo_pv_destroy(struct vireo_pv *pv)
+{
+	if (pv->pci) {
+		vireo_pci_detach(pv->pci, &pv->function);
+		reset(pv);
+		memset(pv->vm->doorbell + pv->doorbell, false, pv->queues);
+	}
+	pv->ops->destroy(pv);
+}

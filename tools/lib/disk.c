@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A file or block device of the host as a disk of the guest. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libvireo.h"
+#include "util.h"
+
+#define SECTOR		512U
+#define MAX_BYTES	(256 * 4096U)	/* of a request: VIREO_RING_INDIRECT pages */
+
+static_assert_that(sizeof(struct vireo_blk_config) <= VIREO_PV_CONFIG, "the config part fits");
+static_assert_that(sizeof(struct vireo_blk_config) % 4 == 0, "whole registers");
+
+/**
+ * struct disk - a disk
+ * @pv: its device
+ * @file: the image; its lock goes with it
+ * @bps: limit
+ * @iops: limit
+ * @serial: padded with zeros
+ */
+struct disk {
+	struct vireo_pv pv;
+	int file;
+	__u64 bps;
+	__u64 iops;
+	__u8 serial[VIREO_BLK_SERIAL];
+};
+
+static struct disk *to_disk(struct vireo_pv *pv)
+{
+	return (struct disk *)((char *)pv - offsetof(struct disk, pv));
+}
+
+static int busy(struct vireo_error *err, const char *path)
+{
+	return vireo_fail(err, EBUSY,
+			  "disk %s is in use by another VM or program: stop that, or give both the disk with `,ro`",
+			  path);
+}
+
+/* An open file description holds the lock, and so do all that are made of it. */
+static int lock(int fd, const struct vireo_disk_spec *spec, struct vireo_error *err)
+{
+	struct flock fl = {
+		.l_type = spec->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
+	};
+
+	if (!fcntl(fd, F_OFD_SETLK, &fl))
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		return busy(err, spec->path);
+	return vireo_fail(err, errno, "cannot lock disk %s: %s", spec->path, strerror(errno));
+}
+
+static int open_fail(const struct vireo_disk_spec *spec, int code, struct vireo_error *err)
+{
+	switch (code) {
+	case EBUSY:
+		return busy(err, spec->path);
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		if (!spec->readonly)
+			return vireo_fail(err, code,
+					  "may not write disk %s (%s): change its owner or mode, or add `,ro`",
+					  spec->path, strerror(code));
+		/* fall through */
+	default:
+		return vireo_fail(err, code, "cannot open disk %s: %s", spec->path,
+				  strerror(code));
+	}
+}
+
+static int open_image(const struct vireo_disk_spec *spec, struct vireo_error *err)
+{
+	int flags = (spec->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC, fd, ret;
+	struct stat st;
+
+	/* First what it is: opening a FIFO would wait. */
+	if (stat(spec->path, &st))
+		return open_fail(spec, errno, err);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return vireo_fail(err, EINVAL,
+				  "disk %s is neither a regular file nor a block device",
+				  spec->path);
+	if (S_ISBLK(st.st_mode) && !spec->readonly)
+		flags |= O_EXCL;	/* not mounted, and not another's */
+	fd = open(spec->path, flags | O_DIRECT);
+	if (fd < 0 && errno == EINVAL)
+		fd = open(spec->path, flags);
+	if (fd < 0)
+		return open_fail(spec, errno, err);
+	ret = lock(fd, spec, err);
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+/* What the module says of the disk, checked */
+static int get_disk(struct disk *d, struct vireo_disk *disk, struct vireo_error *err)
+{
+	struct stat st;
+
+	memset(disk, 0, sizeof(*disk));
+	disk->size = sizeof(*disk);
+	if (fstat(d->file, &st) || ioctl(d->pv.fd, VIREO_GET_DISK, disk))
+		return vireo_fail(err, errno, "no properties of disk %s: %s", d->pv.backing,
+				  strerror(errno));
+	if (S_ISREG(st.st_mode) && st.st_size % SECTOR)
+		return vireo_fail(err, EINVAL,
+				  "disk %s has %lld bytes, which is not a multiple of 512: truncate --size=%%512 %s",
+				  d->pv.backing, (long long)st.st_size, d->pv.backing);
+	if (!disk->sectors)
+		return vireo_fail(err, EINVAL,
+				  "disk %s is empty: give it a size, with truncate --size=10G %s",
+				  d->pv.backing, d->pv.backing);
+	if (disk->logical_block < SECTOR || disk->sectors % (disk->logical_block / SECTOR))
+		return vireo_fail(err, EINVAL,
+				  "disk %s has %llu bytes, which is not a multiple of its blocks of %u: truncate --size=%%%u %s",
+				  d->pv.backing, disk->sectors * SECTOR, disk->logical_block,
+				  disk->logical_block, d->pv.backing);
+	return 0;
+}
+
+static void fill_config(const struct disk *d, const struct vireo_disk *disk,
+			struct vireo_blk_config *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->sectors = disk->sectors;
+	c->logical_block = disk->logical_block;
+	c->physical_block = disk->physical_block;
+	c->max_bytes = MAX_BYTES;
+	c->max_discard = disk->max_discard;
+	c->discard_align = disk->discard_align;
+	memcpy(c->serial, d->serial, sizeof(c->serial));
+}
+
+/* The size as it is now, and the limits */
+static int set_disk(struct disk *d, struct vireo_error *err)
+{
+	struct vireo_disk disk = {
+		.size = sizeof(disk), .bytes_per_second = d->bps, .requests_per_second = d->iops,
+	};
+
+	if (ioctl(d->pv.fd, VIREO_SET_DISK, &disk))
+		return vireo_fail(err, errno, "cannot set the size and limits of disk %s: %s",
+				  d->pv.backing, strerror(errno));
+	return 0;
+}
+
+static int disk_refresh(struct vireo_pv *pv, void *config, struct vireo_error *err)
+{
+	struct disk *d = to_disk(pv);
+	struct vireo_disk disk;
+	int ret;
+
+	ret = get_disk(d, &disk, err);
+	if (!ret)
+		ret = set_disk(d, err);
+	if (!ret)
+		fill_config(d, &disk, config);
+	return ret;
+}
+
+static void disk_destroy(struct vireo_pv *pv)
+{
+	struct disk *d = to_disk(pv);
+
+	if (pv->fd >= 0)
+		close(pv->fd);
+	if (d->file >= 0)
+		close(d->file);
+	free(d);
+}
+
+static const struct vireo_pv_ops disk_ops = {
+	.kind = "disk",
+	.refresh = disk_refresh,
+	.destroy = disk_destroy,
+};
+
+/* A serial number of printable characters; without one, the name of the file */
+static void set_serial(struct disk *d, const struct vireo_disk_spec *spec)
+{
+	const char *slash = strrchr(spec->path, '/');
+	const char *text = spec->serial ? spec->serial : slash ? slash + 1 : spec->path;
+	size_t i;
+
+	for (i = 0; i < sizeof(d->serial) && text[i]; i++)
+		d->serial[i] = text[i] > ' ' && text[i] < 0x7f ? (__u8)text[i] : '_';
+}
+
+static int disk_init(struct disk *d, const struct vireo_disk_spec *spec, struct vireo_error *err)
+{
+	struct vireo_create_disk create = {
+		.size = sizeof(create), .flags = spec->readonly ? VIREO_DISK_READONLY : 0,
+	};
+	struct vireo_disk disk;
+	struct stat st;
+	int ret;
+
+	d->file = open_image(spec, err);
+	if (d->file < 0)
+		return d->file;
+	if (!fstat(d->file, &st) && S_ISREG(st.st_mode) && !st.st_size)
+		return vireo_fail(err, EINVAL,
+				  "disk %s is empty: give it a size, with truncate --size=10G %s",
+				  spec->path, spec->path);
+	create.fd = d->file;
+	d->pv.fd = ioctl(d->pv.vm->fd, VIREO_CREATE_DISK, &create);
+	if (d->pv.fd < 0 && errno == ENOTTY)
+		return vireo_fail(err, ENOTTY,
+				  "the module has no disks: install module and tool from one release");
+	if (d->pv.fd < 0)
+		return vireo_fail(err, errno, "cannot make a disk of %s: %s", spec->path,
+				  strerror(errno));
+	ret = get_disk(d, &disk, err);
+	if (!ret)
+		ret = set_disk(d, err);
+	if (ret)
+		return ret;
+	fill_config(d, &disk, (struct vireo_blk_config *)d->pv.config);
+	if (disk.features & VIREO_DISK_FLUSH)
+		d->pv.offered |= VIREO_BLK_F_FLUSH;
+	if (disk.features & VIREO_DISK_DISCARD)
+		d->pv.offered |= VIREO_BLK_F_DISCARD;
+	if (disk.features & VIREO_DISK_ZEROES)
+		d->pv.offered |= VIREO_BLK_F_ZEROES;
+	if (spec->readonly || (disk.flags & VIREO_DISK_READONLY))
+		d->pv.offered |= VIREO_BLK_F_READONLY;
+	return 0;
+}
+
+/**
+ * vireo_disk_create - make a disk of a file or block device, and lock that
+ * @vm: whose
+ * @spec: what
+ * @err: why not
+ *
+ * Return: a device for vireo_pv_attach(), or NULL.
+ */
+struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_spec *spec,
+				   struct vireo_error *err)
+{
+	struct disk *d = calloc(1, sizeof(*d));
+
+	if (!d) {
+		vireo_fail(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	d->file = -1;
+	d->bps = spec->bps;
+	d->iops = spec->iops;
+	d->pv.ops = &disk_ops;
+	d->pv.vm = vm;
+	d->pv.fd = -1;
+	d->pv.queues = spec->queues;
+	d->pv.queue_max = VIREO_RING_MAX;
+	d->pv.one_index = true;
+	d->pv.config_len = sizeof(struct vireo_blk_config);
+	snprintf(d->pv.backing, sizeof(d->pv.backing), "%s", spec->path);
+	set_serial(d, spec);
+	if (disk_init(d, spec, err)) {
+		disk_destroy(&d->pv);
+		return NULL;
+	}
+	return &d->pv;
+}

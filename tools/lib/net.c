@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A network interface of the host whose other end is the guest's. */
+#include <errno.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libvireo.h"
+#include "util.h"
+
+#define MAX_PACKET	65550U	/* with GSO: 64 KiB less one, behind an Ethernet header */
+
+#define MAC_GROUP	0x01	/* in the first byte */
+#define MAC_LOCAL	0x02
+
+static_assert_that(sizeof(struct vireo_net_config) <= VIREO_PV_CONFIG, "the config part fits");
+static_assert_that(sizeof(struct vireo_net_config) % 4 == 0, "whole registers");
+
+/**
+ * struct net - an interface
+ * @pv: its device
+ * @mac: the guest's address
+ */
+struct net {
+	struct vireo_pv pv;
+	__u8 mac[6];
+};
+
+static struct net *to_net(struct vireo_pv *pv)
+{
+	return (struct net *)((char *)pv - offsetof(struct net, pv));
+}
+
+static int get_net(struct vireo_pv *pv, struct vireo_net *net, struct vireo_error *err)
+{
+	memset(net, 0, sizeof(*net));
+	net->size = sizeof(*net);
+	if (ioctl(pv->fd, VIREO_GET_NET, net))
+		return vireo_fail(err, errno, "no properties of interface %s: %s", pv->backing,
+				  strerror(errno));
+	return 0;
+}
+
+static int net_refresh(struct vireo_pv *pv, void *config, struct vireo_error *err)
+{
+	struct vireo_net_config *c = config;
+	struct vireo_net net;
+	int ret;
+
+	ret = get_net(pv, &net, err);
+	if (ret)
+		return ret;
+	memset(c, 0, sizeof(*c));
+	memcpy(c->mac, to_net(pv)->mac, sizeof(c->mac));
+	c->mtu = net.mtu;
+	c->link = net.peer_up ? VIREO_NET_LINK_UP : 0;
+	c->max_packet = MAX_PACKET;
+	snprintf(pv->backing, sizeof(pv->backing), "%.*s", (int)sizeof(net.name), net.name);
+	return 0;
+}
+
+/* The guest's driver is there: the host's end has carrier. */
+static int net_accept(struct vireo_pv *pv, bool up, __u64 features)
+{
+	struct vireo_net net = { .size = sizeof(net), .link = up, .accepted = features };
+
+	return ioctl(pv->fd, VIREO_SET_NET, &net) ? -errno : 0;
+}
+
+static void net_destroy(struct vireo_pv *pv)
+{
+	if (pv->fd >= 0)
+		close(pv->fd);
+	free(to_net(pv));
+}
+
+static const struct vireo_pv_ops net_ops = {
+	.kind = "net",
+	.accept = net_accept,
+	.refresh = net_refresh,
+	.destroy = net_destroy,
+};
+
+static int create_fail(struct vireo_error *err, const char *name, int code)
+{
+	switch (code) {
+	case ENOTTY:
+		return vireo_fail(err, code,
+				  "the module has no network: install module and tool from one release");
+	case EPERM:
+		return vireo_fail(err, code,
+				  "may not create interface %s: this needs CAP_NET_ADMIN in its network namespace (run as root)",
+				  name);
+	case EEXIST:
+		return vireo_fail(err, code,
+				  "interface %s exists: choose another name, or let vireo%%d find one",
+				  name);
+	case EINVAL:
+		return vireo_fail(err, code,
+				  "`%s` is not a name for an interface: 1 to 15 characters, no `/`, `:` or blanks",
+				  name);
+	default:
+		return vireo_fail(err, code, "cannot create interface %s: %s", name,
+				  strerror(code));
+	}
+}
+
+static int set_mac(struct net *n, const __u8 *mac, struct vireo_error *err)
+{
+	static const __u8 none[6];
+
+	memcpy(n->mac, mac, sizeof(n->mac));
+	if (memcmp(mac, none, sizeof(none)))
+		return 0;
+	if (getrandom(n->mac, sizeof(n->mac), 0) != sizeof(n->mac))
+		return vireo_fail(err, errno, "no random numbers: %s", strerror(errno));
+	n->mac[0] = (__u8)((n->mac[0] & ~MAC_GROUP) | MAC_LOCAL);
+	return 0;
+}
+
+static int net_init(struct net *n, const struct vireo_net_spec *spec, struct vireo_error *err)
+{
+	struct vireo_create_net create = {
+		.size = sizeof(create), .flags = spec->filter ? VIREO_NET_FILTER : 0,
+		.pairs = (__u16)spec->pairs, .mtu = spec->mtu,
+	};
+	size_t len = strlen(spec->name);
+	int ret;
+
+	if (!len || len >= sizeof(create.name))
+		return vireo_fail(err, EINVAL,
+				  "`%s` is not a name for an interface: 1 to 15 characters",
+				  spec->name);
+	memcpy(create.name, spec->name, len);
+	ret = set_mac(n, spec->mac, err);
+	if (ret)
+		return ret;
+	memcpy(create.mac, n->mac, sizeof(create.mac));
+	n->pv.fd = ioctl(n->pv.vm->fd, VIREO_CREATE_NET, &create);
+	if (n->pv.fd < 0)
+		return create_fail(err, spec->name, errno);
+	return net_refresh(&n->pv, n->pv.config, err);
+}
+
+/**
+ * vireo_net_create - make a network interface
+ * @vm: whose
+ * @spec: what
+ * @err: why not
+ *
+ * Return: a device for vireo_pv_attach(), or NULL.
+ */
+struct vireo_pv *vireo_net_create(struct vireo_vm *vm, const struct vireo_net_spec *spec,
+				  struct vireo_error *err)
+{
+	struct net *n = calloc(1, sizeof(*n));
+
+	if (!n) {
+		vireo_fail(err, ENOMEM, "out of memory");
+		return NULL;
+	}
+	n->pv.ops = &net_ops;
+	n->pv.vm = vm;
+	n->pv.fd = -1;
+	n->pv.queues = 2 * spec->pairs;
+	n->pv.queue_max = VIREO_RING_MAX;
+	n->pv.config_len = sizeof(struct vireo_net_config);
+	n->pv.offered = VIREO_NET_F_CSUM | VIREO_NET_F_TSO | VIREO_NET_F_RX_CSUM |
+			VIREO_NET_F_RX_TSO | (spec->filter ? VIREO_NET_F_MAC_FILTER : 0);
+	snprintf(n->pv.backing, sizeof(n->pv.backing), "%s", spec->name);
+	if (net_init(n, spec, err)) {
+		net_destroy(&n->pv);
+		return NULL;
+	}
+	return &n->pv;
+}
+
+/**
+ * vireo_net_watch - hear of changes to the host's interfaces
+ * @err: why not
+ *
+ * Return: an fd to poll for input; then vireo_net_watch_read() and
+ * vireo_pv_refresh() of every interface are due.
+ */
+int vireo_net_watch(struct vireo_error *err)
+{
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+	int fd, code, on = 1;
+
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	if (fd < 0)
+		return vireo_fail(err, errno, "no netlink socket: %s", strerror(errno));
+	/* Also of those that were moved to another namespace; who may not, does without. */
+	setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on));
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address))) {
+		code = errno;
+		close(fd);
+		return vireo_fail(err, code, "cannot listen to changes of interfaces: %s",
+				  strerror(code));
+	}
+	return fd;
+}
+
+/** vireo_net_watch_read - forget what was reported: the interfaces are asked instead */
+void vireo_net_watch_read(int fd)
+{
+	char buf[16384];
+
+	/* ENOBUFS: something was lost, which is just another change. */
+	while (recv(fd, buf, sizeof(buf), 0) > 0 || errno == ENOBUFS)
+		continue;
+}
