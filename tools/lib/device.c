@@ -141,7 +141,7 @@ static __u32 queue_read(const struct vireo_pv *pv, unsigned int i, __u32 reg)
 	}
 }
 
-/* What describes the ring stands still while it is served. */
+/* A queue that is served stands still. */
 static void queue_write(struct vireo_pv *pv, unsigned int i, __u32 reg, __u32 value)
 {
 	struct vireo_pv_queue *q = &pv->queue[i];
@@ -160,9 +160,8 @@ static void queue_write(struct vireo_pv *pv, unsigned int i, __u32 reg, __u32 va
 			set_high(&q->ring, value);
 		break;
 	case VIREO_QUEUE_VECTOR:
-		q->vector = valid_vector(pv, value);
-		if (q->fd >= 0)
-			queue_route(pv, q);
+		if (q->fd < 0)
+			q->vector = valid_vector(pv, value);
 		break;
 	case VIREO_QUEUE_ENABLE:
 		if (value == 1)

@@ -46,7 +46,7 @@ static int busy(struct vireo_error *err, const char *path)
 }
 
 /* An open file description holds the lock, and so do all that are made of it. */
-static int lock(int fd, const struct vireo_disk_spec *spec, struct vireo_error *err)
+static int lock_image(int fd, const struct vireo_disk_spec *spec, struct vireo_error *err)
 {
 	struct flock fl = {
 		.l_type = spec->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
@@ -97,7 +97,7 @@ static int open_image(const struct vireo_disk_spec *spec, struct vireo_error *er
 		fd = open(spec->path, flags);
 	if (fd < 0)
 		return open_fail(spec, errno, err);
-	ret = lock(fd, spec, err);
+	ret = lock_image(fd, spec, err);
 	if (ret) {
 		close(fd);
 		return ret;
