@@ -13,7 +13,7 @@
 #include "libvireo.h"
 #include "util.h"
 
-#define MAX_PACKET	65550U	/* with GSO: 64 KiB less one, behind an Ethernet header */
+#define MAX_PACKET	65553U	/* with GSO: 64 KiB less one, behind Ethernet and VLAN headers */
 
 #define MAC_GROUP	0x01	/* in the first byte */
 #define MAC_LOCAL	0x02
