@@ -41,6 +41,7 @@ static const char run_help[] =
 	"                       file or block device as a disk; may be repeated\n"
 	"      --net NAME[,mac=M][,mtu=N][,queues=N][,filter]\n"
 	"                       make interface NAME, whose other end is the guest's\n"
+	"      --slots N        slots for vireo attach, 0 to 16 (0)\n"
 	"  -n, --name NAME      name for ls, stat, pause, resume, stop (vm-PID)\n"
 	"      --console WHERE  stdio (default), file:PATH (output alone) or none\n"
 	"      --no-console     the same as --console none\n"
@@ -61,6 +62,7 @@ static const char run_help[] =
  * @memory: bytes
  * @name: the VM's name
  * @console: see console_open()
+ * @slots: for devices that come and go
  * @devices: number of @device
  * @device: disks and interfaces, in the order of their slots
  */
@@ -74,6 +76,7 @@ struct run_options {
 	__u64 memory;
 	char name[65];
 	const char *console;
+	__u64 slots;
 	unsigned int devices;
 	struct device_spec device[VIREO_PCI_SLOTS - 1];
 };
@@ -108,6 +111,7 @@ enum {
 	OPT_NO_CONSOLE,
 	OPT_STAT,
 	OPT_NET,
+	OPT_SLOTS,
 };
 
 static const struct option run_options[] = {
@@ -119,6 +123,7 @@ static const struct option run_options[] = {
 	{ "memory", required_argument, NULL, 'm' },
 	{ "disk", required_argument, NULL, 'd' },
 	{ "net", required_argument, NULL, OPT_NET },
+	{ "slots", required_argument, NULL, OPT_SLOTS },
 	{ "name", required_argument, NULL, 'n' },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "no-console", no_argument, NULL, OPT_NO_CONSOLE },
@@ -190,6 +195,11 @@ static int set_option(struct run_options *opt, int c, const char *arg)
 		return set_device(opt, DEVICE_DISK, arg);
 	case OPT_NET:
 		return set_device(opt, DEVICE_NET, arg);
+	case OPT_SLOTS:
+		if (parse_number(arg, 0, VIREO_PORTS, &opt->slots))
+			return usage_error("run", "`%s` slots: 0 to %u are possible", arg,
+					   VIREO_PORTS);
+		return 0;
 	case OPT_CONSOLE:
 		opt->console = arg;
 		return 0;
@@ -300,20 +310,51 @@ static int add_stat(struct session *s, struct json_object *reply, struct vireo_e
 	return 0;
 }
 
-/* Have a device look at what is behind it again. */
-static int refresh(struct session *s, struct json_object *request, struct vireo_error *err)
+static const char *get_text(struct json_object *request, const char *key)
 {
-	struct json_object *device = NULL;
-	struct vireo_pv *pv = NULL;
+	struct json_object *value = NULL;
+
+	json_object_object_get_ex(request, key, &value);
+	return value ? json_object_get_string(value) : "";
+}
+
+static int watch_nets(struct session *s, struct vireo_error *err)
+{
+	if (s->watch_fd >= 0)
+		return 0;
+	s->watch_fd = vireo_net_watch(err);
+	if (s->watch_fd < 0)
+		return s->watch_fd;
+	device_refresh_nets(&s->machine);	/* what changed before */
+	return 0;
+}
+
+static int attach(struct session *s, int kind, const char *text, struct vireo_error *err)
+{
+	struct device_spec spec;
 	int ret;
 
-	if (json_object_object_get_ex(request, "device", &device))
-		pv = device_find(&s->machine, json_object_get_string(device));
+	ret = device_parse(&spec, kind, text, err);
+	if (!ret)
+		ret = device_add(&s->machine, &spec, true, err);
+	free(spec.text);
+	return ret || kind != DEVICE_NET ? ret : watch_nets(s, err);
+}
+
+/* A command about a device */
+static int device_command(struct session *s, const char *command, const char *name,
+			  struct vireo_error *err)
+{
+	struct vireo_pv *pv = device_find(&s->machine, name);
+	int ret;
+
 	if (!pv)
-		return vireo_fail(err, ENOENT, "no device `%s`: vireo stat shows them",
-				  device ? json_object_get_string(device) : "");
-	ret = vireo_pv_refresh(pv, err);
-	return ret < 0 ? ret : 0;
+		return vireo_fail(err, ENOENT, "no device `%s`: vireo stat shows them", name);
+	if (!strcmp(command, "resize")) {
+		ret = vireo_pv_refresh(pv, err);
+		return ret < 0 ? ret : 0;
+	}
+	return vireo_machine_detach(&s->machine, pv, !strcmp(command, "pull"), err);
 }
 
 static int do_command(struct session *s, const char *command, struct json_object *request,
@@ -323,8 +364,13 @@ static int do_command(struct session *s, const char *command, struct json_object
 
 	if (!strcmp(command, "stat"))
 		ret = add_stat(s, reply, err);
-	else if (!strcmp(command, "resize"))
-		ret = refresh(s, request, err);
+	else if (!strcmp(command, "attach-disk"))
+		ret = attach(s, DEVICE_DISK, get_text(request, "device"), err);
+	else if (!strcmp(command, "attach-net"))
+		ret = attach(s, DEVICE_NET, get_text(request, "device"), err);
+	else if (!strcmp(command, "resize") || !strcmp(command, "detach") ||
+		 !strcmp(command, "pull"))
+		ret = device_command(s, command, get_text(request, "device"), err);
 	else if (!strcmp(command, "pause"))
 		ret = vireo_machine_pause(&s->machine);
 	else if (!strcmp(command, "resume"))
@@ -385,7 +431,7 @@ static void read_signals(struct session *s)
 	}
 }
 
-enum { POLL_END, POLL_SIGNAL, POLL_WATCH, POLL_WAKE, POLL_INPUT, POLL_CONTROL };
+enum { POLL_END, POLL_SIGNAL, POLL_WATCH, POLL_EJECT, POLL_WAKE, POLL_INPUT, POLL_CONTROL };
 
 /* Serve console and control socket until the run has ended. */
 static void serve(struct session *s)
@@ -398,6 +444,7 @@ static void serve(struct session *s)
 		pfd[POLL_END] = (struct pollfd){ s->machine.end_fd, POLLIN, 0 };
 		pfd[POLL_SIGNAL] = (struct pollfd){ s->signal_fd, POLLIN, 0 };
 		pfd[POLL_WATCH] = (struct pollfd){ s->watch_fd, POLLIN, 0 };
+		pfd[POLL_EJECT] = (struct pollfd){ s->machine.eject_fd, POLLIN, 0 };
 		pfd[POLL_WAKE] = (struct pollfd){ s->console.wake_fd, POLLIN, 0 };
 		pfd[POLL_INPUT] = (struct pollfd){
 			console_wants_input(&s->console) ? s->console.in_fd : -1, POLLIN, 0,
@@ -419,6 +466,8 @@ static void serve(struct session *s)
 			vireo_net_watch_read(s->watch_fd);
 			device_refresh_nets(&s->machine);
 		}
+		if (pfd[POLL_EJECT].revents)
+			vireo_machine_eject(&s->machine);
 		if (pfd[POLL_INPUT].revents && console_input(&s->console)) {
 			s->left = true;
 			vireo_machine_end(&s->machine, VIREO_END_STOPPED, NULL,
@@ -456,15 +505,11 @@ static int add_devices(struct session *s, struct vireo_error *err)
 	s->watch_fd = -1;
 	for (i = 0; i < s->opt.devices && !ret; i++) {
 		nets |= s->opt.device[i].kind == DEVICE_NET;
-		ret = device_add(&s->machine, &s->opt.device[i], err);
+		ret = device_add(&s->machine, &s->opt.device[i], false, err);
 	}
-	if (ret || !nets)
-		return ret;
-	s->watch_fd = vireo_net_watch(err);
-	if (s->watch_fd < 0)
-		return s->watch_fd;
-	device_refresh_nets(&s->machine);	/* what changed before */
-	return 0;
+	if (!ret)
+		ret = vireo_machine_slots(&s->machine, (unsigned int)s->opt.slots, err);
+	return ret || !nets ? ret : watch_nets(s, err);
 }
 
 static int prepare(struct session *s, struct vireo_error *err)

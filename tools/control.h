@@ -4,7 +4,8 @@
  * RUNDIR/NAME.sock, one JSON object per line each way.
  *
  *	{"command": "info" | "stat" | "pause" | "resume" | "stop"}
- *	{"command": "resize", "device": NAME}
+ *	{"command": "resize" | "detach" | "pull", "device": NAME}
+ *	{"command": "attach-disk" | "attach-net", "device": as for vireo run}
  *	{"ok": true, ...} or {"ok": false, "error": "one line"}
  */
 #ifndef _VIREO_CONTROL_H
@@ -19,7 +20,7 @@
 #include "lib/libvireo.h"
 
 #define CONTROL_CLIENTS	8
-#define CONTROL_LINE	1024	/* longest request, bytes */
+#define CONTROL_LINE	8192	/* longest request, bytes */
 
 /**
  * struct control - the serving side

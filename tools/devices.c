@@ -185,8 +185,15 @@ int device_parse(struct device_spec *spec, int kind, const char *text, struct vi
 	return ret;
 }
 
-/** device_add - make a device and give it to a VM */
-int device_add(struct vireo_machine *m, struct device_spec *spec, struct vireo_error *err)
+/**
+ * device_add - make a device and give it to a VM
+ * @m: the VM
+ * @spec: what
+ * @hot: it runs
+ * @err: why not
+ */
+int device_add(struct vireo_machine *m, struct device_spec *spec, bool hot,
+	       struct vireo_error *err)
 {
 	struct vireo_pv *pv;
 
@@ -198,7 +205,7 @@ int device_add(struct vireo_machine *m, struct device_spec *spec, struct vireo_e
 		pv = vireo_disk_create(&m->vm, &spec->disk, err);
 	else
 		pv = vireo_net_create(&m->vm, &spec->net, err);
-	return pv ? vireo_machine_add(m, pv, err) : -err->code;
+	return pv ? vireo_machine_add(m, pv, hot, err) : -err->code;
 }
 
 /** device_find - a VM's device of that name, or NULL */
@@ -206,7 +213,7 @@ struct vireo_pv *device_find(struct vireo_machine *m, const char *name)
 {
 	unsigned int i;
 
-	for (i = 0; i < VIREO_PCI_SLOTS; i++) {
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
 		if (m->device[i] && !strcmp(m->device[i]->name, name))
 			return m->device[i];
 	}
@@ -219,7 +226,7 @@ void device_refresh_nets(struct vireo_machine *m)
 	struct vireo_error err;
 	unsigned int i;
 
-	for (i = 0; i < VIREO_PCI_SLOTS; i++) {
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
 		if (m->device[i] && !strcmp(m->device[i]->ops->kind, "net"))
 			vireo_pv_refresh(m->device[i], &err);
 	}
@@ -255,7 +262,7 @@ struct json_object *device_list(struct vireo_machine *m)
 	struct vireo_queue_stat stat;
 	unsigned int i, q;
 
-	for (i = 0; i < VIREO_PCI_SLOTS; i++) {
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
 		struct vireo_pv *pv = m->device[i];
 
 		if (!pv)
@@ -265,7 +272,8 @@ struct json_object *device_list(struct vireo_machine *m)
 		json_object_object_add(device, "name", json_object_new_string(pv->name));
 		json_object_object_add(device, "kind", json_object_new_string(pv->ops->kind));
 		json_object_object_add(device, "backing", json_object_new_string(pv->backing));
-		add_number(device, "slot", pv->function.slot);
+		json_object_object_add(device, "removable",
+				       json_object_new_boolean(pv->port != NULL));
 		for (q = 0; q < pv->queues; q++) {
 			if (!vireo_pv_stat(pv, q, &stat))
 				json_object_array_add(queues, queue_object(q, &stat));

@@ -217,7 +217,7 @@ static const u8 *table(const u8 *buf, size_t len, u64 gpa, const char *signature
 TEST(acpi_tables)
 {
 	static u8 buf[8192] __aligned(16);
-	const u8 *xsdt, *fadt, *madt;
+	const u8 *xsdt, *fadt, *madt, *mcfg;
 	u32 vcpus, i;
 	size_t len;
 
@@ -230,11 +230,15 @@ TEST(acpi_tables)
 		EXPECT_EQ(sum(buf, 20), 0);
 		EXPECT_EQ(sum(buf, 36), 0);
 		xsdt = table(buf, len, le64(buf + 24), "XSDT");
-		ASSERT_EQ(le32(xsdt + 4), 36 + 2 * 8);
+		ASSERT_EQ(le32(xsdt + 4), 36 + 3 * 8);
 		fadt = table(buf, len, le64(xsdt + 36), "FACP");
 		EXPECT_TRUE(le32(fadt + 112) & (1 << 20));	/* HW_REDUCED_ACPI */
 		table(buf, len, le64(fadt + 140), "DSDT");
 		madt = table(buf, len, le64(xsdt + 44), "APIC");
+		mcfg = table(buf, len, le64(xsdt + 52), "MCFG");
+		ASSERT_EQ(le32(mcfg + 4), 60);
+		EXPECT_EQ(le64(mcfg + 44), VIREO_PCI_ECAM);
+		EXPECT_EQ(mcfg[55], VIREO_PCI_BUSES - 1);
 		ASSERT_EQ(le32(madt + 4), 44 + 16 * vcpus);
 		for (i = 0; i < vcpus; i++) {
 			EXPECT_EQ(madt[44 + 16 * i], 9);

@@ -150,7 +150,7 @@ static int add(struct vireo_pv *pv, const struct vireo_pv_ops *ops, unsigned int
 	pv->queue_max = VIREO_RING_MAX;
 	pv->one_index = ops == &disk_ops;
 	pv->config_len = 16;
-	return vireo_pv_attach(pv, &pci, &err);
+	return vireo_pv_attach(pv, &pci, NULL, &err);
 }
 
 static void bus(void)

@@ -20,7 +20,7 @@ $(O)/unit/host/%.o: $(top)/host-module/%.c
 tool-objs	= $(patsubst %,$(O)/unit/tool/%.o,$(1))
 unit-objs-test_loader		:= $(call tool-objs,loader payload error)
 unit-objs-test_devices		:= $(call tool-objs,acpi bus uart)
-unit-objs-test_pci		:= $(call tool-objs,bus device error pci)
+unit-objs-test_pci		:= $(call tool-objs,bus device error pci port)
 
 $(O)/unit/test_loader: LDFLAGS += -Wl,--no-as-needed -lz -llzma -lzstd -llz4
 $(O)/unit/test_loader.o $(O)/unit/test_devices.o $(O)/unit/test_pci.o: CPPFLAGS += -I$(top)/tools/lib

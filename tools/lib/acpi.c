@@ -4,7 +4,7 @@
  *
  * Pure: builds into a buffer.  Sections cited are of the ACPI specification 6.3.
  * Hardware-reduced ACPI (4.1): no PM timer, no SCI, no fixed registers; sleep,
- * reset and nothing else are ports.  One RSDP, an XSDT, FADT, MADT and DSDT.
+ * reset and nothing else are ports.  One RSDP, an XSDT, FADT, MADT, MCFG and DSDT.
  */
 #include <stddef.h>
 #include <string.h>
@@ -104,6 +104,16 @@ struct madt_x2apic {		/* 5.2.12.12 */
 	__u32 uid;
 } __packed;
 
+struct mcfg {			/* PCI Firmware Specification 3.3, 4.1.2 */
+	struct header h;
+	__u8 reserved[8];
+	__u64 base;
+	__u16 segment;
+	__u8 first_bus;
+	__u8 last_bus;
+	__u32 reserved1;
+} __packed;
+
 #define MADT_X2APIC		9
 #define MADT_ENABLED		1
 #define LAPIC_ADDRESS		0xfee00000U
@@ -120,17 +130,25 @@ struct madt_x2apic {		/* 5.2.12.12 */
  *	}
  *	Device (_SB.PCI0)
  *	{
- *		Name (_HID, EisaId ("PNP0A03"))
+ *		Name (_HID, EisaId ("PNP0A08"))
+ *		Name (_CID, EisaId ("PNP0A03"))
  *		Name (_UID, 0)
  *		Name (_CRS, ResourceTemplate ()
  *		{
  *			WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
- *				       0, 0, 0, 0, 1)
+ *				       0, 0, 31, 0, 32)
  *			IO (Decode16, 0xcf8, 0xcf8, 1, 8)
  *			DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,
  *				     NonCacheable, ReadWrite,
  *				     0, 0xc0000000, 0xdfffffff, 0, 0x20000000)
  *		})
+ *		Method (_OSC, 4, Serialized)
+ *		{
+ *			// native hotplug and capabilities are the system's
+ *			CreateDWordField (Arg3, 8, CTRL)
+ *			And (CTRL, 0x11, CTRL)
+ *			Return (Arg3)
+ *		}
  *	}
  * }
  *
@@ -155,21 +173,27 @@ static const __u8 dsdt_aml[] = {
 	WORD(VIREO_PORT_COM1),			/* maximum */
 	0x01, 0x08,				/* alignment, length */
 	0x79, 0x00,				/* end tag, checksum not used */
-	0x5b, 0x82, 0x49, 0x05,			/* Device, 89 bytes */
-	0x5c, 0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0',	/* \_SB_.PCI0 */
+	0x5b, 0x82, 0x4e, 0x07,			/* Device, 126 bytes */
+	0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0',	/* _SB_.PCI0 */
 	0x08, '_', 'H', 'I', 'D',
+	0x0c, 0x41, 0xd0, 0x0a, 0x08,		/* EisaId ("PNP0A08") */
+	0x08, '_', 'C', 'I', 'D',
 	0x0c, 0x41, 0xd0, 0x0a, 0x03,		/* EisaId ("PNP0A03") */
 	0x08, '_', 'U', 'I', 'D', 0x00,
 	0x08, '_', 'C', 'R', 'S',
 	0x11, 0x37, 0x0a, 0x34,			/* Buffer, 55 bytes, of 52 */
 	0x88, WORD(13), 0x02, 0x0c, 0x00,	/* bus numbers, 16 bits each */
-	WORD(0), WORD(0), WORD(0), WORD(0), WORD(1),
+	WORD(0), WORD(0), WORD(VIREO_PCI_BUSES - 1), WORD(0), WORD(VIREO_PCI_BUSES),
 	0x47, 0x01,				/* I/O ports that it uses itself */
 	WORD(VIREO_PORT_PCI), WORD(VIREO_PORT_PCI), 0x01, 0x08,
 	0x87, WORD(23), 0x00, 0x0c, 0x01,	/* memory, 32 bits each */
 	DWORD(0), DWORD(VIREO_PCI_WINDOW), DWORD(VIREO_PCI_WINDOW + VIREO_PCI_WINDOW_SIZE - 1),
 	DWORD(0), DWORD(VIREO_PCI_WINDOW_SIZE),
 	0x79, 0x00,
+	0x14, 0x1b, '_', 'O', 'S', 'C', 0x0c,	/* Method, 27 bytes, serialized, 4 arguments */
+	0x8a, 0x6b, 0x0a, 0x08, 'C', 'T', 'R', 'L',
+	0x7b, 'C', 'T', 'R', 'L', 0x0a, 0x11, 'C', 'T', 'R', 'L',
+	0xa4, 0x6b,
 };
 
 /**
@@ -309,6 +333,18 @@ static __u64 build_madt(struct builder *b, __u32 vcpus)
 	return gpa;
 }
 
+static __u64 build_mcfg(struct builder *b)
+{
+	struct mcfg mcfg = { .base = VIREO_PCI_ECAM, .last_bus = VIREO_PCI_BUSES - 1 };
+	__u64 gpa;
+
+	header_init(&mcfg.h, "MCFG", 1, sizeof(mcfg));
+	align(b);
+	gpa = append(b, &mcfg, sizeof(mcfg));
+	finish(b, gpa);
+	return gpa;
+}
+
 static __u64 build_xsdt(struct builder *b, const __u64 *tables, size_t count)
 {
 	struct header h = { .length = 0 };
@@ -339,11 +375,12 @@ size_t vireo_acpi_build(const struct vireo_acpi_config *config, void *buf, size_
 		.revision = 2,
 		.length = sizeof(rsdp),
 	};
-	__u64 tables[2];
+	__u64 tables[3];
 
 	append(&b, &rsdp, sizeof(rsdp));
 	tables[0] = build_fadt(&b, build_dsdt(&b));
 	tables[1] = build_madt(&b, config->vcpus);
+	tables[2] = build_mcfg(&b);
 	rsdp.xsdt = build_xsdt(&b, tables, ARRAY_SIZE(tables));
 	if (b.full)
 		return 0;

@@ -197,6 +197,8 @@ static unsigned int memory_map(const struct vireo_vm *vm, struct pvh_memmap *map
 	map[n++] = (struct pvh_memmap){ 0, EBDA_BASE, E820_RAM, 0 };
 	map[n++] = (struct pvh_memmap){ EBDA_BASE, IMAGE_BASE - EBDA_BASE, E820_RESERVED, 0 };
 	map[n++] = (struct pvh_memmap){ IMAGE_BASE, vm->low_end - IMAGE_BASE, E820_RAM, 0 };
+	/* Linux believes in configuration space in memory only if it is reserved. */
+	map[n++] = (struct pvh_memmap){ VIREO_PCI_ECAM, VIREO_PCI_ECAM_SIZE, E820_RESERVED, 0 };
 	if (vm->high_end > VIREO_HIGH_BASE)
 		map[n++] = (struct pvh_memmap){ VIREO_HIGH_BASE, vm->high_end - VIREO_HIGH_BASE,
 						E820_RAM, 0 };

@@ -318,15 +318,17 @@ static bool take_doorbells(struct vireo_pv *pv)
 }
 
 /**
- * vireo_pv_attach - put a device on the bus
+ * vireo_pv_attach - put a device on bus 0, or into a slot
  * @pv: with its public part set
- * @pci: the bus
+ * @pci: the bridge
+ * @port: an empty slot, or NULL
  * @err: why not; then vireo_pv_destroy() is due all the same
  */
-int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_error *err)
+int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_port *port,
+		    struct vireo_error *err)
 {
 	bool is_disk = !strcmp(pv->ops->kind, "disk");
-	int ret;
+	int ret = 0;
 
 	if (!pv->queues || pv->queues > VIREO_PCI_QUEUES)
 		return vireo_fail(err, EINVAL, "%u queues: 1 to %u are possible", pv->queues,
@@ -343,12 +345,16 @@ int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_err
 		.class = is_disk ? VIREO_PCI_CLASS_BLK : VIREO_PCI_CLASS_NET,
 		.vectors = pv->queues + 1, .ops = &pci_ops, .ctx = pv,
 	};
-	ret = vireo_pci_attach(pci, &pv->function, err);
+	if (port)
+		vireo_port_plug(port, &pv->function);
+	else
+		ret = vireo_pci_attach(pci, &pv->function, err);
 	if (ret) {
 		memset(pv->vm->doorbell + pv->doorbell, false, pv->queues);
 		return ret;
 	}
 	pv->pci = pci;
+	pv->port = port;
 	return 0;
 }
 
@@ -395,7 +401,10 @@ int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_st
 void vireo_pv_destroy(struct vireo_pv *pv)
 {
 	if (pv->pci) {
-		vireo_pci_detach(pv->pci, &pv->function);
+		if (pv->port)
+			vireo_port_unplug(pv->port);
+		else
+			vireo_pci_detach(pv->pci, &pv->function);
 		reset(pv);
 		memset(pv->vm->doorbell + pv->doorbell, false, pv->queues);
 	}

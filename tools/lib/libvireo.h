@@ -12,6 +12,7 @@
  *	bus	who answers at which address (pure)
  *	queue	the module's queues
  *	pci	PCI host bridge, functions with MSI-X (pure)
+ *	port	slots for devices that come and go
  *	device	registers of a paravirtual device
  *	disk	a file or block device as such a device
  *	net	an interface of the host as such a device
@@ -297,9 +298,14 @@ void vireo_queue_close(int queue);
 #define VIREO_PCI_SLOTS		32		/* of bus 0; slot 0 is the host bridge */
 #define VIREO_PCI_WINDOW	VIREO_LOW_END	/* where BARs may be, gpa */
 #define VIREO_PCI_WINDOW_SIZE	(512 * VIREO_MIB)
+#define VIREO_PCI_BUSES		32		/* bus 0 and those behind ports */
+#define VIREO_PCI_ECAM		0xe0000000ULL	/* configuration space in memory, gpa */
+#define VIREO_PCI_ECAM_SIZE	(VIREO_PCI_BUSES * VIREO_MIB)
 #define VIREO_PCI_HOST		0x0100		/* device id of the host bridge */
+#define VIREO_PCI_PORT		0x0101		/* ... of a root port */
 
 #define VIREO_PCI_CLASS_HOST	0x060000U	/* host bridge */
+#define VIREO_PCI_CLASS_PORT	0x060400U	/* PCI-to-PCI bridge */
 #define VIREO_PCI_CLASS_BLK	0x018000U	/* mass storage, other */
 #define VIREO_PCI_CLASS_NET	0x020000U	/* network, Ethernet */
 
@@ -309,13 +315,17 @@ void vireo_queue_close(int queue);
  * @write: store them
  * @route: vector @vector goes elsewhere, or was masked or unmasked: see vireo_pci_route()
  * @pending: whether something waits for vector @vector to be unmasked
+ * @config: the guest has written configuration space, register @reg; may be NULL
  */
 struct vireo_pci_ops {
 	__u32 (*read)(void *ctx, __u32 offset);
 	void (*write)(void *ctx, __u32 offset, __u32 value);
 	void (*route)(void *ctx, unsigned int vector);
 	bool (*pending)(void *ctx, unsigned int vector);
+	void (*config)(void *ctx, unsigned int reg);
 };
+
+struct vireo_port;
 
 /**
  * struct vireo_pci_function - a function; what is not private is set before
@@ -325,7 +335,8 @@ struct vireo_pci_ops {
  * @vectors: of MSI-X, 1 to VIREO_PCI_VECTORS; 0: neither BARs nor MSI-X
  * @ops: what it does
  * @ctx: their first argument
- * @slot: where it is on bus 0, 0: nowhere
+ * @slot: where it is on bus 0, 0: nowhere, or behind a port
+ * @port: what it is if it is a root port, else NULL
  */
 struct vireo_pci_function {
 	__u16 device;
@@ -334,9 +345,12 @@ struct vireo_pci_function {
 	const struct vireo_pci_ops *ops;
 	void *ctx;
 	unsigned int slot;
+	struct vireo_port *port;
 	/* private: */
+	bool express;
 	__u8 config[256];
 	__u8 writable[256];	/* bits of @config that the guest may write */
+	__u8 clear[256];	/* ... and those that it clears by writing 1 */
 	struct {
 		__u32 address[2];
 		__u32 data;
@@ -365,6 +379,46 @@ int vireo_pci_attach(struct vireo_pci *pci, struct vireo_pci_function *f,
 void vireo_pci_detach(struct vireo_pci *pci, struct vireo_pci_function *f);
 bool vireo_pci_route(const struct vireo_pci_function *f, unsigned int vector,
 		     struct vireo_msi *msi);
+
+void vireo_pci_express(struct vireo_pci_function *f, unsigned int cap, unsigned int type);
+void vireo_pci_reset(struct vireo_pci_function *f);
+
+/* ---- port.c ---------------------------------------------------------------- */
+
+#define VIREO_PORTS	16		/* slots for devices that come and go */
+
+/**
+ * struct vireo_port - a PCI Express root port with a slot: [P] is guarded by the
+ *	bridge's lock
+ * @function: its own
+ * @pci: the bridge
+ * @vm: gets its interrupts
+ * @eject_fd: eventfd, written when the guest has let go of what is in the slot
+ * @child: [P] what is in the slot, or NULL
+ * @pressed: [P] the guest was asked to let go
+ * @released: [P] it has
+ * @asserted: [P] the interrupt of what is in the slot status was sent
+ */
+struct vireo_port {
+	struct vireo_pci_function function;
+	struct vireo_pci *pci;
+	struct vireo_vm *vm;
+	int eject_fd;
+	struct vireo_pci_function *child;
+	bool pressed;
+	bool released;
+	bool asserted;
+};
+
+int vireo_port_init(struct vireo_port *port, struct vireo_pci *pci, struct vireo_vm *vm,
+		    int eject_fd, struct vireo_error *err);
+void vireo_port_plug(struct vireo_port *port, struct vireo_pci_function *f);
+void vireo_port_press(struct vireo_port *port);
+bool vireo_port_released(struct vireo_port *port);
+void vireo_port_unplug(struct vireo_port *port);
+struct vireo_pci_function *vireo_port_config(struct vireo_port *port, unsigned int bus,
+					     unsigned int devfn);
+bool vireo_port_forwards(const struct vireo_port *port, __u64 gpa);
 
 /* ---- device.c -------------------------------------------------------------- */
 
@@ -418,6 +472,7 @@ struct vireo_pv {
 	__u8 config[VIREO_PV_CONFIG];
 	/* private: */
 	struct vireo_pci *pci;
+	struct vireo_port *port;	/* whose slot it is in, NULL: on bus 0 */
 	struct vireo_pci_function function;
 	unsigned int doorbell;	/* of queue 0; the others follow */
 	__u32 status;		/* [P] from here on */
@@ -433,7 +488,8 @@ struct vireo_pv {
 	} queue[VIREO_PCI_QUEUES];
 };
 
-int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_error *err);
+int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_port *port,
+		    struct vireo_error *err);
 int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err);
 int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_stat *stat);
 void vireo_pv_destroy(struct vireo_pv *pv);
@@ -544,6 +600,9 @@ struct vireo_thread {
  * @mmio: memory-mapped I/O
  * @pci: the PCI bus
  * @device: what is on it, NULL where there is none; the main thread's
+ * @port: slots for devices that are added while it runs
+ * @slots: number of @port
+ * @eject_fd: eventfd, readable when a device was let go of: vireo_machine_eject()
  * @end_fd: eventfd, readable when the run has ended
  * @vcpus: processors
  * @thread: their threads
@@ -560,7 +619,10 @@ struct vireo_machine {
 	struct vireo_bus ports;
 	struct vireo_bus mmio;
 	struct vireo_pci pci;
-	struct vireo_pv *device[VIREO_PCI_SLOTS];
+	struct vireo_pv *device[VIREO_PCI_SLOTS + VIREO_PORTS];
+	struct vireo_port port[VIREO_PORTS];
+	unsigned int slots;
+	int eject_fd;
 	int end_fd;
 	__u32 vcpus;
 	struct vireo_thread thread[VIREO_MAX_VCPUS];
@@ -575,7 +637,12 @@ struct vireo_machine {
 
 int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 			 struct vireo_error *err);
-int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, struct vireo_error *err);
+int vireo_machine_slots(struct vireo_machine *m, unsigned int slots, struct vireo_error *err);
+int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
+		      struct vireo_error *err);
+int vireo_machine_detach(struct vireo_machine *m, struct vireo_pv *pv, bool force,
+			 struct vireo_error *err);
+void vireo_machine_eject(struct vireo_machine *m);
 int vireo_machine_start(struct vireo_machine *m, struct vireo_error *err);
 int vireo_machine_pause(struct vireo_machine *m);
 int vireo_machine_resume(struct vireo_machine *m);

@@ -176,7 +176,9 @@ int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 		m->thread[i].vcpu.fd = -1;
 
 	m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	ret = m->end_fd < 0 ? vireo_fail(err, errno, "eventfd: %s", strerror(errno)) : 0;
+	m->eject_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	ret = m->end_fd < 0 || m->eject_fd < 0 ?
+	      vireo_fail(err, errno, "eventfd: %s", strerror(errno)) : 0;
 	if (!ret)
 		ret = catch_kick(err);
 	if (!ret)
@@ -199,17 +201,49 @@ int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 }
 
 /**
+ * vireo_machine_slots - make slots for devices that are added while it runs
+ * @m: the machine, not started
+ * @slots: how many, to VIREO_PORTS
+ * @err: why not
+ */
+int vireo_machine_slots(struct vireo_machine *m, unsigned int slots, struct vireo_error *err)
+{
+	int ret = 0;
+
+	while (m->slots < slots && !ret) {
+		ret = vireo_port_init(&m->port[m->slots], &m->pci, &m->vm, m->eject_fd, err);
+		if (!ret)
+			m->slots++;
+	}
+	return ret;
+}
+
+static struct vireo_port *empty_slot(struct vireo_machine *m)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->slots; i++) {
+		if (!m->port[i].child)
+			return &m->port[i];
+	}
+	return NULL;
+}
+
+/**
  * vireo_machine_add - give a machine a device, which gets the name KINDn
  * @m: the machine, which then owns it
  * @pv: the device; destroyed if this fails
+ * @hot: the machine runs: into a slot
  * @err: why not
  */
-int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, struct vireo_error *err)
+int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
+		      struct vireo_error *err)
 {
-	unsigned int number = 0, place = VIREO_PCI_SLOTS, i;
+	unsigned int number = 0, place = ARRAY_SIZE(m->device), i;
+	struct vireo_port *port = hot ? empty_slot(m) : NULL;
 	int ret;
 
-	for (i = 0; i < VIREO_PCI_SLOTS; i++) {
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
 		if (!m->device[i])
 			place = place < i ? place : i;
 		else if (m->device[i]->ops == pv->ops && m->device[i]->number >= number)
@@ -217,13 +251,64 @@ int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, struct vireo
 	}
 	pv->number = number;
 	snprintf(pv->name, sizeof(pv->name), "%s%u", pv->ops->kind, number);
-	ret = vireo_pv_attach(pv, &m->pci, err);
+	if (hot && !port)
+		ret = vireo_fail(err, ENOSPC,
+				 "no slot is empty: detach something, or start the VM with more --slots (it has %u)",
+				 m->slots);
+	else
+		ret = vireo_pv_attach(pv, &m->pci, port, err);
 	if (ret) {
 		vireo_pv_destroy(pv);
 		return ret;
 	}
-	m->device[place] = pv;	/* there are fewer slots on the bus than here */
+	m->device[place] = pv;	/* there are fewer slots than places */
 	return 0;
+}
+
+static void remove_device(struct vireo_machine *m, struct vireo_pv *pv)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+		if (m->device[i] == pv)
+			m->device[i] = NULL;
+	}
+	vireo_pv_destroy(pv);
+}
+
+/**
+ * vireo_machine_detach - take a device out of its slot
+ * @m: the machine
+ * @pv: its device
+ * @force: at once; else when the guest has let go of it
+ * @err: why not
+ */
+int vireo_machine_detach(struct vireo_machine *m, struct vireo_pv *pv, bool force,
+			 struct vireo_error *err)
+{
+	if (!pv->port)
+		return vireo_fail(err, EBUSY,
+				  "%s is not in a slot: only what `vireo attach` has added can be detached",
+				  pv->name);
+	if (force)
+		remove_device(m, pv);
+	else
+		vireo_port_press(pv->port);
+	return 0;
+}
+
+/** vireo_machine_eject - free the devices that the guest has let go of */
+void vireo_machine_eject(struct vireo_machine *m)
+{
+	eventfd_t count;
+	unsigned int i;
+
+	eventfd_read(m->eject_fd, &count);
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+		if (m->device[i] && m->device[i]->port &&
+		    vireo_port_released(m->device[i]->port))
+			remove_device(m, m->device[i]);
+	}
 }
 
 /* Wait while the machine is paused; false once it has ended. */
@@ -518,10 +603,9 @@ void vireo_machine_destroy(struct vireo_machine *m)
 
 	vireo_machine_end(m, VIREO_END_STOPPED, NULL, "destroyed");
 	vireo_machine_join(m);
-	for (i = 0; i < VIREO_PCI_SLOTS; i++) {
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
 		if (m->device[i])
-			vireo_pv_destroy(m->device[i]);
-		m->device[i] = NULL;
+			remove_device(m, m->device[i]);
 	}
 	vireo_pci_destroy(&m->pci);
 	for (i = 0; i < VIREO_MAX_VCPUS; i++)
@@ -529,7 +613,10 @@ void vireo_machine_destroy(struct vireo_machine *m)
 	vireo_vm_close(&m->vm);
 	if (m->end_fd >= 0)
 		close(m->end_fd);
+	if (m->eject_fd >= 0)
+		close(m->eject_fd);
 	m->end_fd = -1;
+	m->eject_fd = -1;
 	pthread_cond_destroy(&m->cond);
 	pthread_mutex_destroy(&m->lock);
 }

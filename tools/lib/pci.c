@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A PCI host bridge with one bus, in user space, and functions with MSI-X.
+ * A PCI host bridge in user space, and functions with MSI-X.
  *
- * Configuration mechanism #1 alone (PCI Local Bus 3.0, 3.2.2.3.2).  A function
- * has a type 0 header, the MSI-X capability (6.8.2) and two 32-bit BARs: its
+ * Configuration space is reached by mechanism #1 (PCI Local Bus 3.0, 3.2.2.3.2)
+ * and in memory (PCI Express Base 3.0, 7.2.2).  Functions are on bus 0, or behind
+ * a root port that is there (port.c).  A function has a type 0 header, the MSI-X capability (6.8.2) and two 32-bit BARs: its
  * registers, and the MSI-X table with the pending bits.  No interrupt pins, no
  * I/O ports, no ROMs.  A guest may move the BARs within the window; what it
  * puts elsewhere is not decoded.  Pure: what happens behind a register is its
@@ -18,10 +19,9 @@
 
 #define CONFIG_ENABLE		0x80000000U
 #define CONFIG_BUS(a)		((a) >> 16 & 0xff)
-#define CONFIG_SLOT(a)		((a) >> 11 & 0x1f)
-#define CONFIG_FUNCTION(a)	((a) >> 8 & 7)
-#define CONFIG_REG(a)		((a) & 0xfc)
-#define CONFIG_EXTENDED(a)	((a) >> 24 & 0x7f)	/* AMD's: registers from 0x100 on */
+#define CONFIG_DEVFN(a)		((a) >> 8 & 0xff)
+#define CONFIG_REG(a)		(((a) & 0xfc) | ((a) >> 16 & 0xf00))	/* AMD's has 12 bits */
+#define CONFIG_RESERVED		0x70000000U
 #define CONFIG_DATA		4		/* offset of the data port */
 
 #define BARS			2
@@ -29,6 +29,7 @@
 #define BAR_MSIX		1
 #define SLOT_STRIDE		0x4000		/* of the BARs' first addresses */
 #define MSIX_CAP		0x40		/* where the capability is */
+#define EXPRESS_CAP		0x50
 #define MSIX_CTRL		(MSIX_CAP + PCI_MSIX_FLAGS)
 
 static const __u32 bar_size[BARS] = { VIREO_PCI_BAR_SIZE, VIREO_PCI_MSIX_SIZE };
@@ -156,26 +157,38 @@ static void msix_write(struct vireo_pci_function *f, __u32 offset, __u32 value)
 
 /* ---- memory ---- */
 
-/* The function that decodes @gpa, and which of its BARs */
+/* Whether a function decodes @gpa, and by which BAR */
+static bool claims(const struct vireo_pci_function *f, __u64 gpa, unsigned int *bar,
+		   __u32 *offset)
+{
+	unsigned int i;
+	__u64 base;
+
+	if (!f->vectors || !(get16(f->config + PCI_COMMAND) & PCI_COMMAND_MEMORY))
+		return false;
+	for (i = 0; i < BARS; i++) {
+		base = get32(f->config + PCI_BASE_ADDRESS_0 + 4 * i);
+		if (gpa - base < bar_size[i]) {
+			*bar = i;
+			*offset = (__u32)(gpa - base);
+			return true;
+		}
+	}
+	return false;
+}
+
 static struct vireo_pci_function *decode(struct vireo_pci *pci, __u64 gpa, unsigned int *bar,
 					 __u32 *offset)
 {
 	struct vireo_pci_function *f;
-	unsigned int slot, i;
-	__u64 base;
+	unsigned int slot;
 
 	for (slot = 1; slot < VIREO_PCI_SLOTS; slot++) {
 		f = pci->function[slot];
-		if (!f || !f->vectors || !(get16(f->config + PCI_COMMAND) & PCI_COMMAND_MEMORY))
-			continue;
-		for (i = 0; i < BARS; i++) {
-			base = get32(f->config + PCI_BASE_ADDRESS_0 + 4 * i);
-			if (gpa - base < bar_size[i]) {
-				*bar = i;
-				*offset = (__u32)(gpa - base);
-				return f;
-			}
-		}
+		if (f && f->port)
+			f = vireo_port_forwards(f->port, gpa) ? f->port->child : NULL;
+		if (f && claims(f, gpa, bar, offset))
+			return f;
 	}
 	return NULL;
 }
@@ -240,54 +253,89 @@ static void window_write(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsig
 
 /* ---- configuration space ---- */
 
-static void config_write(struct vireo_pci_function *f, unsigned int reg, unsigned int width,
-			 __u32 value)
+/* The function of that number, or NULL */
+static struct vireo_pci_function *config_find(struct vireo_pci *pci, unsigned int bus,
+					      unsigned int devfn)
 {
-	bool was_on = f->vectors && msix_on(f);
-	unsigned int i;
+	struct vireo_pci_function *f = NULL;
+	unsigned int slot;
 
-	for (i = 0; i < width; i++, value >>= 8)
-		f->config[reg + i] = (__u8)((f->config[reg + i] & ~f->writable[reg + i]) |
-					    (value & f->writable[reg + i]));
-	if (!f->vectors || was_on == msix_on(f))
-		return;
-	for (i = 0; i < f->vectors; i++) {
-		if (!(f->entry[i].control & PCI_MSIX_ENTRY_CTRL_MASKBIT))
-			f->ops->route(f->ctx, i);
+	if (!bus)
+		return devfn & 7 ? NULL : pci->function[devfn >> 3];
+	for (slot = 1; slot < VIREO_PCI_SLOTS && !f; slot++) {
+		if (pci->function[slot] && pci->function[slot]->port)
+			f = vireo_port_config(pci->function[slot]->port, bus, devfn);
+	}
+	return f;
+}
+
+static void write_bytes(struct vireo_pci_function *f, unsigned int reg, unsigned int width,
+			__u32 value)
+{
+	unsigned int i;
+	__u8 byte;
+
+	for (i = reg; i < reg + width; i++, value >>= 8) {
+		byte = (__u8)value;
+		f->config[i] = (__u8)((f->config[i] & ~f->writable[i]) | (byte & f->writable[i]));
+		f->config[i] &= (__u8)~(byte & f->clear[i]);
 	}
 }
 
-/* The function that the address register means, and which of its bytes */
-static struct vireo_pci_function *config_find(struct vireo_pci *pci, __u64 offset,
-					      unsigned int width, unsigned int *reg)
+static void config_write(struct vireo_pci *pci, unsigned int bus, unsigned int devfn,
+			 unsigned int reg, unsigned int width, __u32 value)
 {
-	__u32 a = pci->address;
+	struct vireo_pci_function *f = config_find(pci, bus, devfn);
+	bool was_on;
+	unsigned int i;
 
-	if (!(a & CONFIG_ENABLE) || CONFIG_BUS(a) || CONFIG_FUNCTION(a) || CONFIG_EXTENDED(a) ||
-	    offset < CONFIG_DATA || offset + width > CONFIG_DATA + 4)
-		return NULL;
-	*reg = (unsigned int)(CONFIG_REG(a) + offset - CONFIG_DATA);
-	return pci->function[CONFIG_SLOT(a)];
+	if (!f || reg + width > sizeof(f->config))
+		return;
+	was_on = f->vectors && msix_on(f);
+	write_bytes(f, reg, width, value);
+	for (i = 0; i < f->vectors && was_on != msix_on(f); i++) {
+		if (!(f->entry[i].control & PCI_MSIX_ENTRY_CTRL_MASKBIT))
+			f->ops->route(f->ctx, i);
+	}
+	if (f->ops && f->ops->config)
+		f->ops->config(f->ctx, reg);
+}
+
+static __u32 config_read(struct vireo_pci *pci, unsigned int bus, unsigned int devfn,
+			 unsigned int reg, unsigned int width)
+{
+	struct vireo_pci_function *f = config_find(pci, bus, devfn);
+	__u8 word[4] = { 0 };
+
+	if (!f)
+		return (__u32)ones(width);
+	if (reg + width > sizeof(f->config))	/* an end of the list of capabilities */
+		return f->express ? 0 : (__u32)ones(width);
+	memcpy(word, f->config + reg, width);
+	return get32(word);
+}
+
+/* Whether an access to the ports goes to configuration space */
+static bool port_to_config(const struct vireo_pci *pci, __u64 offset, unsigned int width)
+{
+	return (pci->address & CONFIG_ENABLE) && !(pci->address & CONFIG_RESERVED) &&
+	       offset >= CONFIG_DATA && offset + width <= CONFIG_DATA + 4;
 }
 
 static __u64 port_read(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigned int width)
 {
 	struct vireo_pci *pci = ctx;
-	struct vireo_pci_function *f;
 	__u64 value = ones(width);
-	unsigned int reg;
-	__u8 word[4];
+	__u32 a;
 
 	(void)vcpu;
 	pthread_mutex_lock(&pci->lock);
-	f = config_find(pci, offset, width, &reg);
-	if (!offset && width == 4) {
-		value = pci->address;
-	} else if (f) {
-		memset(word, 0, sizeof(word));
-		memcpy(word, f->config + reg, width);
-		value = get32(word);
-	}
+	a = pci->address;
+	if (!offset && width == 4)
+		value = a;
+	else if (port_to_config(pci, offset, width))
+		value = config_read(pci, CONFIG_BUS(a), CONFIG_DEVFN(a),
+				    CONFIG_REG(a) + (unsigned int)offset - CONFIG_DATA, width);
 	pthread_mutex_unlock(&pci->lock);
 	return value;
 }
@@ -296,26 +344,81 @@ static void port_write(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigne
 		       __u64 value)
 {
 	struct vireo_pci *pci = ctx;
-	struct vireo_pci_function *f;
-	unsigned int reg;
+	__u32 a;
 
 	(void)vcpu;
 	pthread_mutex_lock(&pci->lock);
-	f = config_find(pci, offset, width, &reg);
+	a = pci->address;
 	if (!offset && width == 4)
 		pci->address = (__u32)value & ~3U;
-	else if (f)
-		config_write(f, reg, width, (__u32)value);
+	else if (port_to_config(pci, offset, width))
+		config_write(pci, CONFIG_BUS(a), CONFIG_DEVFN(a),
+			     CONFIG_REG(a) + (unsigned int)offset - CONFIG_DATA, width,
+			     (__u32)value);
 	pthread_mutex_unlock(&pci->lock);
 }
 
-static void config_init(struct vireo_pci_function *f)
+static __u64 ecam_read(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigned int width)
+{
+	struct vireo_pci *pci = ctx;
+	__u64 value = ones(width);
+
+	(void)vcpu;
+	pthread_mutex_lock(&pci->lock);
+	if (width <= 4 && !(offset % width))
+		value = config_read(pci, (unsigned int)(offset >> 20), offset >> 12 & 0xff,
+				    offset & 0xfff, width);
+	pthread_mutex_unlock(&pci->lock);
+	return value;
+}
+
+static void ecam_write(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigned int width,
+		       __u64 value)
+{
+	struct vireo_pci *pci = ctx;
+
+	(void)vcpu;
+	pthread_mutex_lock(&pci->lock);
+	if (width <= 4 && !(offset % width))
+		config_write(pci, (unsigned int)(offset >> 20), offset >> 12 & 0xff,
+			     offset & 0xfff, width, (__u32)value);
+	pthread_mutex_unlock(&pci->lock);
+}
+
+/**
+ * vireo_pci_express - give a function the PCI Express capability
+ * @f: a function, @f->config being filled in
+ * @cap: where
+ * @type: PCI_EXP_TYPE_*
+ */
+void vireo_pci_express(struct vireo_pci_function *f, unsigned int cap, unsigned int type)
+{
+	__u8 *c = f->config + cap, *w = f->writable + cap;
+
+	f->express = true;
+	c[0] = PCI_CAP_ID_EXP;
+	put16(c + PCI_EXP_FLAGS, (__u16)(2 | type << 4));
+	put32(c + PCI_EXP_DEVCAP, PCI_EXP_DEVCAP_RBER);
+	put16(w + PCI_EXP_DEVCTL, (__u16)~PCI_EXP_DEVCTL_BCR_FLR);
+	put32(c + PCI_EXP_LNKCAP, PCI_EXP_LNKCAP_SLS_2_5GB | 1 << 4);
+	put16(c + PCI_EXP_LNKSTA, PCI_EXP_LNKSTA_CLS_2_5GB | PCI_EXP_LNKSTA_NLW_X1);
+}
+
+/**
+ * vireo_pci_reset - a function's configuration space and vectors as they begin
+ * @f: with its public part set
+ */
+void vireo_pci_reset(struct vireo_pci_function *f)
 {
 	__u8 *c = f->config, *w = f->writable;
 	unsigned int i;
 
 	memset(c, 0, sizeof(f->config));
 	memset(w, 0, sizeof(f->writable));
+	memset(f->clear, 0, sizeof(f->clear));
+	memset(f->entry, 0, sizeof(f->entry));
+	for (i = 0; i < f->vectors; i++)
+		f->entry[i].control = PCI_MSIX_ENTRY_CTRL_MASKBIT;
 	put16(c + PCI_VENDOR_ID, VIREO_PCI_VENDOR);
 	put16(c + PCI_DEVICE_ID, f->device);
 	put32(c + PCI_CLASS_REVISION, f->class << 8 | VIREO_PCI_VERSION);
@@ -335,6 +438,10 @@ static void config_init(struct vireo_pci_function *f)
 	put16(w + MSIX_CTRL, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	put32(c + MSIX_CAP + PCI_MSIX_TABLE, BAR_MSIX);
 	put32(c + MSIX_CAP + PCI_MSIX_PBA, VIREO_PCI_PBA | BAR_MSIX);
+	if (f->express) {
+		c[MSIX_CAP + PCI_CAP_LIST_NEXT] = EXPRESS_CAP;
+		vireo_pci_express(f, EXPRESS_CAP, PCI_EXP_TYPE_ENDPOINT);
+	}
 }
 
 /* ---- life ---- */
@@ -355,6 +462,10 @@ int vireo_pci_init(struct vireo_pci *pci, struct vireo_bus *ports, struct vireo_
 		.name = "pci", .base = VIREO_PCI_WINDOW, .len = VIREO_PCI_WINDOW_SIZE,
 		.read = window_read, .write = window_write, .ctx = pci,
 	};
+	struct vireo_device ecam = {
+		.name = "pci", .base = VIREO_PCI_ECAM, .len = VIREO_PCI_ECAM_SIZE,
+		.read = ecam_read, .write = ecam_write, .ctx = pci,
+	};
 	int ret;
 
 	memset(pci, 0, sizeof(*pci));
@@ -362,10 +473,12 @@ int vireo_pci_init(struct vireo_pci *pci, struct vireo_bus *ports, struct vireo_
 	/* Linux believes in mechanism #1 only if it finds one of these. */
 	pci->host.device = VIREO_PCI_HOST;
 	pci->host.class = VIREO_PCI_CLASS_HOST;
-	config_init(&pci->host);
+	vireo_pci_reset(&pci->host);
 	pci->function[0] = &pci->host;
 	ret = vireo_bus_add(ports, &config);
-	return ret ? ret : vireo_bus_add(mmio, &window);
+	if (!ret)
+		ret = vireo_bus_add(mmio, &window);
+	return ret ? ret : vireo_bus_add(mmio, &ecam);
 }
 
 /** vireo_pci_destroy - when no vCPU runs any more */
@@ -390,13 +503,10 @@ int vireo_pci_attach(struct vireo_pci *pci, struct vireo_pci_function *f,
 	for (slot = 1; slot < VIREO_PCI_SLOTS && pci->function[slot]; slot++)
 		continue;
 	if (slot < VIREO_PCI_SLOTS) {
-		config_init(f);
+		vireo_pci_reset(f);
 		base = (__u32)(VIREO_PCI_WINDOW + slot * SLOT_STRIDE);
-		for (i = 0; i < BARS; base += bar_size[i++])
+		for (i = 0; f->vectors && i < BARS; base += bar_size[i++])
 			put32(f->config + PCI_BASE_ADDRESS_0 + 4 * i, base);
-		memset(f->entry, 0, sizeof(f->entry));
-		for (i = 0; i < f->vectors; i++)
-			f->entry[i].control = PCI_MSIX_ENTRY_CTRL_MASKBIT;
 		f->slot = slot;
 		pci->function[slot] = f;
 	}
