@@ -31,3 +31,7 @@ $(O)/unit/tool/%.o: $(top)/tools/lib/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) -I$(top)/tools/lib $(unit-cflags) -c -o $@ $<
+
+# Those of the guest drivers
+
+$(O)/unit/test_ring.o: CPPFLAGS += -I$(top)/guest-drivers
