@@ -21,9 +21,9 @@
 #include <asm/byteorder.h>
 
 /* The device runs on another processor, also where the guest has only one. */
-#define vireo_mb()	virt_mb()
-#define vireo_rmb()	virt_rmb()
-#define vireo_wmb()	virt_wmb()
+#define vireo_mb()	virt_mb()	/* for the users to say why */
+#define vireo_rmb()	virt_rmb()	/* likewise */
+#define vireo_wmb()	virt_wmb()	/* likewise */
 #define vireo_store_release(p, v)	virt_store_release(p, v)
 
 #else

@@ -146,8 +146,8 @@ TEST(full_and_empty_at_the_wrap)
 				EXPECT_EQ(c.tag, tag);
 				EXPECT_EQ(c.len, tag * 3);
 			}
-			EXPECT_EQ(vireo_ring_take(&r, &c) == NULL, true);
-			EXPECT_EQ(r.broken == NULL, true);
+			EXPECT_EQ(!vireo_ring_take(&r, &c), true);
+			EXPECT_EQ(!r.broken, true);
 			vireo_ring_release(&r);
 			EXPECT_EQ(shared.ctl.comp_head, r.sub_tail);
 		}
@@ -202,16 +202,16 @@ static void expect_broken(struct vireo_ring *r, unsigned int left)
 	unsigned int found = 0;
 	u32 tag = 0;
 
-	EXPECT_EQ(vireo_ring_take(r, &c) == NULL, true);
-	EXPECT_EQ(r->broken != NULL, true);
+	EXPECT_EQ(!vireo_ring_take(r, &c), true);
+	EXPECT_EQ(!!r->broken, true);
 	complete(r, 1, 0);
-	EXPECT_EQ(vireo_ring_take(r, &c) == NULL, true);
+	EXPECT_EQ(!vireo_ring_take(r, &c), true);
 	EXPECT_EQ(put(r, 9), -EIO);
 	EXPECT_EQ(vireo_ring_publish(r), false);
 	while (vireo_ring_abandon(r, &tag))
 		found++;
 	EXPECT_EQ(found, left);
-	EXPECT_EQ(vireo_ring_abandon(r, &tag) == NULL, true);
+	EXPECT_EQ(!vireo_ring_abandon(r, &tag), true);
 }
 
 static void two_out(struct vireo_ring *r)
@@ -303,8 +303,8 @@ TEST(lie_scribbles)
 	complete(&r, 1, 0);
 	EXPECT_EQ(vireo_ring_take(&r, &c) == &things[2], true);
 	EXPECT_EQ(vireo_ring_take(&r, &c) == &things[1], true);
-	EXPECT_EQ(vireo_ring_take(&r, &c) == NULL, true);
-	EXPECT_EQ(r.broken == NULL, true);
+	EXPECT_EQ(!vireo_ring_take(&r, &c), true);
+	EXPECT_EQ(!r.broken, true);
 	EXPECT_EQ(vireo_ring_room(&r), N);
 }
 
