@@ -107,9 +107,10 @@ static inline u32 vireo_ring_room(const struct vireo_ring *r)
 	return r->entries - (r->sub_tail - r->comp_head);
 }
 
+/* Entries that the device knows of and whose completion was not taken */
 static inline u32 vireo_ring_outstanding(const struct vireo_ring *r)
 {
-	return r->sub_tail - r->comp_head;
+	return r->sub_told - r->comp_head;
 }
 
 /**

@@ -164,8 +164,9 @@ TEST(tags_are_used_once)
 	EXPECT_EQ(put(&r, 7), -ENOSPC);
 	EXPECT_EQ(put(&r, N), -ENOSPC);
 	EXPECT_EQ(put(&r, 0xffff), -ENOSPC);
-	EXPECT_EQ(vireo_ring_outstanding(&r), 1);
+	EXPECT_EQ(vireo_ring_outstanding(&r), 0);
 	vireo_ring_publish(&r);
+	EXPECT_EQ(vireo_ring_outstanding(&r), 1);
 	complete(&r, 7, 0);
 	EXPECT_EQ(vireo_ring_take(&r, &c) == &things[7], true);
 	EXPECT_EQ(put(&r, 7), 0);
