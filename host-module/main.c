@@ -36,6 +36,11 @@ static_assert(sizeof(struct vireo_regs) == 496);
 static_assert(sizeof(struct vireo_msrs) == 24);
 static_assert(sizeof(struct vireo_xsave) == 24);
 static_assert(sizeof(struct vireo_lapic) == 160);
+static_assert(sizeof(struct vireo_create_net) == 36);
+static_assert(sizeof(struct vireo_net) == 48);
+static_assert(sizeof(struct vireo_create_queue) == 32);
+static_assert(sizeof(struct vireo_queue_msi) == 24);
+static_assert(sizeof(struct vireo_queue_stat) == 80);
 
 /* ---- The extension is on while there is a VM ------------------------------------ */
 
@@ -341,12 +346,17 @@ static int __init vireo_init(void)
 	register_syscore_ops(&hw_syscore_ops);
 	register_reboot_notifier(&hw_reboot_notifier);
 
-	err = misc_register(&vireo_dev);
+	err = vireo_net_init();
 	if (err)
 		goto fail_hw;
+	err = misc_register(&vireo_dev);
+	if (err)
+		goto fail_net;
 	pr_info("%s backend, API version %d\n", vireo_ops->name, VIREO_API_VERSION);
 	return 0;
 
+fail_net:
+	vireo_net_exit();
 fail_hw:
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
@@ -361,6 +371,7 @@ fail_backend:
 static void __exit vireo_exit(void)
 {
 	misc_deregister(&vireo_dev);
+	vireo_net_exit();
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);

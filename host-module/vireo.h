@@ -400,6 +400,11 @@ void vireo_pv_eoi_offer(struct vireo_vcpu *v);
 void vireo_pv_eoi_sync(struct vireo_vcpu *v);
 int vireo_pv_refresh(struct vireo_vcpu *v);
 
+/* net.c */
+int vireo_net_init(void);
+void vireo_net_exit(void);
+int vireo_net_create(struct vireo_vm *vm, const struct vireo_create_net *args);
+
 static inline void vireo_vm_get(struct vireo_vm *vm)
 {
 	kref_get(&vm->ref);

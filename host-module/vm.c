@@ -136,6 +136,11 @@ static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 	return 0;
 }
 
+static long vm_create_net(void *vm, unsigned int cmd, void *arg)
+{
+	return vireo_net_create(vm, arg);
+}
+
 static const struct vireo_call vm_calls[] = {
 	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vm_create_vcpu },
 	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory },
@@ -143,6 +148,8 @@ static const struct vireo_call vm_calls[] = {
 	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vm_set_cpuid },
 	{ VIREO_INJECT_MSI, sizeof(struct vireo_msi), CALL_IN, vm_inject_msi },
 	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },
+	{ VIREO_CREATE_NET, sizeof(struct vireo_create_net), CALL_IN, vm_create_net,
+	  VIREO_NET_FILTER },
 	{}
 };
 

@@ -1,0 +1,1039 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Network interfaces of the host whose other end is a guest (uapi/vireo_net.h).
+ *
+ * What the guest sends (struct net_tx) is copied, checked and given to the
+ * host's stack in the doorbell itself.  What the host sends (struct net_rx) is
+ * copied in the sender's context, which cannot sleep, so the guest's buffers
+ * are pinned when they are posted.
+ *
+ * The interface's fd, which each queue holds too, owns struct net_if.  The
+ * net_device goes with it, or before it when its network namespace ends;
+ * between the two @dev is NULL.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/etherdevice.h>
+#include <linux/ethtool.h>
+#include <linux/fs.h>
+#include <linux/if_vlan.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/module.h>
+#include <linux/netdevice.h>
+#include <linux/nsproxy.h>
+#include <linux/rtnetlink.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/tcp.h>
+#include <linux/workqueue.h>
+#include <net/ip.h>
+#include <net/net_namespace.h>
+#include <net/rtnetlink.h>
+
+#include "vireo.h"
+#include "queue.h"
+#include "compat.h"
+#include "../uapi/vireo_net.h"
+
+#define NET_MAX_PAIRS	16
+#define NET_MIN_MTU	ETH_MIN_MTU
+#define NET_MAX_MTU	(65535 - ETH_HLEN)
+#define NET_MAX_PACKET	(65535 + VLAN_ETH_HLEN)	/* with GSO */
+#define NET_LINEAR	(SKB_WITH_OVERHEAD(2048) - NET_SKB_PAD)	/* in one allocation */
+#define NET_HEADERS	128	/* of a longer one this much is linear, or more */
+#define NET_MIN_MSS	8	/* pieces are counted in 16 bits */
+#define NET_BATCH	64	/* packets that enter the stack together */
+#define NET_BUDGET	1024	/* ... before a vCPU may go on */
+#define NET_POLL	msecs_to_jiffies(10)	/* for buffers, while there are too few */
+#define NET_PATIENCE	HZ	/* then packets are dropped, not kept */
+#define NET_FEATURES	(NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | \
+			 NETIF_F_ALL_TSO)
+#define NET_ACCEPTED	(VIREO_NET_F_CSUM | VIREO_NET_F_TSO | VIREO_NET_F_RX_CSUM | \
+			 VIREO_NET_F_RX_TSO | VIREO_NET_F_MAC_FILTER)
+
+static_assert(sizeof(struct vireo_net_tx) == VIREO_RING_ENTRY);
+static_assert(sizeof(struct vireo_net_rx) == VIREO_RING_ENTRY);
+static_assert(sizeof(struct vireo_net_info) == sizeof_field(struct vireo_comp, info));
+static_assert(sizeof(struct vireo_net_config) == 20);
+
+/* A buffer that the guest has posted */
+struct net_buf {
+	void *kva;		/* pinned */
+	u32 len;
+	u16 tag;
+};
+
+/*
+ * A queue that the guest receives from.  The doorbell puts buffers, the
+ * interface's transmit function takes them: (p) is written by the first, under
+ * kick_lock, (x) by the second, under the lock of the interface's queue.
+ */
+struct net_rx {
+	struct vireo_queue *q;		/* (i) */
+	struct delayed_work work;	/* while buffers are short */
+	unsigned long since;		/* (x) when they became so */
+	u32 want;			/* (x) bytes that a packet waits for */
+	bool starved;			/* (a) too long: drop what does not fit */
+	u32 tail;			/* (p) buffers put, ever */
+	u32 in;				/* (p) bytes of them; release: the buffers */
+	u32 head;			/* (x) buffers taken, ever; release: their slots */
+	u32 out;			/* (x) bytes of them */
+	unsigned int n;			/* (x) completions not yet put */
+	struct vireo_comp *comp;	/* (x) them: @entries + NET_BATCH */
+	struct net_buf buf[];		/* @entries */
+};
+
+/* A queue that the guest transmits to; all under kick_lock */
+struct net_tx {
+	struct vireo_queue *q;		/* (i) */
+	struct delayed_work work;	/* goes on when the budget is used up */
+	struct vireo_comp comp[NET_BATCH];
+	struct vireo_seg segs[VIREO_RING_INDIRECT];
+};
+
+struct net_pair {
+	struct net_rx *rx;	/* (a) the lock of the interface's queue */
+	bool has_rx, has_tx;	/* net_if.lock */
+};
+
+struct net_if {
+	struct vireo_vm *vm;		/* (i) held */
+	struct net_device __rcu *dev;	/* (a) RTNL to write */
+	u8 mac[ETH_ALEN];		/* (i) the guest's */
+	bool filter;			/* (i) */
+	unsigned int pairs;		/* (i) */
+	u32 mtu;			/* (a) RTNL to write */
+	u64 accepted;			/* (a) RTNL to write */
+	struct mutex lock;		/* queues coming and going, @link */
+	bool link;			/* lock */
+	unsigned int ready;		/* (a) pairs that are complete; lock to write */
+	struct net_pair pair[NET_MAX_PAIRS];
+};
+
+/* What a net_device keeps */
+struct net_port {
+	struct net_if *net;
+};
+
+static struct net_if *net_of(const struct net_device *dev)
+{
+	return ((struct net_port *)netdev_priv(dev))->net;
+}
+
+/* ---- From the guest -------------------------------------------------------------------------- */
+
+/* The headers are where a TCP packet over @e's IP version has them. */
+static bool net_tx_gso_ok(const struct vireo_net_tx *e, const u8 *data, u32 len)
+{
+	u32 start = le16_to_cpu(e->csum_start), at = ETH_HLEN;
+	__be16 proto = ((const struct ethhdr *)data)->h_proto;
+	const struct tcphdr *th = (const void *)data + start;
+	unsigned int tags;
+
+	for (tags = 0; tags < 2 && eth_type_vlan(proto) && at + VLAN_HLEN <= start; tags++) {
+		proto = ((const struct vlan_hdr *)(data + at))->h_vlan_encapsulated_proto;
+		at += VLAN_HLEN;
+	}
+	if ((e->gso_type & ~VIREO_NET_GSO_ECN) == VIREO_NET_GSO_TCPV4) {
+		const struct iphdr *ip = (const void *)data + at;
+
+		if (proto != htons(ETH_P_IP) || at + sizeof(*ip) > start || ip->version != 4 ||
+		    at + ip->ihl * 4 != start || ip->protocol != IPPROTO_TCP ||
+		    ip->frag_off & htons(IP_MF | IP_OFFSET))
+			return false;
+	} else {
+		const struct ipv6hdr *ip = (const void *)data + at;
+
+		if (proto != htons(ETH_P_IPV6) || at + sizeof(*ip) > start || ip->version != 6)
+			return false;
+	}
+	return th->doff >= sizeof(*th) / 4 && start + th->doff * 4 <= len;
+}
+
+/* How much of the packet must be linear for what @e says of it, or -VIREO_COMP_*. */
+static int net_tx_check(const struct net_if *net, const struct vireo_net_tx *e, u32 len)
+{
+	u32 start = le16_to_cpu(e->csum_start), field = start + le16_to_cpu(e->csum_offset);
+	u8 type = e->gso_type & ~VIREO_NET_GSO_ECN;
+	u32 linear = len <= NET_LINEAR ? len : NET_HEADERS;
+	bool csum = e->flags & VIREO_NET_CSUM;
+	u64 accepted = READ_ONCE(net->accepted);
+
+	if (e->reserved || e->flags & ~(VIREO_NET_CSUM | VIREO_SUB_INDIRECT) ||
+	    type > VIREO_NET_GSO_TCPV6 || (e->gso_type && (!type || !csum)) || len < ETH_HLEN ||
+	    len > (type ? NET_MAX_PACKET : READ_ONCE(net->mtu) + VLAN_ETH_HLEN))
+		return -VIREO_COMP_INVALID;
+	if (!csum)
+		return linear;
+	if (!(accepted & VIREO_NET_F_CSUM) || (type && !(accepted & VIREO_NET_F_TSO)))
+		return -VIREO_COMP_UNSUPPORTED;
+	if (start < ETH_HLEN || field + sizeof(__sum16) > len)
+		return -VIREO_COMP_INVALID;
+	if (!type)
+		return max_t(u32, linear, field + sizeof(__sum16));
+	if (field != start + offsetof(struct tcphdr, check) ||
+	    start + sizeof(struct tcphdr) > len || !e->gso_size ||
+	    le16_to_cpu(e->gso_size) == GSO_BY_FRAGS)
+		return -VIREO_COMP_INVALID;
+	return max(linear, min(len, start + 60));	/* the longest TCP header */
+}
+
+/* Copies the packet: from here on it is the copy that is looked at. */
+static int net_tx_copy(struct net_tx *tx, struct sk_buff *skb, unsigned int segs)
+{
+	struct vireo_mem *mem = &tx->q->vm->mem;
+	unsigned int i, at = 0;
+
+	for (i = 0; i < segs; i++) {
+		u64 gpa = le64_to_cpu(tx->segs[i].gpa);
+		u32 len = le32_to_cpu(tx->segs[i].len);
+
+		while (len) {
+			struct bio_vec bv;
+			int err, n = vireo_mem_pin(mem, gpa, len, false, &bv);
+
+			if (n < 0)
+				return n == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
+			err = skb_store_bits(skb, at, page_address(bv.bv_page) + bv.bv_offset, n);
+			put_page(bv.bv_page);
+			if (err)
+				return VIREO_COMP_INVALID;
+			at += n;
+			gpa += n;
+			len -= n;
+		}
+	}
+	return VIREO_COMP_OK;
+}
+
+static int net_tx_offload(const struct vireo_net_tx *e, struct sk_buff *skb)
+{
+	u32 start = le16_to_cpu(e->csum_start);
+	const struct tcphdr *th = (const void *)skb->data + start;
+	struct skb_shared_info *info = skb_shinfo(skb);
+	u32 mss = max_t(u32, le16_to_cpu(e->gso_size), NET_MIN_MSS);
+
+	if (!(e->flags & VIREO_NET_CSUM))
+		return VIREO_COMP_OK;
+	if (e->gso_type && !net_tx_gso_ok(e, skb->data, skb->len))
+		return VIREO_COMP_INVALID;
+	if (skb_headroom(skb) + start >= U16_MAX ||
+	    !skb_partial_csum_set(skb, start, le16_to_cpu(e->csum_offset)))
+		return VIREO_COMP_INVALID;
+	if (!e->gso_type || skb->len - start - th->doff * 4 <= mss)
+		return VIREO_COMP_OK;
+	/* "Dodgy": whoever relies on the headers checks them, and counts the segments. */
+	info->gso_size = mss;
+	info->gso_type = SKB_GSO_DODGY;
+	info->gso_type |= (e->gso_type & ~VIREO_NET_GSO_ECN) == VIREO_NET_GSO_TCPV4 ?
+			  SKB_GSO_TCPV4 : SKB_GSO_TCPV6;
+	if (e->gso_type & VIREO_NET_GSO_ECN)
+		info->gso_type |= SKB_GSO_TCP_ECN;
+	return VIREO_COMP_OK;
+}
+
+/* The packet of an entry, or NULL and why in @status; OK: it is dropped without a word. */
+static struct sk_buff *net_tx_packet(struct net_tx *tx, const struct vireo_net_tx *e, u16 *status)
+{
+	int i, segs, err, linear = -VIREO_COMP_INVALID;
+	struct net_if *net = tx->q->dev;
+	struct sk_buff *skb;
+	const u8 *from;
+	u64 len = 0;
+
+	segs = vireo_queue_segs(tx->q, e, tx->segs, VIREO_RING_INDIRECT);
+	for (i = 0; i < segs; i++)
+		len += le32_to_cpu(tx->segs[i].len);
+	if (len && len <= NET_MAX_PACKET)
+		linear = net_tx_check(net, e, len);
+	*status = linear < 0 ? -linear : VIREO_COMP_OK;
+	if (linear < 0)
+		return NULL;
+	*status = VIREO_COMP_RETRY;
+	skb = alloc_skb_with_frags(NET_SKB_PAD + linear, len - linear, PAGE_ALLOC_COSTLY_ORDER,
+				   &err, GFP_KERNEL | __GFP_NOWARN);
+	if (!skb)
+		return NULL;
+	skb_reserve(skb, NET_SKB_PAD);
+	skb_put(skb, linear);
+	skb->len += len - linear;
+	skb->data_len = len - linear;
+	*status = net_tx_copy(tx, skb, segs);
+	if (!*status)
+		*status = net_tx_offload(e, skb);
+	if (!*status)
+		tx->q->bytes += len;
+	from = ((const struct ethhdr *)skb->data)->h_source;
+	if (*status || (net->filter && !ether_addr_equal(from, net->mac))) {
+		kfree_skb(skb);
+		return NULL;
+	}
+	return skb;
+}
+
+/* Into the stack, as if from a wire. */
+static void net_tx_deliver(struct net_tx *tx, struct list_head *packets)
+{
+	struct net_if *net = tx->q->dev;
+	struct sk_buff *skb, *next;
+	struct net_device *dev;
+
+	local_bh_disable();
+	rcu_read_lock();
+	dev = rcu_dereference(net->dev);
+	if (dev && dev->flags & IFF_UP) {
+		list_for_each_entry(skb, packets, list) {
+			dev_sw_netstats_rx_add(dev, skb->len);
+			skb->protocol = eth_type_trans(skb, dev);
+			skb_record_rx_queue(skb, tx->q->index / 2);
+		}
+		netif_receive_skb_list(packets);
+	} else {
+		list_for_each_entry_safe(skb, next, packets, list) {
+			skb_list_del_init(skb);
+			kfree_skb(skb);
+		}
+	}
+	rcu_read_unlock();
+	local_bh_enable();
+}
+
+/* Returns whether there may be more. */
+static bool net_tx_batch(struct net_tx *tx)
+{
+	struct vireo_net_tx e;
+	LIST_HEAD(packets);
+	unsigned int n;
+
+	for (n = 0; n < NET_BATCH && vireo_queue_take(tx->q, &e); n++) {
+		u16 status;
+		struct sk_buff *skb = net_tx_packet(tx, &e, &status);
+
+		tx->comp[n] = (struct vireo_comp){ .tag = e.tag, .status = cpu_to_le16(status) };
+		if (skb)
+			list_add_tail(&skb->list, &packets);
+	}
+	if (!n)
+		return false;
+	net_tx_deliver(tx, &packets);
+	vireo_queue_complete(tx->q, tx->comp, n);
+	return n == NET_BATCH;
+}
+
+static void net_tx_kick(struct vireo_queue *q)
+{
+	unsigned int budget = NET_BUDGET / NET_BATCH;
+	struct net_tx *tx = q->priv;
+
+	do {
+		while (net_tx_batch(tx)) {
+			if (!--budget) {
+				queue_delayed_work(system_unbound_wq, &tx->work, 0);
+				return;
+			}
+			cond_resched();
+		}
+	} while (vireo_queue_rearm(q, 0));
+}
+
+static void net_tx_work(struct work_struct *work)
+{
+	vireo_queue_kick(container_of(work, struct net_tx, work.work)->q);
+}
+
+/* ---- To the guest: the sender's part, under the lock of the interface's queue ---------------- */
+
+static void net_rx_flush(struct net_rx *rx)
+{
+	if (rx->n)
+		vireo_queue_complete(rx->q, rx->comp, rx->n);
+	rx->n = 0;
+}
+
+static u32 net_rx_room(const struct net_rx *rx)
+{
+	/* acquire: the bytes, then the buffers that they are in */
+	return smp_load_acquire(&rx->in) - rx->out;
+}
+
+/* Takes the next buffer; the caller says how many bytes it wrote to it. */
+static struct vireo_comp *net_rx_take(struct net_rx *rx, struct net_buf *buf)
+{
+	struct vireo_comp *comp = &rx->comp[rx->n++];
+
+	*buf = rx->buf[rx->head & (rx->q->entries - 1)];
+	*comp = (struct vireo_comp){ .tag = cpu_to_le16(buf->tag) };
+	rx->out += buf->len;
+	/* release: the slot was read */
+	smp_store_release(&rx->head, rx->head + 1);
+	return comp;
+}
+
+static struct vireo_net_info net_rx_info(const struct sk_buff *skb)
+{
+	const struct skb_shared_info *shared = skb_shinfo(skb);
+	struct vireo_net_info info = {};
+
+	if (skb->ip_summed == CHECKSUM_PARTIAL) {
+		info.flags = VIREO_NET_CSUM;
+		info.csum_start = cpu_to_le16(skb_checksum_start_offset(skb));
+		info.csum_offset = cpu_to_le16(skb->csum_offset);
+	}
+	if (!skb_is_gso(skb))
+		return info;
+	info.gso_type = shared->gso_type & SKB_GSO_TCPV4 ? VIREO_NET_GSO_TCPV4 :
+							   VIREO_NET_GSO_TCPV6;
+	if (shared->gso_type & SKB_GSO_TCP_ECN)
+		info.gso_type |= VIREO_NET_GSO_ECN;
+	info.gso_size = cpu_to_le16(shared->gso_size);
+	return info;
+}
+
+/* There is room for the packet. */
+static void net_rx_copy(struct net_rx *rx, const struct sk_buff *skb)
+{
+	struct vireo_net_info info = net_rx_info(skb);
+	u32 at = 0;
+
+	while (at < skb->len) {
+		struct net_buf buf;
+		struct vireo_comp *comp = net_rx_take(rx, &buf);
+		u32 n = min(buf.len, skb->len - at);
+		bool failed = skb_copy_bits(skb, at, buf.kva, n);
+
+		put_page(virt_to_page(buf.kva));
+		at += n;
+		if (WARN_ON_ONCE(failed))
+			n = 0;
+		if (at < skb->len)
+			info.flags |= VIREO_NET_MORE;
+		comp->len = cpu_to_le32(n);
+		memcpy(&comp->info, &info, sizeof(info));
+		info = (struct vireo_net_info){};
+	}
+	rx->q->bytes += at;
+}
+
+/* Whether a packet of so many bytes has to wait; if so the queue is stopped. */
+static bool net_rx_short(struct net_rx *rx, struct netdev_queue *txq, u32 want)
+{
+	if (net_rx_room(rx) >= want)
+		return false;
+	if (READ_ONCE(rx->starved))
+		return true;
+	WRITE_ONCE(rx->want, want);
+	WRITE_ONCE(rx->since, jiffies);
+	netif_tx_stop_queue(txq);
+	smp_mb();	/* pairs with net_rx_wake(): the stop, then the look at the room */
+	if (net_rx_room(rx) >= want) {
+		netif_tx_start_queue(txq);
+		return false;
+	}
+	schedule_delayed_work(&rx->work, NET_POLL);
+	return true;
+}
+
+/* What the driver did not accept, and what is not for this guest, does not reach it. */
+static bool net_rx_refused(const struct net_if *net, struct sk_buff *skb)
+{
+	const u8 *to = ((const struct ethhdr *)skb->data)->h_dest;
+	u64 accepted = READ_ONCE(net->accepted);
+	u32 gso = skb_shinfo(skb)->gso_type;
+
+	if (net->filter && !is_multicast_ether_addr(to) && !ether_addr_equal(to, net->mac))
+		return true;
+	/* These are left from before a change of the features. */
+	if (skb_is_gso(skb) && (!(accepted & VIREO_NET_F_RX_TSO) ||
+				!(gso & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6))))
+		return true;
+	return skb->ip_summed == CHECKSUM_PARTIAL && !(accepted & VIREO_NET_F_RX_CSUM) &&
+	       skb_checksum_help(skb);
+}
+
+static netdev_tx_t net_xmit(struct sk_buff *skb, struct net_device *dev)
+{
+	struct netdev_queue *txq = skb_get_tx_queue(dev, skb);
+	struct net_if *net = net_of(dev);
+	struct net_rx *rx = net->pair[skb_get_queue_mapping(skb)].rx;
+
+	if (!rx || skb->len < ETH_HLEN || net_rx_refused(net, skb))
+		goto drop;
+	if (net_rx_short(rx, txq, skb->len)) {
+		if (READ_ONCE(rx->starved))
+			goto drop;
+		net_rx_flush(rx);
+		return NETDEV_TX_BUSY;
+	}
+	skb_tx_timestamp(skb);
+	net_rx_copy(rx, skb);
+	dev_sw_netstats_tx_add(dev, 1, skb->len);
+	dev_consume_skb_any(skb);
+	/* Better before the next packet than with it in hand */
+	if (net_rx_short(rx, txq, READ_ONCE(dev->mtu) + VLAN_ETH_HLEN) ||
+	    !netdev_xmit_more() || rx->n >= NET_BATCH)
+		net_rx_flush(rx);
+	return NETDEV_TX_OK;
+drop:
+	if (rx)
+		net_rx_flush(rx);
+	dev_core_stats_tx_dropped_inc(dev);
+	dev_kfree_skb_any(skb);
+	return NETDEV_TX_OK;
+}
+
+/* ---- To the guest: the doorbell's part ---------------------------------------------------------- */
+
+/* Keeps the sender out, if there still is an interface; inside rcu_read_lock(). */
+static struct netdev_queue *net_rx_lock(struct net_if *net, unsigned int pair)
+{
+	struct net_device *dev = rcu_dereference(net->dev);
+	struct netdev_queue *txq = dev ? netdev_get_tx_queue(dev, pair) : NULL;
+
+	if (txq)
+		__netif_tx_lock_bh(txq);
+	return txq;
+}
+
+static void net_rx_unlock(struct netdev_queue *txq)
+{
+	if (txq)
+		__netif_tx_unlock_bh(txq);
+}
+
+/* Gives all buffers back; the sender is kept out. */
+static void net_rx_drain(struct net_rx *rx)
+{
+	net_rx_flush(rx);
+	while (rx->head != rx->tail) {
+		struct net_buf buf;
+
+		net_rx_take(rx, &buf)->status = cpu_to_le16(VIREO_COMP_RETRY);
+		put_page(virt_to_page(buf.kva));
+		if (rx->n == NET_BATCH)
+			net_rx_flush(rx);
+	}
+	net_rx_flush(rx);
+}
+
+/*
+ * An entry that is no buffer.  Completions come in the order of posting and
+ * not within a packet, so those that were posted before it come back empty.
+ */
+static void net_rx_reject(struct net_rx *rx, const struct vireo_net_rx *e, u16 status)
+{
+	struct vireo_comp comp = { .tag = e->tag, .status = cpu_to_le16(status) };
+	struct netdev_queue *txq;
+
+	rcu_read_lock();
+	txq = net_rx_lock(rx->q->dev, rx->q->index / 2);
+	net_rx_drain(rx);
+	vireo_queue_complete(rx->q, &comp, 1);
+	net_rx_unlock(txq);
+	rcu_read_unlock();
+}
+
+static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
+{
+	struct net_buf *buf = &rx->buf[rx->tail & (rx->q->entries - 1)];
+	u64 gpa = le64_to_cpu(e->seg[0].gpa);
+	u32 len = le32_to_cpu(e->seg[0].len);
+	struct bio_vec bv;
+	int n;
+
+	if (e->zero || e->flags || e->nsegs != cpu_to_le16(1) || e->seg[0].reserved ||
+	    memchr_inv(e->reserved, 0, sizeof(e->reserved)) ||
+	    memchr_inv(&e->seg[1], 0, sizeof(e->seg) - sizeof(e->seg[0])) ||
+	    len < VIREO_NET_RX_MIN || len > PAGE_SIZE || offset_in_page(gpa) + len > PAGE_SIZE)
+		return VIREO_COMP_INVALID;
+	n = vireo_mem_pin(&rx->q->vm->mem, gpa, len, true, &bv);
+	if (n < 0)
+		return n == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
+	buf->kva = page_address(bv.bv_page) + bv.bv_offset;
+	buf->len = len;
+	buf->tag = le16_to_cpu(e->tag);
+	rx->tail++;
+	/* release: the buffer, then its bytes */
+	smp_store_release(&rx->in, rx->in + len);
+	return VIREO_COMP_OK;
+}
+
+/* Lets the sender go on if it waits for what has come, or has waited too long. */
+static void net_rx_wake(struct net_rx *rx, bool starved)
+{
+	struct net_if *net = rx->q->dev;
+	struct netdev_queue *txq;
+	struct net_device *dev;
+
+	smp_mb();	/* pairs with net_rx_short(): the bytes, then the look at the queue */
+	rcu_read_lock();
+	dev = rcu_dereference(net->dev);
+	txq = dev ? netdev_get_tx_queue(dev, rx->q->index / 2) : NULL;
+	if (net_rx_room(rx) >= READ_ONCE(rx->want))
+		starved = false;
+	else if (!starved)
+		txq = NULL;
+	if (READ_ONCE(rx->starved) != starved)
+		WRITE_ONCE(rx->starved, starved);
+	if (txq && netif_tx_queue_stopped(txq))
+		netif_tx_wake_queue(txq);
+	rcu_read_unlock();
+}
+
+static void net_rx_kick(struct vireo_queue *q)
+{
+	struct net_rx *rx = q->priv;
+	u32 room, budget = 2 * q->entries;
+	struct vireo_net_rx e;
+
+	do {
+		/* acquire: the sender has read the slots */
+		room = q->entries - (rx->tail - smp_load_acquire(&rx->head));
+		while (room && vireo_queue_take(q, &e)) {
+			u16 status = net_rx_post(rx, &e);
+
+			if (status)
+				net_rx_reject(rx, &e, status);
+			else
+				room--;
+			if (!--budget) {
+				mod_delayed_work(system_wq, &rx->work, 0);
+				break;
+			}
+		}
+		net_rx_wake(rx, false);
+		/*
+		 * The next doorbell: when half of what is there now has been put
+		 * again.  So it comes before the last buffer is used, and in any case
+		 * if the driver puts as many as before.
+		 */
+	} while (vireo_queue_rearm(q, (rx->tail - READ_ONCE(rx->head)) / 2) && room && budget);
+}
+
+/* Buffers are short, or there were too many at once: looks without a doorbell. */
+static void net_rx_work(struct work_struct *work)
+{
+	struct net_rx *rx = container_of(work, struct net_rx, work.work);
+
+	vireo_queue_kick(rx->q);
+	if (net_rx_room(rx) >= READ_ONCE(rx->want) || READ_ONCE(rx->starved))
+		return;
+	if (time_before(jiffies, READ_ONCE(rx->since) + NET_PATIENCE))
+		schedule_delayed_work(&rx->work, NET_POLL);
+	else
+		net_rx_wake(rx, true);
+}
+
+/* ---- Queues -------------------------------------------------------------------------------- */
+
+/* Counts the pairs that are complete, and tells the host; net->lock is held. */
+static void net_update_carrier(struct net_if *net)
+{
+	struct net_device *dev;
+	unsigned int n = 0;
+
+	while (n < net->pairs && net->pair[n].has_rx && net->pair[n].has_tx)
+		n++;
+	WRITE_ONCE(net->ready, n);
+	rcu_read_lock();
+	dev = rcu_dereference(net->dev);
+	if (dev && net->link && n)
+		netif_carrier_on(dev);
+	else if (dev)
+		netif_carrier_off(dev);
+	rcu_read_unlock();
+}
+
+/* A queue comes or goes. */
+static int net_claim(struct vireo_queue *q, bool claim)
+{
+	struct net_if *net = q->dev;
+	struct net_pair *pair = &net->pair[q->index / 2];
+	bool *has = q->index & 1 ? &pair->has_tx : &pair->has_rx;
+	int err = 0;
+
+	mutex_lock(&net->lock);
+	if (claim && *has)
+		err = -EBUSY;
+	else
+		*has = claim;
+	net_update_carrier(net);
+	mutex_unlock(&net->lock);
+	return err;
+}
+
+/* From here on the sender uses @rx, or nothing. */
+static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
+{
+	struct net_if *net = q->dev;
+	struct netdev_queue *txq;
+
+	rcu_read_lock();
+	txq = net_rx_lock(net, q->index / 2);
+	net->pair[q->index / 2].rx = rx;
+	net_rx_unlock(txq);
+	if (txq)
+		netif_tx_wake_queue(txq);
+	rcu_read_unlock();
+}
+
+static int net_rx_start(struct vireo_queue *q)
+{
+	struct net_rx *rx = kvzalloc(struct_size(rx, buf, q->entries), GFP_KERNEL_ACCOUNT);
+	int err = -ENOMEM;
+
+	if (!rx)
+		return err;
+	rx->comp = kvcalloc(q->entries + NET_BATCH, sizeof(*rx->comp), GFP_KERNEL_ACCOUNT);
+	if (rx->comp)
+		err = net_claim(q, true);
+	if (err) {
+		kvfree(rx->comp);
+		kvfree(rx);
+		return err;
+	}
+	rx->q = q;
+	INIT_DELAYED_WORK(&rx->work, net_rx_work);
+	q->priv = rx;
+	net_rx_set(q, rx);
+	return 0;
+}
+
+static void net_rx_stop(struct vireo_queue *q)
+{
+	struct net_rx *rx = q->priv;
+
+	net_claim(q, false);
+	net_rx_set(q, NULL);
+	cancel_delayed_work_sync(&rx->work);
+	net_rx_drain(rx);
+	kvfree(rx->comp);
+	kvfree(rx);
+}
+
+static const struct vireo_queue_ops net_rx_ops = {
+	.start = net_rx_start,
+	.kick = net_rx_kick,
+	.stop = net_rx_stop,
+};
+
+static int net_tx_start(struct vireo_queue *q)
+{
+	struct net_tx *tx = kvzalloc(sizeof(*tx), GFP_KERNEL_ACCOUNT);
+	int err = tx ? net_claim(q, true) : -ENOMEM;
+
+	if (err) {
+		kvfree(tx);
+		return err;
+	}
+	tx->q = q;
+	INIT_DELAYED_WORK(&tx->work, net_tx_work);
+	q->priv = tx;
+	return 0;
+}
+
+static void net_tx_stop(struct vireo_queue *q)
+{
+	struct net_tx *tx = q->priv;
+
+	net_claim(q, false);
+	cancel_delayed_work_sync(&tx->work);
+	kvfree(tx);
+}
+
+static const struct vireo_queue_ops net_tx_ops = {
+	.start = net_tx_start,
+	.kick = net_tx_kick,
+	.stop = net_tx_stop,
+};
+
+/* ---- The interface, as the host sees it --------------------------------------------------------- */
+
+static int net_init(struct net_device *dev)
+{
+	dev->tstats = netdev_alloc_pcpu_stats(struct pcpu_sw_netstats);
+	return dev->tstats ? 0 : -ENOMEM;
+}
+
+/* It was closed, nobody finds it any more; under RTNL. */
+static void net_uninit(struct net_device *dev)
+{
+	RCU_INIT_POINTER(net_of(dev)->dev, NULL);
+}
+
+static void net_free(struct net_device *dev)
+{
+	free_percpu(dev->tstats);
+}
+
+static int net_open(struct net_device *dev)
+{
+	netif_tx_start_all_queues(dev);
+	return 0;
+}
+
+static int net_close(struct net_device *dev)
+{
+	netif_tx_disable(dev);
+	return 0;
+}
+
+/* The guest's driver may use fewer pairs than there are. */
+static u16 net_select_queue(struct net_device *dev, struct sk_buff *skb, struct net_device *sb)
+{
+	u16 i = netdev_pick_tx(dev, skb, sb), ready = READ_ONCE(net_of(dev)->ready);
+
+	return ready && i >= ready ? i % ready : i;
+}
+
+static int net_change_mtu(struct net_device *dev, int mtu)
+{
+	WRITE_ONCE(net_of(dev)->mtu, mtu);
+	WRITE_ONCE(dev->mtu, mtu);
+	return 0;
+}
+
+/* What the driver does not take the stack does before. */
+static netdev_features_t net_fix_features(struct net_device *dev, netdev_features_t features)
+{
+	u64 accepted = net_of(dev)->accepted;
+
+	if (!(accepted & VIREO_NET_F_RX_CSUM))
+		features &= ~NETIF_F_HW_CSUM;
+	if (!(accepted & VIREO_NET_F_RX_TSO))
+		features &= ~NETIF_F_ALL_TSO;
+	return features;
+}
+
+static const struct net_device_ops net_ops = {
+	.ndo_init = net_init,
+	.ndo_uninit = net_uninit,
+	.ndo_open = net_open,
+	.ndo_stop = net_close,
+	.ndo_start_xmit = net_xmit,
+	.ndo_select_queue = net_select_queue,
+	.ndo_change_mtu = net_change_mtu,
+	.ndo_fix_features = net_fix_features,
+	.ndo_get_stats64 = dev_get_tstats64,
+	.ndo_set_mac_address = eth_mac_addr,
+	.ndo_validate_addr = eth_validate_addr,
+};
+
+static void net_get_drvinfo(struct net_device *dev, struct ethtool_drvinfo *info)
+{
+	strscpy(info->driver, "vireo", sizeof(info->driver));
+}
+
+static const struct ethtool_ops net_ethtool_ops = {
+	.get_drvinfo = net_get_drvinfo,
+	.get_link = ethtool_op_get_link,
+	.get_ts_info = ethtool_op_get_ts_info,
+};
+
+/*
+ * With them an interface ends with its network namespace instead of moving to
+ * the first one, and unloading the module waits for that.  Without "setup" and
+ * "dellink" user space makes none and deletes none.
+ */
+static struct rtnl_link_ops net_link_ops = {
+	.kind = "vireo",
+};
+
+static void net_setup(struct net_device *dev)
+{
+	ether_setup(dev);
+	dev->netdev_ops = &net_ops;
+	dev->ethtool_ops = &net_ethtool_ops;
+	dev->rtnl_link_ops = &net_link_ops;
+	dev->needs_free_netdev = true;
+	dev->priv_destructor = net_free;
+	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
+	dev->priv_flags |= IFF_LIVE_ADDR_CHANGE;
+	dev->features = NET_FEATURES;
+	dev->hw_features = NET_FEATURES;
+	dev->vlan_features = NET_FEATURES;
+	dev->min_mtu = NET_MIN_MTU;
+	dev->max_mtu = NET_MAX_MTU;
+	eth_hw_addr_random(dev);
+}
+
+static int net_register(struct net_if *net, const struct vireo_create_net *args)
+{
+	struct net_device *dev;
+	int err;
+
+	dev = alloc_netdev_mqs(sizeof(struct net_port), args->name, NET_NAME_USER, net_setup,
+			       net->pairs, net->pairs);
+	if (!dev)
+		return -ENOMEM;
+	dev_net_set(dev, current->nsproxy->net_ns);
+	dev->mtu = net->mtu;
+	((struct net_port *)netdev_priv(dev))->net = net;
+	netif_carrier_off(dev);
+	rtnl_lock();
+	err = register_netdevice(dev);
+	if (err)
+		free_netdev(dev);
+	else
+		rcu_assign_pointer(net->dev, dev);
+	rtnl_unlock();
+	return err;
+}
+
+/* No queue is left: each has held the fd. */
+static void net_destroy(struct net_if *net)
+{
+	struct net_device *dev;
+
+	rtnl_lock();
+	dev = rtnl_dereference(net->dev);
+	if (dev)
+		unregister_netdevice(dev);
+	rtnl_unlock();
+	vireo_vm_put(net->vm);
+	mutex_destroy(&net->lock);
+	kfree(net);
+}
+
+/* ---- The fd ------------------------------------------------------------------------------ */
+
+static long net_get(void *object, unsigned int cmd, void *arg)
+{
+	struct net_if *net = ((struct file *)object)->private_data;
+	struct vireo_net *n = arg;
+	struct net_device *dev;
+	int err = -ENODEV;
+
+	rtnl_lock();
+	dev = rtnl_dereference(net->dev);
+	if (dev) {
+		strscpy(n->name, dev->name, sizeof(n->name));
+		n->ifindex = dev->ifindex;
+		n->link = READ_ONCE(net->link);
+		n->peer_up = !!(dev->flags & IFF_UP);
+		n->mtu = net->mtu;
+		n->accepted = net->accepted;
+		err = 0;
+	}
+	rtnl_unlock();
+	return err;
+}
+
+static long net_set(void *object, unsigned int cmd, void *arg)
+{
+	struct net_if *net = ((struct file *)object)->private_data;
+	const struct vireo_net *n = arg;
+	struct net_device *dev;
+	u64 a = n->accepted;
+
+	if (n->link > 1 || a & ~NET_ACCEPTED ||
+	    (a & VIREO_NET_F_TSO && !(a & VIREO_NET_F_CSUM)) ||
+	    (a & VIREO_NET_F_RX_TSO && !(a & VIREO_NET_F_RX_CSUM)))
+		return -EINVAL;
+	rtnl_lock();
+	dev = rtnl_dereference(net->dev);
+	if (dev) {
+		WRITE_ONCE(net->accepted, a);
+		netdev_update_features(dev);
+		mutex_lock(&net->lock);
+		WRITE_ONCE(net->link, n->link);
+		net_update_carrier(net);
+		mutex_unlock(&net->lock);
+	}
+	rtnl_unlock();
+	return dev ? 0 : -ENODEV;
+}
+
+static long net_create_queue(void *object, unsigned int cmd, void *arg)
+{
+	struct net_if *net = ((struct file *)object)->private_data;
+	const struct vireo_create_queue *c = arg;
+
+	if (c->index >= 2 * net->pairs)
+		return -EINVAL;
+	return vireo_queue_create(net->vm, c->index & 1 ? &net_tx_ops : &net_rx_ops, net, object,
+				  c);
+}
+
+static const struct vireo_call net_calls[] = {
+	{ VIREO_GET_NET, sizeof(struct vireo_net), CALL_OUT, net_get },
+	{ VIREO_SET_NET, sizeof(struct vireo_net), CALL_IN, net_set },
+	{ VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue), CALL_IN, net_create_queue },
+	{}
+};
+
+static long net_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return vireo_call(net_calls, file, cmd, (void __user *)arg);
+}
+
+static int net_release(struct inode *inode, struct file *file)
+{
+	net_destroy(file->private_data);
+	return 0;
+}
+
+static const struct file_operations net_fops = {
+	.owner = THIS_MODULE,
+	.release = net_release,
+	.unlocked_ioctl = net_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+/**
+ * vireo_net_create() - VIREO_CREATE_NET
+ * @vm: the VM
+ * @args: unchecked
+ * Context: May sleep.
+ * Return: The interface's fd, or -EPERM, -EINVAL, -EEXIST, -ENOMEM, -EMFILE...
+ */
+int vireo_net_create(struct vireo_vm *vm, const struct vireo_create_net *args)
+{
+	struct net_if *net;
+	int err;
+
+	if (!ns_capable(current->nsproxy->net_ns->user_ns, CAP_NET_ADMIN))
+		return -EPERM;
+	if (strnlen(args->name, sizeof(args->name)) == sizeof(args->name) ||
+	    !is_valid_ether_addr(args->mac) || !args->pairs || args->pairs > NET_MAX_PAIRS ||
+	    args->mtu < NET_MIN_MTU || args->mtu > NET_MAX_MTU)
+		return -EINVAL;
+	net = kzalloc(sizeof(*net), GFP_KERNEL_ACCOUNT);
+	if (!net)
+		return -ENOMEM;
+	mutex_init(&net->lock);
+	ether_addr_copy(net->mac, args->mac);
+	net->filter = args->flags & VIREO_NET_FILTER;
+	net->pairs = args->pairs;
+	net->mtu = args->mtu;
+	net->vm = vm;
+	vireo_vm_get(vm);
+	err = net_register(net, args);
+	if (!err)
+		err = anon_inode_getfd("vireo-net", &net_fops, net, O_RDWR | O_CLOEXEC);
+	if (err < 0)
+		net_destroy(net);
+	return err;
+}
+
+/**
+ * vireo_net_init() - the module is being loaded
+ * Context: May sleep.
+ * Return: 0 or -EEXIST.
+ */
+int __init vireo_net_init(void)
+{
+	return rtnl_link_register(&net_link_ops);
+}
+
+/**
+ * vireo_net_exit() - the module is being unloaded
+ *
+ * When it returns no interface is on its way out any more.
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_net_exit(void)
+{
+	rtnl_link_unregister(&net_link_ops);
+}
