@@ -122,8 +122,8 @@ static struct net_if *net_of(const struct net_device *dev)
 
 /* ---- From the guest -------------------------------------------------------------------------- */
 
-/* The headers are where a TCP packet over @e's IP version has them. */
-static bool net_tx_gso_ok(const struct vireo_net_tx *e, const u8 *data, u32 len)
+/* The length of all headers; 0 if they are not what TCP over @e's IP version has. */
+static u32 net_tx_headers(const struct vireo_net_tx *e, const u8 *data, u32 len)
 {
 	u32 start = le16_to_cpu(e->csum_start), at = ETH_HLEN;
 	__be16 proto = ((const struct ethhdr *)data)->h_proto;
@@ -140,14 +140,14 @@ static bool net_tx_gso_ok(const struct vireo_net_tx *e, const u8 *data, u32 len)
 		if (proto != htons(ETH_P_IP) || at + sizeof(*ip) > start || ip->version != 4 ||
 		    at + ip->ihl * 4 != start || ip->protocol != IPPROTO_TCP ||
 		    ip->frag_off & htons(IP_MF | IP_OFFSET))
-			return false;
+			return 0;
 	} else {
 		const struct ipv6hdr *ip = (const void *)data + at;
 
 		if (proto != htons(ETH_P_IPV6) || at + sizeof(*ip) > start || ip->version != 6)
-			return false;
+			return 0;
 	}
-	return th->doff >= sizeof(*th) / 4 && start + th->doff * 4 <= len;
+	return th->doff >= sizeof(*th) / 4 && start + th->doff * 4 <= len ? start + th->doff * 4 : 0;
 }
 
 /* How much of the packet must be linear for what @e says of it, or -VIREO_COMP_*. */
@@ -206,21 +206,22 @@ static int net_tx_copy(struct net_tx *tx, struct sk_buff *skb, unsigned int segs
 	return VIREO_COMP_OK;
 }
 
-static int net_tx_offload(const struct vireo_net_tx *e, struct sk_buff *skb)
+/* No packet, and no piece of one, is longer than @max. */
+static int net_tx_offload(const struct vireo_net_tx *e, struct sk_buff *skb, u32 max)
 {
-	u32 start = le16_to_cpu(e->csum_start);
-	const struct tcphdr *th = (const void *)skb->data + start;
+	u32 headers = e->gso_type ? net_tx_headers(e, skb->data, skb->len) : 0;
 	struct skb_shared_info *info = skb_shinfo(skb);
+	u32 start = le16_to_cpu(e->csum_start);
 	u32 mss = max_t(u32, le16_to_cpu(e->gso_size), NET_MIN_MSS);
 
 	if (!(e->flags & VIREO_NET_CSUM))
 		return VIREO_COMP_OK;
-	if (e->gso_type && !net_tx_gso_ok(e, skb->data, skb->len))
+	if (e->gso_type && (!headers || min(skb->len, headers + mss) > max))
 		return VIREO_COMP_INVALID;
 	if (skb_headroom(skb) + start >= U16_MAX ||
 	    !skb_partial_csum_set(skb, start, le16_to_cpu(e->csum_offset)))
 		return VIREO_COMP_INVALID;
-	if (!e->gso_type || skb->len - start - th->doff * 4 <= mss)
+	if (!e->gso_type || skb->len <= headers + mss)
 		return VIREO_COMP_OK;
 	/* "Dodgy": whoever relies on the headers checks them, and counts the segments. */
 	info->gso_size = mss;
@@ -260,7 +261,7 @@ static struct sk_buff *net_tx_packet(struct net_tx *tx, const struct vireo_net_t
 	skb->data_len = len - linear;
 	*status = net_tx_copy(tx, skb, segs);
 	if (!*status)
-		*status = net_tx_offload(e, skb);
+		*status = net_tx_offload(e, skb, READ_ONCE(net->mtu) + VLAN_ETH_HLEN);
 	if (!*status)
 		tx->q->bytes += len;
 	from = ((const struct ethhdr *)skb->data)->h_source;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_ether.h>
+#include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
 #include <string.h>
@@ -118,7 +119,7 @@ void nic_open(struct nic *nic, const struct nic_config *config)
 	nic->socket = -1;
 	for (i = 0; i < NIC_QUEUES; i++)
 		nic->ring[i].fd = -1;
-	vm_boot(&nic->vm, 1, NIC_RAM);
+	vm_boot(&nic->vm, config->vcpus ? config->vcpus : 1, NIC_RAM);
 	nic->fd = nic_create(nic->vm.fd, config->name ? config->name : "vireo%d", nic_mac, pairs,
 			     config->mtu ? config->mtu : NIC_MTU, config->flags);
 	ASSERT_GE(nic->fd, 0);
@@ -317,40 +318,77 @@ bool nic_quiet(struct nic *nic)
 	return true;
 }
 
-/* A change or the end of an interface: 0 or -errno */
-int rtnl_link(unsigned int type, int ifindex, const char *kind, int netns)
+struct rtnl_request {
+	struct nlmsghdr head;
+	struct ifinfomsg info;
+	u8 attributes[64];
+};
+
+static struct rtattr *rtnl_attribute(struct rtnl_request *m, int type, const void *data, u32 len)
 {
-	struct {
-		struct nlmsghdr head;
-		struct ifinfomsg info;
-		u8 attributes[64];
-	} m = {
-		.head = { .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK |
-			  (kind ? NLM_F_CREATE | NLM_F_EXCL : 0) },
-		.info = { .ifi_index = ifindex },
-	};
+	struct rtattr *a = (void *)m + NLMSG_ALIGN(m->head.nlmsg_len);
+
+	a->rta_type = type;
+	a->rta_len = RTA_LENGTH(len);
+	if (data)
+		memcpy(RTA_DATA(a), data, len);
+	m->head.nlmsg_len = NLMSG_ALIGN(m->head.nlmsg_len) + RTA_LENGTH(len);
+	return a;
+}
+
+static void rtnl_end(struct rtnl_request *m, struct rtattr *nest)
+{
+	nest->rta_len = (void *)m + m->head.nlmsg_len - (void *)nest;
+}
+
+/* 0 or -errno */
+static int rtnl_call(struct rtnl_request *m)
+{
 	struct { struct nlmsghdr head; struct nlmsgerr error; u8 rest[512]; } reply = {};
-	struct rtattr *a = (void *)m.attributes, *inner = RTA_DATA(a);
 	int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
-	m.head.nlmsg_len = NLMSG_LENGTH(sizeof(m.info));
-	if (kind) {
-		inner->rta_type = IFLA_INFO_KIND;
-		inner->rta_len = RTA_LENGTH(strlen(kind) + 1);
-		strcpy(RTA_DATA(inner), kind);
-		a->rta_type = IFLA_LINKINFO;
-		a->rta_len = RTA_LENGTH(RTA_ALIGN(inner->rta_len));
-		m.head.nlmsg_len += RTA_ALIGN(a->rta_len);
-	} else if (netns >= 0) {
-		a->rta_type = IFLA_NET_NS_FD;
-		a->rta_len = RTA_LENGTH(sizeof(netns));
-		memcpy(RTA_DATA(a), &netns, sizeof(netns));
-		m.head.nlmsg_len += RTA_ALIGN(a->rta_len);
-	}
-	ASSERT_EQ(send(s, &m, m.head.nlmsg_len, 0), m.head.nlmsg_len);
+	ASSERT_EQ(send(s, m, m->head.nlmsg_len, 0), m->head.nlmsg_len);
 	ASSERT_GE(recv(s, &reply, sizeof(reply), 0), NLMSG_LENGTH(sizeof(int)));
 	close(s);
 	return reply.error.error;
+}
+
+static struct rtnl_request rtnl_request(unsigned int type, int ifindex)
+{
+	return (struct rtnl_request) {
+		.head = { .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = type,
+			  .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+		.info = { .ifi_index = ifindex },
+	};
+}
+
+int rtnl_link(unsigned int type, int ifindex, const char *kind, int netns)
+{
+	struct rtnl_request m = rtnl_request(type, ifindex);
+	struct rtattr *nest;
+
+	if (kind) {
+		m.head.nlmsg_flags |= NLM_F_CREATE | NLM_F_EXCL;
+		nest = rtnl_attribute(&m, IFLA_LINKINFO, NULL, 0);
+		rtnl_attribute(&m, IFLA_INFO_KIND, kind, strlen(kind) + 1);
+		rtnl_end(&m, nest);
+	}
+	if (netns >= 0)
+		rtnl_attribute(&m, IFLA_NET_NS_FD, &netns, sizeof(netns));
+	return rtnl_call(&m);
+}
+
+int rtnl_xdp(int ifindex, int program)
+{
+	struct rtnl_request m = rtnl_request(RTM_SETLINK, ifindex);
+	u32 flags = XDP_FLAGS_SKB_MODE;
+	struct rtattr *nest;
+
+	nest = rtnl_attribute(&m, IFLA_XDP | NLA_F_NESTED, NULL, 0);
+	rtnl_attribute(&m, IFLA_XDP_FD, &program, sizeof(program));
+	rtnl_attribute(&m, IFLA_XDP_FLAGS, &flags, sizeof(flags));
+	rtnl_end(&m, nest);
+	return rtnl_call(&m);
 }
 
 /* ---- frames --------------------------------------------------------------------------- */

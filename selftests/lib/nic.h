@@ -53,6 +53,7 @@ struct nic_config {
 	u32 mtu;		/* 0: NIC_MTU */
 	u32 entries;		/* of each ring, 0: 64 */
 	u64 accepted;
+	u32 vcpus;		/* 0: 1; the first rings doorbells */
 	bool down;		/* leave it so, without queues or a socket */
 };
 
@@ -98,5 +99,6 @@ bool frame_tcp_sums(const u8 *frame, u32 len);	/* all checksums are right */
 u16 frame_sum(const u8 *data, u32 len, u32 start);
 
 int rtnl_link(unsigned int type, int ifindex, const char *kind, int netns);
+int rtnl_xdp(int ifindex, int program);		/* -1: none any more */
 
 #endif /* SELFTESTS_NIC_H */

@@ -2,12 +2,14 @@
 /* Network queues: frames both ways, offloads, limits, and the interface's life. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include "harness.h"
 #include "host.h"
@@ -257,10 +259,19 @@ TEST(send_longest)
 	EXPECT_EQ(nic_tx(&nic, &e), VIREO_COMP_OK);
 	EXPECT_EQ(nic_recv(&nic, in, sizeof(in)), HDR + len);
 	EXPECT_EQ(memcmp(in + HDR, out, len), 0);
-	/* What is no longer than a piece is a packet like any other */
-	e.gso_size = 65535 - 40;
+	/* The pieces, too, are no longer than the MTU says */
+	e.gso_size = 1518 - FRAME_TCP4;
 	EXPECT_EQ(nic_tx(&nic, &e), VIREO_COMP_OK);
 	EXPECT_EQ(nic_recv(&nic, in, sizeof(in)), HDR + len);
+	e.gso_size = 1519 - FRAME_TCP4;
+	EXPECT_EQ(nic_tx(&nic, &e), VIREO_COMP_INVALID);
+	e.gso_size = 65535 - 40;
+	EXPECT_EQ(nic_tx(&nic, &e), VIREO_COMP_INVALID);
+	/* What is no longer than a piece is a packet like any other */
+	e.seg[0].len = frame_tcp(out, false, nic_peer, nic_mac, 1000);
+	vm_write(&nic.vm, NIC_BUFS + 5, out, e.seg[0].len);
+	EXPECT_EQ(nic_tx(&nic, &e), VIREO_COMP_OK);
+	EXPECT_EQ(nic_recv(&nic, in, sizeof(in)), HDR + e.seg[0].len);
 	EXPECT_EQ(host_hdr->gso_type, VIRTIO_NET_HDR_GSO_NONE);
 	/* One byte beyond what a packet may have */
 	e.gso_size = 1448;
@@ -375,6 +386,48 @@ TEST(receive_software)
 			EXPECT_EQ(memcmp(in + at, out + HDR + at + i * 1000, 1000), 0);
 		}
 	}
+	nic_close(&nic);
+}
+
+/* ---- XDP, as the host's stack does it for any interface ------------------------------------ */
+
+/* A program that says @verdict to everything */
+static int xdp_load(u32 verdict)
+{
+	const struct bpf_insn code[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = verdict },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_XDP, .insns = (uintptr_t)code,
+		.insn_cnt = ARRAY_SIZE(code), .license = (uintptr_t)"GPL",
+	};
+
+	return syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
+}
+
+TEST(xdp)
+{
+	struct vireo_net_info info;
+	struct nic nic;
+	int pass, bounce;
+
+	pass = xdp_load(XDP_PASS);
+	bounce = xdp_load(XDP_TX);
+	if (pass < 0 || bounce < 0)
+		SKIP("no BPF: %s", strerror(errno));
+	nic_open(&nic, &(struct nic_config) {});
+	nic_post(&nic, 0, 8, 2048);
+	frame_plain(out, nic_peer, nic_mac, 60);
+	ASSERT_EQ(rtnl_xdp(nic.ifindex, pass), 0);
+	EXPECT_EQ(nic_tx_frame(&nic, out, 60), VIREO_COMP_OK);
+	EXPECT_EQ(nic_recv(&nic, in, sizeof(in)), 60);
+	ASSERT_EQ(rtnl_xdp(nic.ifindex, -1), 0);
+	ASSERT_EQ(rtnl_xdp(nic.ifindex, bounce), 0);
+	EXPECT_EQ(nic_tx_frame(&nic, out, 60), VIREO_COMP_OK);
+	EXPECT_EQ(nic_rx(&nic, 0, in, sizeof(in), &info), 60);
+	EXPECT_EQ(memcmp(in, out, 60), 0);
+	EXPECT_TRUE(nic_quiet(&nic));
 	nic_close(&nic);
 }
 
