@@ -38,6 +38,7 @@
 
 #else /* !__ASSEMBLY__ */
 
+#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/rcupdate.h>
 #include <linux/reboot.h>
@@ -136,6 +137,37 @@ static inline void compat_self_ipi(void)
 	smp_send_reschedule(smp_processor_id());
 #endif
 }
+
+/*
+ * An asynchronous write keeps a file system from being frozen until it ends,
+ * which may be in another thread.  Newer kernels do the first half by themselves.
+ */
+#if KERNEL_AT_LEAST(6, 8)
+#define compat_iocb_write	vfs_iocb_iter_write
+#define compat_iocb_write_end	kiocb_end_write
+#else
+static inline void compat_iocb_write_end(struct kiocb *iocb)
+{
+	struct super_block *sb = file_inode(iocb->ki_filp)->i_sb;
+
+	__sb_writers_acquired(sb, SB_FREEZE_WRITE);
+	sb_end_write(sb);
+}
+
+static inline ssize_t compat_iocb_write(struct file *file, struct kiocb *iocb,
+					struct iov_iter *iter)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+	ssize_t ret;
+
+	sb_start_write(sb);
+	__sb_writers_release(sb, SB_FREEZE_WRITE);
+	ret = vfs_iocb_iter_write(file, iocb, iter);
+	if (ret != -EIOCBQUEUED)
+		compat_iocb_write_end(iocb);
+	return ret;
+}
+#endif
 
 #endif /* __ASSEMBLY__ */
 #endif /* VIREO_COMPAT_H */

@@ -18,6 +18,7 @@
 
 #include "vireo.h"
 #include "compat.h"
+#include "queue.h"
 
 const struct vireo_ops *vireo_ops;
 
@@ -36,6 +37,8 @@ static_assert(sizeof(struct vireo_regs) == 496);
 static_assert(sizeof(struct vireo_msrs) == 24);
 static_assert(sizeof(struct vireo_xsave) == 24);
 static_assert(sizeof(struct vireo_lapic) == 160);
+static_assert(sizeof(struct vireo_create_disk) == 16);
+static_assert(sizeof(struct vireo_disk) == 72);
 static_assert(sizeof(struct vireo_create_net) == 36);
 static_assert(sizeof(struct vireo_net) == 48);
 static_assert(sizeof(struct vireo_create_queue) == 32);
@@ -330,9 +333,12 @@ static int __init vireo_init(void)
 		pr_err("this processor has no AMD-V, or firmware hides it\n");
 		return -ENODEV;
 	}
-	err = vireo_ops->init();
+	err = vireo_queue_init();
 	if (err)
 		return err;
+	err = vireo_ops->init();
+	if (err)
+		goto fail_queue;
 	vireo_cpuid_init();
 	err = vireo_fpu_init();
 	if (err)
@@ -365,12 +371,15 @@ fail_fpu:
 	vireo_fpu_exit();
 fail_backend:
 	vireo_ops->exit();
+fail_queue:
+	vireo_queue_exit();
 	return err;
 }
 
 static void __exit vireo_exit(void)
 {
 	misc_deregister(&vireo_dev);
+	vireo_queue_exit();	/* work may still hold the last of a VM */
 	vireo_net_exit();
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);

@@ -20,6 +20,10 @@
 #include "vireo.h"
 #include "queue.h"
 
+#define KICK_ROUNDS	4	/* of one doorbell, while others ring */
+
+struct workqueue_struct *vireo_wq;	/* for the backends too */
+
 static void *ring_at(const struct vireo_queue *q, u32 offset)
 {
 	return page_address(q->page[offset >> PAGE_SHIFT]) + offset_in_page(offset);
@@ -56,18 +60,29 @@ static void queue_break(struct vireo_queue *q, u32 error)
 	spin_unlock_irqrestore(&q->comp_lock, flags);
 }
 
-/* How many entries wait; the driver may have @entries outstanding at the most. */
-static u32 queue_waiting(struct vireo_queue *q)
+/**
+ * vireo_queue_waiting() - how many entries wait
+ * @q: the queue
+ *
+ * The driver may have as many outstanding as the ring has entries, counted until
+ * it has moved comp_head; and that never passes what was completed.  So no more
+ * than that are in flight.
+ * Context: As vireo_queue_take().
+ * Return: The number; 0 when the queue is dead, which a bad index makes it.
+ */
+u32 vireo_queue_waiting(struct vireo_queue *q)
 {
 	struct vireo_ring_ctl *ctl = ring_ctl(q);
 	/* acquire: the driver moves comp_head before it puts the next entry */
 	u32 tail = le32_to_cpu(smp_load_acquire(&ctl->sub_tail));
-	u32 used = q->sub_head - le32_to_cpu(READ_ONCE(ctl->comp_head));
+	/* acquire: it has seen the completions that it takes, q->comp_tail shows them */
+	u32 used = q->sub_head - le32_to_cpu(smp_load_acquire(&ctl->comp_head));
 	u32 waiting = tail - q->sub_head;
 
 	if (READ_ONCE(q->error))
 		return 0;
-	if (used > q->entries || waiting > q->entries - used) {
+	if (used > q->entries || used < vireo_queue_in_flight(q) ||
+	    waiting > q->entries - used) {
 		queue_break(q, VIREO_RING_ERROR_INDEX);
 		return 0;
 	}
@@ -85,7 +100,7 @@ bool vireo_queue_take(struct vireo_queue *q, void *entry)
 {
 	u32 slot = q->sub_head & (q->entries - 1);
 
-	if (!queue_waiting(q))
+	if (!vireo_queue_waiting(q))
 		return false;
 	memcpy(entry, ring_at(q, VIREO_RING_SUB(q->entries) + slot * VIREO_RING_ENTRY),
 	       VIREO_RING_ENTRY);
@@ -107,7 +122,7 @@ bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead)
 {
 	WRITE_ONCE(ring_ctl(q)->sub_event, cpu_to_le32(q->sub_head + ahead));
 	smp_mb();	/* pairs with the driver's between sub_tail and sub_event */
-	return queue_waiting(q) > ahead;
+	return vireo_queue_waiting(q) > ahead;
 }
 
 /**
@@ -174,6 +189,20 @@ int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg 
 
 /* ---- Doorbells ------------------------------------------------------------------------------ */
 
+static void queue_free(struct kref *ref)
+{
+	struct vireo_queue *q = container_of(ref, struct vireo_queue, ref);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(q->page) && q->page[i]; i++)
+		put_page(q->page[i]);
+	kvfree(q->room);
+	fput(q->owner);
+	vireo_vm_put(q->vm);
+	mutex_destroy(&q->kick_lock);
+	kfree_rcu(q, rcu);
+}
+
 /**
  * vireo_queue_kick() - have the backend look, now or when it is done with the last
  * @q: the queue
@@ -182,29 +211,49 @@ int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg 
  */
 void vireo_queue_kick(struct vireo_queue *q)
 {
+	unsigned int rounds = KICK_ROUNDS;
+
 	set_bit(0, &q->kicked);
 	/* Whoever holds the lock sees the bit before it leaves. */
 	while (test_bit(0, &q->kicked) && mutex_trylock(&q->kick_lock)) {
+		bool stopped = q->stopped;
+
 		clear_bit(0, &q->kicked);
 		smp_mb__after_atomic();	/* the bit, then the look at the ring */
-		if (!q->stopped)
+		if (!stopped)
 			q->ops->kick(q);
 		mutex_unlock(&q->kick_lock);
+		if (stopped)
+			return;
 		smp_mb();	/* the unlock, then the look at the bit */
+		if (!--rounds) {	/* other vCPUs do not keep this one here */
+			if (test_bit(0, &q->kicked))
+				vireo_queue_defer(q, 0);
+			return;
+		}
 	}
 }
 
-static void queue_free(struct kref *ref)
+static void queue_again(struct work_struct *work)
 {
-	struct vireo_queue *q = container_of(ref, struct vireo_queue, ref);
-	unsigned int i;
+	struct vireo_queue *q = container_of(to_delayed_work(work), struct vireo_queue, again);
 
-	for (i = 0; i < ARRAY_SIZE(q->page) && q->page[i]; i++)
-		put_page(q->page[i]);
-	fput(q->owner);
-	vireo_vm_put(q->vm);
-	mutex_destroy(&q->kick_lock);
-	kfree_rcu(q, rcu);
+	vireo_queue_kick(q);
+	kref_put(&q->ref, queue_free);
+}
+
+/**
+ * vireo_queue_defer() - kick a queue from the workqueue
+ * @q: the queue
+ * @delay: jiffies from now, in place of what was asked for before
+ * Context: Any, with a reference.
+ * Return: Nothing.
+ */
+void vireo_queue_defer(struct vireo_queue *q, unsigned long delay)
+{
+	kref_get(&q->ref);
+	if (mod_delayed_work(vireo_wq, &q->again, delay))
+		kref_put(&q->ref, queue_free);	/* it has one already */
 }
 
 /**
@@ -295,6 +344,8 @@ static int queue_release(struct inode *inode, struct file *file)
 	q->stopped = true;
 	q->ops->stop(q);
 	mutex_unlock(&q->kick_lock);
+	if (cancel_delayed_work_sync(&q->again))
+		kref_put(&q->ref, queue_free);
 	wait_event(q->idle, !vireo_queue_in_flight(q));
 	/* Whoever completed the last entry has left when it has let go of the lock. */
 	spin_lock_irq(&q->comp_lock);
@@ -377,6 +428,7 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	mutex_init(&q->kick_lock);
 	spin_lock_init(&q->comp_lock);
 	init_waitqueue_head(&q->idle);
+	INIT_DELAYED_WORK(&q->again, queue_again);
 	q->ops = ops;
 	q->dev = dev;
 	q->vm = vm;
@@ -392,4 +444,25 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	if (err < 0)
 		kref_put(&q->ref, queue_free);
 	return err;
+}
+
+/**
+ * vireo_queue_init() - the module is loaded
+ * Context: May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_queue_init(void)
+{
+	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
+	return vireo_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * vireo_queue_exit() - the module goes; there is no fd any more
+ * Context: May sleep.
+ * Return: Nothing.
+ */
+void vireo_queue_exit(void)
+{
+	destroy_workqueue(vireo_wq);
 }

@@ -15,6 +15,7 @@
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include "vireo.h"
 #include "../uapi/vireo_ring.h"
@@ -42,6 +43,7 @@ struct vireo_queue {
 	struct file *owner;		/* (i) held: the disk or interface */
 	void *dev;			/* (i) what @owner stands for */
 	void *priv;			/* the backend's */
+	void *room;			/* likewise; kvfree()d when nothing is in flight */
 	u32 doorbell;			/* (i) */
 	u32 index;			/* (i) */
 	u32 entries;			/* (i) */
@@ -49,6 +51,7 @@ struct vireo_queue {
 
 	struct mutex kick_lock;		/* serialises the operations */
 	unsigned long kicked;		/* (a) bit 0: look (again) */
+	struct delayed_work again;	/* kicks; pending: holds a reference */
 	bool stopped;			/* kick_lock */
 	u32 sub_head;			/* (t) entries taken, ever */
 	u32 error;			/* (c) to write: VIREO_RING_ERROR_* */
@@ -65,10 +68,16 @@ struct vireo_queue {
 	atomic64_t doorbells;
 };
 
+extern struct workqueue_struct *vireo_wq;
+
+int vireo_queue_init(void);
+void vireo_queue_exit(void);
 int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, void *dev,
 		       struct file *owner, const struct vireo_create_queue *args);
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
 void vireo_queue_kick(struct vireo_queue *q);
+void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
+u32 vireo_queue_waiting(struct vireo_queue *q);
 bool vireo_queue_take(struct vireo_queue *q, void *entry);
 bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead);
 void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n);

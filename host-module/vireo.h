@@ -329,6 +329,9 @@ void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa);
 int vireo_mem_open(struct vireo_vm *vm);
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
 
+/* blk.c */
+long vireo_disk_create(void *vm, unsigned int cmd, void *arg);
+
 /* vcpu.c */
 int vireo_vcpu_create(struct vireo_vm *vm, u32 id);
 void vireo_vcpu_free(struct vireo_vcpu *v);

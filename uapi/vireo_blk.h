@@ -48,6 +48,7 @@ struct vireo_blk_sub {
 #define VIREO_BLK_F_READONLY	(1ULL << 3)
 
 #define VIREO_BLK_SERIAL	32	/* bytes */
+#define VIREO_BLK_MAX_BYTES	(1U << 20)	/* the largest max_bytes */
 
 /**
  * struct vireo_blk_config - the device's part of BAR 0

@@ -1,15 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=dash
 #
-# Rings that guests share with the module's backends, well and badly behaved.
+# Rings that small guests share with the module's backends, well and badly
+# behaved: disks on a file, by a file system's direct I/O and on block devices,
+# and network interfaces.
 #
 # tests: ring
-# modules: af_packet bridge
+# modules: configfs null_blk ext4 ext2 af_packet bridge
 # machine: cpus=2 memory=2048 time=600 limit=300
 
 # shellcheck source=lib.sh
 . /jobs/lib
-for module in af_packet bridge; do
+
+# null NAME MIB [ATTRIBUTE=VALUE]...: a block device in memory
+null()
+{
+	dir=/sys/kernel/config/nullb/$1
+	mkdir "$dir" && echo "$2" >"$dir/size" && echo 1 >"$dir/memory_backed" || return 1
+	shift 2
+	for pair in "$@"; do
+		echo "${pair#*=}" >"$dir/${pair%%=*}" || echo "# no null_blk attribute $pair"
+	done
+	echo 1 >"$dir/power"
+}
+
+for module in af_packet bridge configfs ext4; do
 	modprobe -q $module
 done
+mount -t configfs config /sys/kernel/config
+modprobe null_blk nr_devices=0
+null nullb0 32 discard=1 cache_size=4
+null nullb1 16 blocksize=4096
+null nullb2 32
+mkdir -p /mnt
+mke2fs /dev/nullb2 >/dev/null && mount -t ext4 /dev/nullb2 /mnt || echo "# no file system"
 run_tests ring
