@@ -256,15 +256,13 @@ static int exit_io(struct vireo_vcpu *v)
 	if (e->string)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
 	run->exit_reason = VIREO_EXIT_IO;
-	run->io.port = e->port;
-	run->io.width = e->width;
-	run->io.write = e->write;
-	v->io_width = e->width;
+	*(u32 *)&run->io = e->io;
 	if (e->write) {
 		run->io.data = v->gpr[VIREO_RAX] & (U32_MAX >> (32 - 8 * e->width));
 		exit_skip(v);
 	} else {
 		run->io.data = 0;
+		v->io_width = e->width;
 		v->pending_io = VIO_PORT;
 	}
 	return 1;

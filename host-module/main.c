@@ -339,6 +339,7 @@ static int __init vireo_init(void)
 	err = vireo_ops->init();
 	if (err)
 		goto fail_queue;
+	vireo_run_init();
 	vireo_cpuid_init();
 	err = vireo_fpu_init();
 	if (err)

@@ -10,6 +10,7 @@
 #include <linux/rcuwait.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
+#include <linux/static_call.h>
 #include <linux/vtime.h>
 
 #include "vireo.h"
@@ -21,6 +22,14 @@
 /* Halt polling, ns: doubled from the start when a sleep was short, else 0. */
 #define POLL_START	10000
 #define POLL_MAX	200000
+
+/* The backend's hottest operations, without an indirect branch */
+DEFINE_STATIC_CALL_NULL(run_op_load, *((struct vireo_ops *)NULL)->load);
+DEFINE_STATIC_CALL_NULL(run_op_put, *((struct vireo_ops *)NULL)->put);
+DEFINE_STATIC_CALL_NULL(run_op_run, *((struct vireo_ops *)NULL)->run);
+
+/* Exits that never end in the inner loop */
+#define RUN_SLOW	(BIT(VEXIT_IO) | BIT(VEXIT_FAULT) | BIT(VEXIT_INTR))
 
 /* Which counters an exit adds to. */
 static const u8 exit_stat[VEXIT_COUNT] = {
@@ -84,6 +93,13 @@ static bool run_must_leave(struct vireo_vcpu *v)
 	return (READ_ONCE(v->requests) & ~BIT(VREQ_EVENT)) || compat_guest_work_pending();
 }
 
+/* Whether run_prepare() has something to do. */
+static bool run_must_prepare(struct vireo_vcpu *v)
+{
+	return run_must_leave(v) || READ_ONCE(v->run->immediate_exit) ||
+	       v->mp_state != VIREO_MP_RUNNABLE || v->tsc_lost != READ_ONCE(vireo_tsc_lost);
+}
+
 /* The inner loop.  Returns whether @exit still has to be resolved. */
 static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
 {
@@ -91,10 +107,10 @@ static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
 		if (vireo_requested(v, VREQ_EVENT))
 			run_inject(v);
 		trace_vireo_entry(v);
-		*exit = vireo_ops->run(v);
+		*exit = static_call(run_op_run)(v);
 		trace_vireo_exit(v, *exit);
 		vireo_stat_inc(v, exit_stat[*exit]);
-		if (!vireo_exit_fast(v, *exit)) {
+		if ((BIT(*exit) & RUN_SLOW) || !vireo_exit_fast(v, *exit)) {
 			v->slow_exits++;
 			return true;
 		}
@@ -111,11 +127,11 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	if (v->pv.steal.kva && vireo_steal_enter(v))
 		vireo_ops->flush_tlb(v);
 	vireo_fpu_enter(v);
-	vireo_ops->load(v);
+	static_call(run_op_load)(v);
 	unresolved = run_inner(v, exit);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
 		vireo_pv_eoi_sync(v);
-	vireo_ops->put(v);
+	static_call(run_op_put)(v);
 	vireo_fpu_leave(v);
 	if (*exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
@@ -142,7 +158,7 @@ static int run_guest(struct vireo_vcpu *v)
 		smp_mb();	/* pairs with vireo_vcpu_request(): mode, then requests */
 		if (unlikely(!this_cpu_read(vireo_cpu_enabled)))
 			err = -EIO;
-		else if (likely(!run_must_leave(v) && !READ_ONCE(v->run->immediate_exit)))
+		else if (likely(!run_must_prepare(v)))
 			unresolved = run_inside(v, &exit);
 		else
 			exit = VEXIT_RESUME;
@@ -246,7 +262,7 @@ static int run_requests(struct vireo_vcpu *v)
 	return err;
 }
 
-/* Until the guest can be entered: 0, 1 to look again, or -errno. */
+/* Before the guest can be entered: 0, 1 to look again, or -errno. */
 static int run_prepare(struct vireo_vcpu *v)
 {
 	int err = run_requests(v);
@@ -256,6 +272,17 @@ static int run_prepare(struct vireo_vcpu *v)
 	if (v->mp_state != VIREO_MP_RUNNABLE || vireo_requested(v, VREQ_MP))
 		return run_mp_state(v);
 	return 0;
+}
+
+/**
+ * vireo_run_init() - the backend is chosen
+ * Context: Module load.
+ */
+void vireo_run_init(void)
+{
+	static_call_update(run_op_load, vireo_ops->load);
+	static_call_update(run_op_put, vireo_ops->put);
+	static_call_update(run_op_run, vireo_ops->run);
 }
 
 /**
@@ -271,13 +298,14 @@ int vireo_vcpu_run(struct vireo_vcpu *v)
 
 	rcu_assign_pointer(v->task, current);
 	vireo_exit_complete(v);
-	do {
+	for (;;) {
+		ret = run_guest(v);	/* which looks whether it can */
+		if (ret)
+			break;
 		ret = run_prepare(v);
-		if (!ret)
-			ret = run_guest(v);
-		else if (ret > 0)
-			ret = 0;
-	} while (!ret);
+		if (ret < 0)
+			break;
+	}
 	RCU_INIT_POINTER(v->task, NULL);
 
 	vireo_stat_inc(v, VIREO_STAT_EXIT_USER);

@@ -141,25 +141,25 @@ static const struct vireo_call vcpu_calls[] = {
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vireo_vcpu *v = file->private_data;
-	void __user *p = (void __user *)arg;
+	bool run = cmd == VIREO_RUN;
 	long ret;
 
 	/* These two are for other threads while the vCPU runs. */
-	if (cmd == VIREO_INJECT_NMI) {
+	if (!run && cmd == VIREO_INJECT_NMI) {
 		set_bit(VAPIC_NMI, &v->apic.smi_init);
 		vireo_vcpu_request(v, VREQ_EVENT);
 		return 0;
 	}
-	if (cmd == VIREO_GET_STAT)
-		return vireo_call(vcpu_calls, v, cmd, p);
+	if (!run && cmd == VIREO_GET_STAT)
+		return vireo_call(vcpu_calls, v, cmd, (void __user *)arg);
 
-	if (!mutex_trylock(&v->mutex))
+	if (test_and_set_bit_lock(0, &v->mutex))
 		return -EBUSY;
-	if (cmd == VIREO_RUN)
+	if (run)
 		ret = arg ? -EINVAL : vireo_vcpu_run(v);
 	else
-		ret = vireo_call(vcpu_calls, v, cmd, p);
-	mutex_unlock(&v->mutex);
+		ret = vireo_call(vcpu_calls, v, cmd, (void __user *)arg);
+	clear_bit_unlock(0, &v->mutex);
 	return ret;
 }
 
@@ -220,7 +220,6 @@ void vireo_vcpu_free(struct vireo_vcpu *v)
 	vireo_ops->vcpu_free(v);
 	vireo_fpu_free(v);
 	free_page((unsigned long)v->run);
-	mutex_destroy(&v->mutex);
 	kfree(v);
 }
 
@@ -232,7 +231,6 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 		return NULL;
 	v->vm = vm;
 	v->id = id;
-	mutex_init(&v->mutex);
 	rcuwait_init(&v->wait);
 	v->tsc_lost = READ_ONCE(vireo_tsc_lost);
 	v->tsc_offset = -vm->tsc_base;

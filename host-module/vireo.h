@@ -89,11 +89,16 @@ struct vireo_exit_info {
 	u64 gpa;
 	enum vireo_insn opcode;	/* the intercepted instruction, for its length */
 	struct vireo_event event;
-	u16 port;
-	u8 width;
+	union {
+		struct {
+			u16 port;
+			u8 width;
+			bool write;
+		};
+		u32 io;		/* the three as vireo_run has them */
+	};
 	u8 cpl;			/* of a hypercall */
 	bool wide;		/* likewise: made in 64-bit mode */
-	bool write;
 	bool string;
 	bool fetch;		/* the fault was an instruction fetch or a page walk */
 	u8 insn_len;
@@ -274,7 +279,7 @@ struct vireo_vcpu {
 
 	struct vireo_vm *vm;	/* (i) holds no reference: the fd does */
 	unsigned int id;	/* (i) */
-	struct mutex mutex;	/* all that is (v) */
+	unsigned long mutex;	/* bit 0: all that is (v); tried, never waited for */
 	struct vireo_run *run;	/* (i) the shared page: hostile */
 	struct task_struct __rcu *task;	/* (a) the thread in VIREO_RUN */
 	struct rcuwait wait;
@@ -339,6 +344,7 @@ void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
 void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s);
 
 /* run.c */
+void vireo_run_init(void);
 int vireo_vcpu_run(struct vireo_vcpu *v);
 
 /* regs.c */

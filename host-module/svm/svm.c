@@ -669,14 +669,16 @@ static void svm_load(struct vireo_vcpu *v)
 
 static void put_xcr0(struct vireo_vcpu *v)
 {
-	u64 xcr0;
+	u64 xcr0 = v->xcr0;
 
 	if (!host_xcr0)
 		return;
 	/* QEMU's TCG has the intercept of XSETBV but does not act on it. */
-	xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-	if (unlikely(xcr0 != v->xcr0))
-		vireo_vcpu_set_xcr0(v, xcr0);
+	if (static_cpu_has(X86_FEATURE_HYPERVISOR)) {
+		xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+		if (unlikely(xcr0 != v->xcr0))
+			vireo_vcpu_set_xcr0(v, xcr0);
+	}
 	if (xcr0 != host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
 	if (host_xss)
