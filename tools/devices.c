@@ -273,7 +273,7 @@ struct json_object *device_list(struct vireo_machine *m)
 		json_object_object_add(device, "kind", json_object_new_string(pv->ops->kind));
 		json_object_object_add(device, "backing", json_object_new_string(pv->backing));
 		json_object_object_add(device, "removable",
-				       json_object_new_boolean(pv->port != NULL));
+				       json_object_new_boolean(!!pv->port));
 		for (q = 0; q < pv->queues; q++) {
 			if (!vireo_pv_stat(pv, q, &stat))
 				json_object_array_add(queues, queue_object(q, &stat));

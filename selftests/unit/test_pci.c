@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "harness.h"
 
@@ -653,6 +654,238 @@ TEST(config_change)
 	vireo_pv_refresh(&first, &err);
 	set(regs + VIREO_REG_VECTOR, 0);
 	EXPECT_EQ(fake.injected, 3);
+}
+
+/* ---- Configuration space in memory -------------------------------------------------- */
+
+static u64 ecam(unsigned int bus_number, unsigned int slot, unsigned int reg)
+{
+	return VIREO_PCI_ECAM + (bus_number << 20 | slot << 15 | reg);
+}
+
+TEST(memory_mapped_configuration)
+{
+	with_device(&disk_ops);
+	EXPECT_EQ(get(ecam(0, 1, 0)), VIREO_PCI_BLK << 16 | VIREO_PCI_VENDOR);
+	EXPECT_EQ(vireo_bus_read(&mmio, NULL, ecam(0, 1, PCI_DEVICE_ID), 2), VIREO_PCI_BLK);
+	EXPECT_EQ(vireo_bus_read(&mmio, NULL, ecam(0, 1, PCI_VENDOR_ID + 1), 1), 0x56);
+	vireo_bus_write(&mmio, NULL, ecam(0, 1, PCI_COMMAND), 2, PCI_COMMAND_MASTER);
+	EXPECT_EQ(config_read(1, PCI_COMMAND, 2), PCI_COMMAND_MASTER);
+	/* Neither across a boundary, nor 64 bits, nor where nothing is */
+	EXPECT_EQ(vireo_bus_read(&mmio, NULL, ecam(0, 1, 1), 2), 0xffff);
+	EXPECT_EQ(vireo_bus_read(&mmio, NULL, ecam(0, 1, 2), 4), 0xffffffff);
+	EXPECT_EQ(vireo_bus_read(&mmio, NULL, ecam(0, 1, 0), 8), -1);
+	EXPECT_EQ(get(ecam(0, 1, 0x100)), 0xffffffff);
+	EXPECT_EQ(get(ecam(0, 1, 0xffc)), 0xffffffff);
+	EXPECT_EQ(get(ecam(0, 2, 0)), 0xffffffff);
+	EXPECT_EQ(get(ecam(0, 1, 0x1000)), 0xffffffff);		/* function 1 */
+	EXPECT_EQ(get(ecam(VIREO_PCI_BUSES - 1, 31, 0xffc)), 0xffffffff);
+}
+
+/* ---- Slots -------------------------------------------------------------------------- */
+
+#define EXPRESS		0x40
+#define SLTCTL		(EXPRESS + PCI_EXP_SLTCTL)
+#define SLTSTA		(EXPRESS + PCI_EXP_SLTSTA)
+#define LNKSTA		(EXPRESS + PCI_EXP_LNKSTA)
+#define MSI		0x80
+#define HOTPLUG		(PCI_EXP_SLTCTL_ABPE | PCI_EXP_SLTCTL_DLLSCE | PCI_EXP_SLTCTL_HPIE)
+
+static struct vireo_port port, port2;
+static int eject_fd;
+
+/* A machine with two slots, as the guest's driver has set up the first one */
+static void with_slots(void)
+{
+	bus();
+	eject_fd = eventfd(0, EFD_NONBLOCK);
+	ASSERT_EQ(vireo_port_init(&port, &pci, &vm, eject_fd, &err), 0);
+	ASSERT_EQ(vireo_port_init(&port2, &pci, &vm, eject_fd, &err), 0);
+	config_write(1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	config_write(1, MSI + PCI_MSI_ADDRESS_LO, 4, MSI_ADDRESS);
+	config_write(1, MSI + PCI_MSI_DATA_64, 2, 0x61);
+	config_write(1, MSI + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE);
+	config_write(1, SLTCTL, 2, HOTPLUG | PCI_EXP_SLTCTL_PWR_IND_OFF);
+}
+
+static int plug(struct vireo_pv *pv)
+{
+	memset(pv, 0, sizeof(*pv));
+	pv->ops = &disk_ops;
+	pv->vm = &vm;
+	pv->fd = 42;
+	pv->offered = 3;
+	pv->queues = 2;
+	pv->queue_max = VIREO_RING_MAX;
+	return vireo_pv_attach(pv, &pci, &port, &err);
+}
+
+TEST(port_header)
+{
+	with_slots();
+	EXPECT_EQ(config_read(1, PCI_CLASS_REVISION, 4), 0x06040001);
+	EXPECT_EQ(config_read(1, PCI_HEADER_TYPE, 1), PCI_HEADER_TYPE_BRIDGE);
+	EXPECT_EQ(config_read(1, PCI_PRIMARY_BUS, 4), 0x00010100);
+	EXPECT_EQ(config_read(2, PCI_PRIMARY_BUS, 4), 0x00020200);
+	EXPECT_EQ(config_read(1, PCI_PREF_LIMIT_UPPER32, 4), 0);
+	EXPECT_EQ(config_read(1, EXPRESS, 4), 0x01428010);
+	EXPECT_EQ(config_read(1, SLTCTL - 4, 4) >> 19, 1);
+	EXPECT_EQ(config_read(2, SLTCTL - 4, 4) >> 19, 2);
+	EXPECT_EQ(config_read(1, SLTSTA, 2), 0);
+	EXPECT_EQ(get(ecam(0, 1, 0x100)), 0);		/* no extended capabilities */
+	/* No windows but the one for memory; no BARs */
+	config_write(1, PCI_IO_BASE, 2, 0xffff);
+	config_write(1, PCI_PREF_MEMORY_BASE, 4, 0xffffffff);
+	config_write(1, PCI_BASE_ADDRESS_0, 4, 0xffffffff);
+	config_write(1, PCI_MEMORY_BASE, 4, 0xffffffff);
+	EXPECT_EQ(config_read(1, PCI_IO_BASE, 2), 0);
+	EXPECT_EQ(config_read(1, PCI_PREF_MEMORY_BASE, 4), 0);
+	EXPECT_EQ(config_read(1, PCI_BASE_ADDRESS_0, 4), 0);
+	EXPECT_EQ(config_read(1, PCI_MEMORY_BASE, 4), 0xfff0fff0);
+}
+
+TEST(slot)
+{
+	u64 base;
+
+	with_slots();
+	EXPECT_EQ(get(ecam(1, 0, 0)), 0xffffffff);
+	EXPECT_EQ(plug(&first), 0);
+	EXPECT_EQ(fake.injected, 1);
+	EXPECT_EQ(fake.msi.address, MSI_ADDRESS);
+	EXPECT_EQ(fake.msi.data, 0x61);
+	EXPECT_EQ(config_read(1, SLTSTA, 2),
+		  PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_PDS | PCI_EXP_SLTSTA_DLLSC);
+	EXPECT_TRUE(config_read(1, LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
+	config_write(1, SLTSTA, 2, 0xffff);
+	EXPECT_EQ(config_read(1, SLTSTA, 2), PCI_EXP_SLTSTA_PDS);
+	EXPECT_EQ(fake.injected, 1);
+
+	/* It is on the bus behind the port, as device 0, and nowhere else. */
+	EXPECT_EQ(get(ecam(1, 0, 0)), VIREO_PCI_BLK << 16 | VIREO_PCI_VENDOR);
+	EXPECT_EQ(get(ecam(1, 1, 0)), 0xffffffff);
+	EXPECT_EQ(get(ecam(2, 0, 0)), 0xffffffff);
+	EXPECT_EQ(get(ecam(1, 0, MSIX_CAP)) >> 8 & 0xff, 0x50);
+	config_write(1, PCI_SECONDARY_BUS, 1, 7);
+	EXPECT_EQ(get(ecam(1, 0, 0)), 0xffffffff);
+	EXPECT_NE(get(ecam(7, 0, 0)), 0xffffffff);
+	config_write(1, PCI_SECONDARY_BUS, 1, 1);
+
+	/* Its memory is reached through the port's window. */
+	base = (u64)(config_read(1, PCI_MEMORY_BASE, 2) & 0xfff0) << 16;
+	set(ecam(1, 0, PCI_BASE_ADDRESS_0), (u32)base);
+	set(ecam(1, 0, PCI_COMMAND), PCI_COMMAND_MEMORY);
+	EXPECT_EQ(get(base), VIREO_PCI_MAGIC);
+	config_write(1, PCI_COMMAND, 2, 0);
+	EXPECT_EQ(get(base), 0xffffffff);
+	config_write(1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	set(ecam(1, 0, PCI_BASE_ADDRESS_0), (u32)base - 0x10000);
+	EXPECT_EQ(get(base - 0x10000), 0xffffffff);
+	set(ecam(1, 0, PCI_BASE_ADDRESS_0), (u32)base);
+
+	/* Pulled out with a queue in use */
+	start(base);
+	enable(base, 0, 0);
+	EXPECT_EQ(fake.open, 1);
+	vireo_pv_destroy(&first);
+	EXPECT_EQ(fake.open, 0);
+	EXPECT_EQ(get(base), 0xffffffff);
+	EXPECT_EQ(get(ecam(1, 0, 0)), 0xffffffff);
+	EXPECT_EQ(fake.injected, 2);
+	EXPECT_EQ(config_read(1, SLTSTA, 2), PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
+	EXPECT_FALSE(config_read(1, LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
+}
+
+TEST(attention_button)
+{
+	eventfd_t count;
+
+	with_slots();
+	vireo_port_press(&port);		/* an empty slot */
+	EXPECT_EQ(fake.injected, 0);
+	plug(&first);
+	config_write(1, SLTSTA, 2, 0xffff);
+	config_write(1, SLTCTL, 2, HOTPLUG | PCI_EXP_SLTCTL_PWR_IND_ON);
+	vireo_port_press(&port);
+	EXPECT_EQ(fake.injected, 2);
+	EXPECT_EQ(config_read(1, SLTSTA, 2), PCI_EXP_SLTSTA_PDS | PCI_EXP_SLTSTA_ABP);
+	config_write(1, SLTSTA, 2, PCI_EXP_SLTSTA_ABP);
+	vireo_port_press(&port);		/* once is enough */
+	EXPECT_EQ(fake.injected, 2);
+	config_write(1, SLTCTL, 2, HOTPLUG | PCI_EXP_SLTCTL_PWR_IND_BLINK);
+	EXPECT_FALSE(vireo_port_released(&port));
+	EXPECT_TRUE(eventfd_read(eject_fd, &count) < 0);
+	config_write(1, SLTCTL, 2, HOTPLUG | PCI_EXP_SLTCTL_PWR_IND_OFF);
+	EXPECT_TRUE(vireo_port_released(&port));
+	EXPECT_EQ(eventfd_read(eject_fd, &count), 0);
+	vireo_pv_destroy(&first);
+	EXPECT_FALSE(vireo_port_released(&port));
+	/* Off without having been asked: nothing */
+	plug(&first);
+	config_write(1, SLTCTL, 2, HOTPLUG | PCI_EXP_SLTCTL_PWR_IND_ON);
+	config_write(1, SLTCTL, 2, HOTPLUG | PCI_EXP_SLTCTL_PWR_IND_OFF);
+	EXPECT_FALSE(vireo_port_released(&port));
+}
+
+/* An event that came while its interrupt was off is told when that is switched on. */
+TEST(slot_interrupt_later)
+{
+	with_slots();
+	config_write(1, SLTCTL, 2, 0);
+	plug(&first);
+	EXPECT_EQ(fake.injected, 0);
+	config_write(1, SLTCTL, 2, HOTPLUG);
+	EXPECT_EQ(fake.injected, 1);
+	config_write(1, MSI + PCI_MSI_FLAGS, 2, 0);
+	config_write(1, MSI + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE);
+	EXPECT_EQ(fake.injected, 2);
+}
+
+TEST(random_slots)
+{
+	static struct vireo_pv pv;
+	unsigned int i, plugged = 0, width;
+	bool in_slot = false;
+	u64 seed = 2;
+	u32 value;
+
+	with_slots();
+	for (i = 0; i < 500000; i++) {
+		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+		value = (u32)(seed >> 20) >> (seed >> 55 & 31);
+		width = 1U << (seed >> 62) % 3;
+		switch (seed >> 10 & 7) {
+		case 0:
+			if (in_slot)
+				vireo_pv_destroy(&pv);
+			else if (!plug(&pv))
+				plugged++;
+			in_slot = !in_slot;
+			break;
+		case 1:
+			vireo_port_press(&port);
+			config_write(1, MSI + PCI_MSI_FLAGS, 2, value & 1);
+			config_write(1, SLTCTL, 2, value);
+			break;
+		case 2:
+			set(VIREO_PCI_WINDOW + (value & 0x1ffffffc), value);
+			break;
+		case 3:
+			get(ecam(value & 3, seed >> 40 & 3, seed >> 44 & 0xfff));
+			break;
+		case 4:
+			vireo_bus_write(&mmio, NULL, ecam(1, 0, seed >> 44 & 0xff), width, value);
+			break;
+		default:
+			vireo_bus_write(&mmio, NULL, ecam(0, 1 + (value & 1), seed >> 44 & 0xff),
+					width, value);
+		}
+	}
+	test_note("%u times plugged in, %u interrupts", plugged, fake.injected);
+	EXPECT_GT(plugged, 1000);
+	if (in_slot)
+		vireo_pv_destroy(&pv);
+	EXPECT_EQ(fake.open, 0);
 }
 
 /* ---- What no driver does ------------------------------------------------------------ */

@@ -4,11 +4,11 @@
  *
  * Configuration space is reached by mechanism #1 (PCI Local Bus 3.0, 3.2.2.3.2)
  * and in memory (PCI Express Base 3.0, 7.2.2).  Functions are on bus 0, or behind
- * a root port that is there (port.c).  A function has a type 0 header, the MSI-X capability (6.8.2) and two 32-bit BARs: its
- * registers, and the MSI-X table with the pending bits.  No interrupt pins, no
- * I/O ports, no ROMs.  A guest may move the BARs within the window; what it
- * puts elsewhere is not decoded.  Pure: what happens behind a register is its
- * owner's.
+ * a root port that is there (port.c).  A function has a type 0 header, the MSI-X
+ * capability (PCI Local Bus 3.0, 6.8.2) and two 32-bit BARs: its registers, and
+ * the MSI-X table with the pending bits.  No interrupt pins, no I/O ports, no
+ * ROMs.  A guest may move the BARs within the window; what it puts elsewhere is
+ * not decoded.  Pure: what happens behind a register is its owner's.
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
