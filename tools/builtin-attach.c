@@ -53,7 +53,8 @@ static int absolute(const char *text, char *buf, size_t room)
 			if (*p == ',')
 				buf[used++] = *p;
 		}
-		buf[used++] = '/';
+		if (used > 1)
+			buf[used++] = '/';
 	}
 	if (used + strlen(text) >= room)
 		return -ENAMETOOLONG;
