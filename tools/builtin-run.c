@@ -516,7 +516,7 @@ static int prepare(struct session *s, struct vireo_error *err)
 {
 	struct vireo_boot boot = {
 		.kernel = s->opt.kernel, .initrd = s->opt.initrd, .cmdline = s->cmdline,
-		.vcpus = (__u32)s->opt.vcpus,
+		.vcpus = (__u32)s->opt.vcpus, .slots = (__u32)s->opt.slots,
 	};
 	int ret;
 

@@ -222,7 +222,7 @@ TEST(acpi_tables)
 	size_t len;
 
 	for (vcpus = 1; vcpus <= VIREO_MAX_VCPUS; vcpus++) {
-		struct vireo_acpi_config config = { .vcpus = vcpus };
+		struct vireo_acpi_config config = { .vcpus = vcpus, .buses = 1 + vcpus % 32 };
 
 		len = vireo_acpi_build(&config, buf, sizeof(buf));
 		ASSERT_NE(len, 0);
@@ -238,7 +238,7 @@ TEST(acpi_tables)
 		mcfg = table(buf, len, le64(xsdt + 52), "MCFG");
 		ASSERT_EQ(le32(mcfg + 4), 60);
 		EXPECT_EQ(le64(mcfg + 44), VIREO_PCI_ECAM);
-		EXPECT_EQ(mcfg[55], VIREO_PCI_BUSES - 1);
+		EXPECT_EQ(mcfg[55], config.buses - 1);
 		ASSERT_EQ(le32(madt + 4), 44 + 16 * vcpus);
 		for (i = 0; i < vcpus; i++) {
 			EXPECT_EQ(madt[44 + 16 * i], 9);
@@ -250,7 +250,7 @@ TEST(acpi_tables)
 
 TEST(acpi_no_room)
 {
-	struct vireo_acpi_config config = { .vcpus = 4 };
+	struct vireo_acpi_config config = { .vcpus = 4, .buses = 1 };
 	static u8 buf[8192] __aligned(16);
 	size_t need = vireo_acpi_build(&config, buf, sizeof(buf)), room;
 

@@ -333,9 +333,9 @@ static __u64 build_madt(struct builder *b, __u32 vcpus)
 	return gpa;
 }
 
-static __u64 build_mcfg(struct builder *b)
+static __u64 build_mcfg(struct builder *b, __u32 buses)
 {
-	struct mcfg mcfg = { .base = VIREO_PCI_ECAM, .last_bus = VIREO_PCI_BUSES - 1 };
+	struct mcfg mcfg = { .base = VIREO_PCI_ECAM, .last_bus = (__u8)(buses - 1) };
 	__u64 gpa;
 
 	header_init(&mcfg.h, "MCFG", 1, sizeof(mcfg));
@@ -380,7 +380,7 @@ size_t vireo_acpi_build(const struct vireo_acpi_config *config, void *buf, size_
 	append(&b, &rsdp, sizeof(rsdp));
 	tables[0] = build_fadt(&b, build_dsdt(&b));
 	tables[1] = build_madt(&b, config->vcpus);
-	tables[2] = build_mcfg(&b);
+	tables[2] = build_mcfg(&b, config->buses);
 	rsdp.xsdt = build_xsdt(&b, tables, ARRAY_SIZE(tables));
 	if (b.full)
 		return 0;

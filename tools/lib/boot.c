@@ -295,9 +295,10 @@ static int write_block(struct vireo_vm *vm, const struct vireo_kernel *kernel,
 	return vireo_vm_write(vm, BLOCK_BASE, block, len, err);
 }
 
-static int write_acpi(struct vireo_vm *vm, __u32 vcpus, struct vireo_error *err)
+static int write_acpi(struct vireo_vm *vm, const struct vireo_boot *boot,
+		      struct vireo_error *err)
 {
-	struct vireo_acpi_config config = { .vcpus = vcpus };
+	struct vireo_acpi_config config = { .vcpus = boot->vcpus, .buses = 1 + boot->slots };
 	__u8 buf[8192] __aligned(16);
 	size_t len;
 
@@ -398,7 +399,7 @@ static int load_all(struct vireo_vm *vm, struct vireo_vcpu *vcpu, const struct v
 	}
 	ret = write_cmdline(vm, boot->cmdline, kernel.cmdline_max, err);
 	if (!ret)
-		ret = write_acpi(vm, boot->vcpus, err);
+		ret = write_acpi(vm, boot, err);
 	if (!ret)
 		ret = write_reset_vector(vm, err);
 	if (!ret)

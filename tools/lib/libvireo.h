@@ -198,9 +198,11 @@ int vireo_payload_unpack(const __u8 *data, size_t size, __u64 limit, vireo_feed_
 /**
  * struct vireo_acpi_config - what the tables describe
  * @vcpus: processors, x2APIC ids 0 to @vcpus - 1
+ * @buses: of PCI, 1 to VIREO_PCI_BUSES; Linux looks for devices on all of them
  */
 struct vireo_acpi_config {
 	__u32 vcpus;
+	__u32 buses;
 };
 
 /* Returns the bytes used of @buf, which starts at VIREO_ACPI_BASE; 0: no room. */
@@ -552,12 +554,14 @@ void vireo_net_watch_read(int fd);
  * @initrd: path of an initial RAM disk, or NULL
  * @cmdline: the whole kernel command line
  * @vcpus: processors
+ * @slots: see vireo_machine_slots()
  */
 struct vireo_boot {
 	const char *kernel;
 	const char *initrd;
 	const char *cmdline;
 	__u32 vcpus;
+	__u32 slots;
 };
 
 int vireo_boot(struct vireo_vm *vm, struct vireo_vcpu *vcpu, const struct vireo_boot *boot,
