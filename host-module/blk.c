@@ -47,6 +47,7 @@ struct blk_disk {
 	struct mem_cgroup *memcg;	/* (i) held: whose all memory is */
 	u32 flags;			/* (i) VIREO_DISK_* */
 	u32 block;			/* (i) logical, bytes */
+	u32 align;			/* (i) mask: of segments */
 	int ki_flags;			/* (i) */
 	u64 sectors;			/* (a) */
 	bool limited;			/* (a) look at the limits */
@@ -326,29 +327,27 @@ static bool blk_room(struct blk_request *req, unsigned int vecs)
 	return req->extra;
 }
 
+static u16 blk_check_range(const struct blk_disk *d, u64 sector, u64 sectors)
+{
+	u64 end = READ_ONCE(d->sectors);
+
+	if (!sectors || (sector | sectors) & (d->block / SECTOR_SIZE - 1))
+		return VIREO_COMP_INVALID;
+	return sectors > end || sector > end - sectors ? VIREO_COMP_RANGE : VIREO_COMP_OK;
+}
+
 /* Finds the pages of the data and holds them. */
 static u16 blk_pin(struct blk_request *req, const struct vireo_seg *segs, unsigned int n)
 {
-	struct vireo_queue *q = req->q;
-	unsigned int i, vecs = 0;
+	struct vireo_mem *mem = &req->q->vm->mem;
+	unsigned int i;
 
-	for (i = 0; i < n; i++) {
-		u64 gpa = le64_to_cpu(segs[i].gpa);
-		u32 len = le32_to_cpu(segs[i].len);
-
-		if ((gpa | len) % SECTOR_SIZE || len > VIREO_BLK_MAX_BYTES - req->bytes)
-			return VIREO_COMP_INVALID;
-		req->bytes += len;
-		vecs += PAGE_ALIGN(offset_in_page(gpa) + len) >> PAGE_SHIFT;
-	}
-	if (!blk_room(req, vecs))
-		return VIREO_COMP_RETRY;
 	for (i = 0; i < n; i++) {
 		u64 gpa = le64_to_cpu(segs[i].gpa);
 		u32 len = le32_to_cpu(segs[i].len);
 
 		while (len) {
-			int got = vireo_mem_pin(&q->vm->mem, gpa, len, req->op == VIREO_BLK_READ,
+			int got = vireo_mem_pin(mem, gpa, len, req->op == VIREO_BLK_READ,
 						&req->vec[req->nvecs]);
 
 			if (got < 0)
@@ -361,29 +360,29 @@ static u16 blk_pin(struct blk_request *req, const struct vireo_seg *segs, unsign
 	return VIREO_COMP_OK;
 }
 
-static u16 blk_check_range(const struct blk_disk *d, u64 sector, u64 sectors)
-{
-	u64 end = READ_ONCE(d->sectors);
-
-	if (!sectors || (sector | sectors) & (d->block / SECTOR_SIZE - 1))
-		return VIREO_COMP_INVALID;
-	return sectors > end || sector > end - sectors ? VIREO_COMP_RANGE : VIREO_COMP_OK;
-}
-
-/* Data: the segments are looked at last, they cost most. */
 static u16 blk_parse_data(struct blk_request *req, const struct vireo_blk_sub *sub)
 {
+	const struct blk_disk *d = req->q->dev;
 	struct blk_queue *b = req->q->room;
 	int i, n = vireo_queue_segs(req->q, sub, b->segs, VIREO_RING_INDIRECT);
-	u64 bytes = 0;
+	unsigned int vecs = 0;
 	u16 status;
 
 	if (n < 0)
 		return VIREO_COMP_INVALID;
-	for (i = 0; i < n; i++)
-		bytes += le32_to_cpu(b->segs[i].len);
-	status = blk_check_range(req->q->dev, req->sector, bytes >> SECTOR_SHIFT);
-	return status ?: blk_pin(req, b->segs, n);
+	for (i = 0; i < n; i++) {
+		u64 gpa = le64_to_cpu(b->segs[i].gpa);
+		u32 len = le32_to_cpu(b->segs[i].len);
+
+		if ((gpa | len) & d->align || len > VIREO_BLK_MAX_BYTES - req->bytes)
+			return VIREO_COMP_INVALID;
+		req->bytes += len;
+		vecs += PAGE_ALIGN(offset_in_page(gpa) + len) >> PAGE_SHIFT;
+	}
+	status = blk_check_range(d, req->sector, req->bytes >> SECTOR_SHIFT);
+	if (status)
+		return status;
+	return blk_room(req, vecs) ? blk_pin(req, b->segs, n) : VIREO_COMP_RETRY;
 }
 
 static u16 blk_parse(struct blk_request *req, const struct vireo_blk_sub *sub)
@@ -647,6 +646,7 @@ static int disk_open_bdev(struct blk_disk *d)
 
 	d->bdev = bdev;
 	d->block = bdev_logical_block_size(bdev);
+	d->align |= bdev_dma_alignment(bdev);
 	if (bdev_is_zoned(bdev) || d->block > BLOCK_MAX)
 		return -EINVAL;
 	if (bdev_read_only(bdev))
@@ -669,8 +669,10 @@ static int disk_open_file(struct blk_disk *d)
 	err = vfs_getattr(&d->file->f_path, &stat, STATX_DIOALIGN, AT_STATX_DONT_SYNC);
 	if (err)
 		return err;
-	if (stat.result_mask & STATX_DIOALIGN)
+	if (stat.result_mask & STATX_DIOALIGN && stat.dio_offset_align) {
 		d->block = max(d->block, stat.dio_offset_align);
+		d->align |= stat.dio_mem_align - 1;
+	}
 	return is_power_of_2(d->block) && d->block <= BLOCK_MAX ? 0 : -EINVAL;
 }
 
@@ -684,6 +686,7 @@ static int disk_open(struct blk_disk *d)
 		return -EINVAL;
 	if ((d->file->f_mode & need) != need)
 		return -EACCES;
+	d->align = SECTOR_SIZE - 1;
 	err = S_ISBLK(mode) ? disk_open_bdev(d) : disk_open_file(d);
 	d->sectors = disk_sectors(d);
 	return err;

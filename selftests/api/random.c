@@ -20,6 +20,7 @@
 
 static int slots[SLOTS];	/* fds of any kind; threads race for them */
 static int device;
+static int disk_file;
 
 static u64 random_next(u64 *state)
 {
@@ -35,7 +36,9 @@ static const unsigned long requests[] = {
 	VIREO_SET_CPUID, VIREO_INJECT_MSI, VIREO_GET_STAT, VIREO_RUN, VIREO_RUN,
 	VIREO_RUN, VIREO_GET_REGS, VIREO_SET_REGS, VIREO_SET_REGS, VIREO_GET_MSRS,
 	VIREO_SET_MSRS, VIREO_GET_XSAVE, VIREO_SET_XSAVE, VIREO_GET_LAPIC,
-	VIREO_SET_LAPIC, VIREO_INJECT_NMI,
+	VIREO_SET_LAPIC, VIREO_INJECT_NMI, VIREO_CREATE_DISK, VIREO_GET_DISK,
+	VIREO_SET_DISK, VIREO_CREATE_QUEUE, VIREO_CREATE_QUEUE, VIREO_SET_MSI,
+	VIREO_GET_QUEUE_STAT,
 };
 
 /* Values near what is sensible, and now and then far from it */
@@ -70,6 +73,13 @@ static void random_argument(u64 *state, u8 *arg, u8 *inner, unsigned long reques
 	case VIREO_SET_MSRS:
 		*(u64 *)(arg + 16) = (uintptr_t)inner;
 		break;
+	case VIREO_CREATE_DISK:
+		*(u32 *)(arg + 8) = disk_file;
+		break;
+	case VIREO_CREATE_QUEUE:
+		*(u64 *)(arg + 16) = random_next(state) % 64 << 16;
+		*(u32 *)(arg + 24) = 16 << random_next(state) % 4;
+		break;
 	case VIREO_GET_XSAVE:
 	case VIREO_SET_XSAVE:
 		*(u64 *)(arg + 8) = (uintptr_t)inner;
@@ -86,7 +96,7 @@ static void slot_put(u64 *state, int fd)
 	int old = __atomic_exchange_n(&slots[random_next(state) % SLOTS], fd,
 				      __ATOMIC_SEQ_CST);
 
-	if (old > 2 && old != device)
+	if (old > 2 && old != device && old != disk_file)
 		close(old);
 }
 
@@ -134,7 +144,9 @@ static void *random_thread(void *seed)
 			random_argument(&state, arg, inner, request);
 		ret = do_ioctl(fd, request, arg);
 		if (ret > 2 && (request == VIREO_CREATE_VM || request == VIREO_CREATE_VCPU ||
-				request == VIREO_GET_MEMORY))
+				request == VIREO_GET_MEMORY ||
+				request == VIREO_CREATE_DISK ||
+				request == VIREO_CREATE_QUEUE))
 			slot_put(&state, ret);
 		else if (random_next(&state) % 64 == 0)
 			slot_put(&state, dup(device));
@@ -181,6 +193,8 @@ TEST_LIMIT(many_threads, 240)
 	int i, fd;
 
 	device = dev_open();
+	disk_file = memfd_create("disk", MFD_CLOEXEC);
+	ASSERT_EQ(ftruncate(disk_file, 1 << 20), 0);
 	for (i = 0; i < SLOTS; i++) {
 		fd = dev_create_vm(device, 1 + i % 4);
 		ASSERT_GE(fd, 0);

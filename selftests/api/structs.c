@@ -9,11 +9,13 @@
 #include <sys/mman.h>
 
 #include "harness.h"
+#include "ring.h"
 #include "vm.h"
 
-enum kind { DEV, VM, VCPU, MEMORY, KINDS };
+enum kind { DEV, VM, VCPU, MEMORY, DISK, QUEUE, KINDS };
 
-static const char * const kind_name[KINDS] = { "/dev/vireo", "VM", "vCPU", "memory" };
+static const char * const kind_name[KINDS] = { "/dev/vireo", "VM", "vCPU", "memory",
+					       "disk", "queue" };
 
 /* A buffer behind the structures that need one */
 static u8 data[1 << 20];
@@ -32,6 +34,11 @@ union argument {
 	struct vireo_msrs msrs;
 	struct vireo_xsave xsave;
 	struct vireo_lapic lapic;
+	struct vireo_create_disk create_disk;
+	struct vireo_disk disk;
+	struct vireo_create_queue create_queue;
+	struct vireo_queue_msi queue_msi;
+	struct vireo_queue_stat queue_stat;
 	u8 bytes[8192];
 };
 
@@ -44,6 +51,7 @@ static const struct call {
 	unsigned long request;
 	u32 size;
 	struct { u32 offset, bytes; } reserved[2];
+	u32 flags;		/* that it knows */
 } calls[] = {
 	{ "GET_INFO", DEV, VIREO_GET_INFO, sizeof(struct vireo_info),
 	  { FIELD(vireo_info, reserved) } },
@@ -73,12 +81,26 @@ static const struct call {
 	{ "GET_LAPIC", VCPU, VIREO_GET_LAPIC, sizeof(struct vireo_lapic) },
 	{ "SET_LAPIC", VCPU, VIREO_SET_LAPIC, sizeof(struct vireo_lapic),
 	  { FIELD(vireo_lapic, reserved[0]), FIELD(vireo_lapic, reserved) } },
+	{ "CREATE_DISK", VM, VIREO_CREATE_DISK, sizeof(struct vireo_create_disk),
+	  { FIELD(vireo_create_disk, reserved) }, VIREO_DISK_READONLY },
+	{ "GET_DISK", DISK, VIREO_GET_DISK, sizeof(struct vireo_disk) },
+	{ "SET_DISK", DISK, VIREO_SET_DISK, sizeof(struct vireo_disk),
+	  { FIELD(vireo_disk, reserved) }, VIREO_DISK_READONLY },
+	{ "CREATE_QUEUE", DISK, VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue),
+	  { FIELD(vireo_create_queue, reserved), FIELD(vireo_create_queue, index) } },
+	{ "SET_MSI", QUEUE, VIREO_SET_MSI, sizeof(struct vireo_queue_msi),
+	  { FIELD(vireo_queue_msi, reserved) }, VIREO_MSI_MASKED },
+	{ "GET_QUEUE_STAT", QUEUE, VIREO_GET_QUEUE_STAT, sizeof(struct vireo_queue_stat) },
 };
 
 struct objects {
 	int fd[KINDS];
 	struct vireo_info info;
 };
+
+#define RAM	0x100000
+
+static int disk_file;
 
 static void objects_open(struct objects *o)
 {
@@ -91,6 +113,15 @@ static void objects_open(struct objects *o)
 	o->fd[MEMORY] = vm_get_memory(o->fd[VM]);
 	ASSERT_GE(o->fd[MEMORY], 0);
 	o->fd[VCPU] = -1;
+	ASSERT_EQ(vm_add_memory(o->fd[VM], RAM, 0x20000), 0);
+	if (!disk_file) {
+		disk_file = memfd_create("disk", MFD_CLOEXEC);
+		ASSERT_EQ(ftruncate(disk_file, 1 << 20), 0);
+	}
+	o->fd[DISK] = disk_create(o->fd[VM], disk_file, 0);
+	ASSERT_GE(o->fd[DISK], 0);
+	o->fd[QUEUE] = queue_create(o->fd[DISK], 0, RAM, 16);
+	ASSERT_GE(o->fd[QUEUE], 0);
 }
 
 static void objects_close(struct objects *o)
@@ -98,7 +129,8 @@ static void objects_close(struct objects *o)
 	int kind;
 
 	for (kind = KINDS - 1; kind >= 0; kind--)
-		close(o->fd[kind]);
+		if (o->fd[kind] >= 0)
+			close(o->fd[kind]);
 }
 
 /* Only where it is needed, because SET_CPUID comes before the first vCPU */
@@ -132,6 +164,18 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 	case VIREO_INJECT_MSI:
 		arg->msi.address = 0xfee00000;
 		arg->msi.data = 0x40;
+		break;
+	case VIREO_CREATE_DISK:
+		arg->create_disk.fd = disk_file;
+		break;
+	case VIREO_CREATE_QUEUE:
+		arg->create_queue.doorbell = 1;
+		arg->create_queue.ring = RAM + 0x10000;
+		arg->create_queue.entries = 16;
+		break;
+	case VIREO_SET_MSI:
+		arg->queue_msi.address = 0xfee00000;
+		arg->queue_msi.data = 0x40;
 		break;
 	case VIREO_SET_REGS:
 		ASSERT_EQ(vcpu_fd_get_regs(o->fd[VCPU], &arg->regs), 0);
@@ -234,7 +278,7 @@ TEST(size_longer)
 
 static void flags_low(const struct call *call, union argument *arg)
 {
-	arg->head.flags = 1;
+	arg->head.flags = call->flags + 1;	/* the lowest that it does not know */
 }
 
 static void flags_high(const struct call *call, union argument *arg)
@@ -244,7 +288,7 @@ static void flags_high(const struct call *call, union argument *arg)
 
 TEST(unknown_flags)
 {
-	expect_all("flag 0", -EINVAL, flags_low);
+	expect_all("the lowest unknown flag", -EINVAL, flags_low);
 	expect_all("flag 31", -EINVAL, flags_high);
 }
 
@@ -412,6 +456,8 @@ TEST(wrong_kind_of_fd)
 	}
 	EXPECT_EQ(do_ioctl(o.fd[DEV], VIREO_GET_STAT, &arg), -ENOTTY);
 	EXPECT_EQ(do_ioctl(o.fd[MEMORY], VIREO_GET_STAT, &arg), -ENOTTY);
+	EXPECT_EQ(do_ioctl(o.fd[DISK], VIREO_GET_STAT, &arg), -ENOTTY);
+	EXPECT_EQ(do_ioctl(o.fd[QUEUE], VIREO_GET_STAT, &arg), -ENOTTY);
 	for (kind = 0; kind < KINDS; kind++) {
 		if (kind == VCPU)
 			continue;
