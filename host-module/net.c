@@ -120,7 +120,7 @@ static struct net_if *net_of(const struct net_device *dev)
 	return ((struct net_port *)netdev_priv(dev))->net;
 }
 
-/* ---- From the guest -------------------------------------------------------------------------- */
+/* ---- From the guest ------------------------------------------------------------------------- */
 
 /* The length of all headers; 0 if they are not what TCP over @e's IP version has. */
 static u32 net_tx_headers(const struct vireo_net_tx *e, const u8 *data, u32 len)
@@ -147,7 +147,8 @@ static u32 net_tx_headers(const struct vireo_net_tx *e, const u8 *data, u32 len)
 		if (proto != htons(ETH_P_IPV6) || at + sizeof(*ip) > start || ip->version != 6)
 			return 0;
 	}
-	return th->doff >= sizeof(*th) / 4 && start + th->doff * 4 <= len ? start + th->doff * 4 : 0;
+	start += th->doff * 4;
+	return th->doff >= sizeof(*th) / 4 && start <= len ? start : 0;
 }
 
 /* How much of the packet must be linear for what @e says of it, or -VIREO_COMP_*. */
@@ -342,7 +343,7 @@ static void net_tx_work(struct work_struct *work)
 	vireo_queue_kick(container_of(work, struct net_tx, work.work)->q);
 }
 
-/* ---- To the guest: the sender's part, under the lock of the interface's queue ---------------- */
+/* ---- To the guest: the sender's part, under the lock of the interface's queue --------------- */
 
 static void net_rx_flush(struct net_rx *rx)
 {
@@ -482,23 +483,28 @@ drop:
 	return NETDEV_TX_OK;
 }
 
-/* ---- To the guest: the doorbell's part ---------------------------------------------------------- */
+/* ---- To the guest: the doorbell's part ------------------------------------------------------ */
 
-/* Keeps the sender out, if there still is an interface; inside rcu_read_lock(). */
-static struct netdev_queue *net_rx_lock(struct net_if *net, unsigned int pair)
+/* From here on the sender uses @rx, or drops what it has. */
+static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
 {
-	struct net_device *dev = rcu_dereference(net->dev);
-	struct netdev_queue *txq = dev ? netdev_get_tx_queue(dev, pair) : NULL;
+	struct net_if *net = q->dev;
+	struct net_pair *pair = &net->pair[q->index / 2];
+	struct netdev_queue *txq;
+	struct net_device *dev;
 
-	if (txq)
+	rcu_read_lock();
+	dev = rcu_dereference(net->dev);
+	if (dev) {
+		txq = netdev_get_tx_queue(dev, q->index / 2);
 		__netif_tx_lock_bh(txq);
-	return txq;
-}
-
-static void net_rx_unlock(struct netdev_queue *txq)
-{
-	if (txq)
+		pair->rx = rx;
 		__netif_tx_unlock_bh(txq);
+		netif_tx_wake_queue(txq);
+	} else {
+		pair->rx = rx;
+	}
+	rcu_read_unlock();
 }
 
 /* Gives all buffers back; the sender is kept out. */
@@ -523,14 +529,11 @@ static void net_rx_drain(struct net_rx *rx)
 static void net_rx_reject(struct net_rx *rx, const struct vireo_net_rx *e, u16 status)
 {
 	struct vireo_comp comp = { .tag = e->tag, .status = cpu_to_le16(status) };
-	struct netdev_queue *txq;
 
-	rcu_read_lock();
-	txq = net_rx_lock(rx->q->dev, rx->q->index / 2);
+	net_rx_set(rx->q, NULL);
 	net_rx_drain(rx);
 	vireo_queue_complete(rx->q, &comp, 1);
-	net_rx_unlock(txq);
-	rcu_read_unlock();
+	net_rx_set(rx->q, rx);
 }
 
 static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
@@ -624,7 +627,7 @@ static void net_rx_work(struct work_struct *work)
 		net_rx_wake(rx, true);
 }
 
-/* ---- Queues -------------------------------------------------------------------------------- */
+/* ---- Queues --------------------------------------------------------------------------------- */
 
 /* Counts the pairs that are complete, and tells the host; net->lock is held. */
 static void net_update_carrier(struct net_if *net)
@@ -660,21 +663,6 @@ static int net_claim(struct vireo_queue *q, bool claim)
 	net_update_carrier(net);
 	mutex_unlock(&net->lock);
 	return err;
-}
-
-/* From here on the sender uses @rx, or nothing. */
-static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
-{
-	struct net_if *net = q->dev;
-	struct netdev_queue *txq;
-
-	rcu_read_lock();
-	txq = net_rx_lock(net, q->index / 2);
-	net->pair[q->index / 2].rx = rx;
-	net_rx_unlock(txq);
-	if (txq)
-		netif_tx_wake_queue(txq);
-	rcu_read_unlock();
 }
 
 static int net_rx_start(struct vireo_queue *q)
@@ -747,7 +735,7 @@ static const struct vireo_queue_ops net_tx_ops = {
 	.stop = net_tx_stop,
 };
 
-/* ---- The interface, as the host sees it --------------------------------------------------------- */
+/* ---- The interface, as the host sees it ----------------------------------------------------- */
 
 static int net_init(struct net_device *dev)
 {
@@ -895,7 +883,7 @@ static void net_destroy(struct net_if *net)
 	kfree(net);
 }
 
-/* ---- The fd ------------------------------------------------------------------------------ */
+/* ---- The fd --------------------------------------------------------------------------------- */
 
 static long net_get(void *object, unsigned int cmd, void *arg)
 {

@@ -440,7 +440,9 @@ static void put16(u8 *p, u16 value)
 /* The sum of the TCP pseudo header */
 static u16 frame_pseudo(const u8 *frame, bool v6, u32 len)
 {
-	return v6 ? frame_sum(frame + 22, 32, 6 + len - 54) : frame_sum(frame + 26, 8, 6 + len - 34);
+	u32 at = v6 ? 22 : 26, n = v6 ? 32 : 8;
+
+	return frame_sum(frame + at, n, 6 + len - at - n);
 }
 
 u32 frame_tcp(u8 *frame, bool v6, const u8 *to, const u8 *from, u32 payload)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Network queues: frames both ways, offloads, limits, and the interface's life. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
@@ -381,8 +382,8 @@ TEST(receive_software)
 			EXPECT_EQ(n, at + 1000);
 			EXPECT_EQ(memcmp(&info, &none, sizeof(info)), 0);
 			EXPECT_TRUE(frame_tcp_sums(in, n));
-			seq = in[at - 16] << 24 | in[at - 15] << 16 | in[at - 14] << 8 | in[at - 13];
-			EXPECT_EQ(seq, i * 1000);
+			memcpy(&seq, in + at - 16, sizeof(seq));
+			EXPECT_EQ(ntohl(seq), i * 1000);
 			EXPECT_EQ(memcmp(in + at, out + HDR + at + i * 1000, 1000), 0);
 		}
 	}

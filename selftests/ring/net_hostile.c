@@ -372,8 +372,9 @@ static void garbage_entry(u64 *seed, u64 *entry)
 	for (i = 0; i < 8; i++)
 		entry[i] = random_next(seed);
 	if (r & 1) {		/* fields that pass, one segment */
-		entry[0] = (r >> 8 & 0xff) | (r & 2 ? 0x100 : 0) | 0x10000 | (entry[0] & 0xffff00000000ULL);
-		entry[1] &= 0xffffULL << 0 | 0x3fULL << 16;
+		entry[0] = (r >> 8 & 0xff) | (r & 2 ? 0x100 : 0) | 0x10000 |
+			   (entry[0] & 0xffff00000000ULL);
+		entry[1] &= 0x3fffffULL;
 		entry[2] = NIC_BUFS + (entry[2] & 0x7fffff);
 		entry[3] = (r >> 16 & 0x7ff) + (r & 4 ? 60000 : 1);
 	}
