@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The init of the guests that the tests boot. It says that user space was
- * reached and when, then does what `vireo.do=` on the kernel command line asks:
+ * reached and when, loads the drivers of the devices that it finds, then does
+ * what `vireo.do=` on the kernel command line asks:
  *
  *	poweroff (default), reboot, panic
  *	hang	sleep for ever
  *	shell	a shell on the console, then power off
+ *	script	run /script with that shell, report its status, then power off
  *	test	try processors, clocks and memory, report, then power off
  *
  * vireo.mem=MIB	memory for `test` to fill and verify
  * vireo.size=ROWSxCOLUMNS	of the terminal that `shell` talks to
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -26,6 +30,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -87,6 +92,114 @@ static unsigned long memory_mib(void)
 	if (f)
 		fclose(f);
 	return (sum + (1 << 20) - 1) >> 20;
+}
+
+/* ---- modules ------------------------------------------------------------- */
+
+/*
+ * What modprobe and udev do elsewhere, with depmod's files: each PCI function's
+ * modalias finds a module, which is loaded after those that it needs.
+ */
+static char modules[128];	/* their directory */
+
+static void load(const char *path)
+{
+	char full[384];
+	int fd;
+
+	snprintf(full, sizeof(full), "%s/%s", modules, path);
+	fd = open(full, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
+		printf("guest: cannot load %s: %s\n", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* One line of modules.dep: "path: needs needs ...", the last of these first. */
+static void load_with_needs(char *line)
+{
+	char *needs = strchr(line, ':'), *p;
+
+	*needs++ = '\0';
+	while ((p = strrchr(needs, ' '))) {
+		*p = '\0';
+		if (p[1])
+			load(p + 1);
+	}
+	load(line);
+}
+
+/* A module's file is called like it, apart from - and _. */
+static bool is_file_of(const char *path, const char *module)
+{
+	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+
+	for (; *module; base++, module++)
+		if (*base != *module && !(*base == '-' && *module == '_'))
+			return false;
+	return !strncmp(base, ".ko", 3);
+}
+
+static void load_module(const char *module)
+{
+	char path[160], line[4096];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/modules.dep", modules);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		char *colon = strchr(line, ':');
+
+		line[strcspn(line, "\n")] = '\0';
+		if (!colon)
+			continue;
+		*colon = '\0';
+		if (!is_file_of(line, module))
+			continue;
+		*colon = ':';
+		load_with_needs(line);
+		break;
+	}
+	if (f)
+		fclose(f);
+}
+
+static void load_alias(const char *alias)
+{
+	char path[160], line[512], pattern[256], module[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/modules.alias", modules);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "alias %255s %63s", pattern, module) == 2 &&
+		    !fnmatch(pattern, alias, 0))
+			load_module(module);
+	}
+	if (f)
+		fclose(f);
+}
+
+static void load_drivers(const char *release)
+{
+	char path[320], alias[256];
+	struct dirent *e;
+	DIR *dir;
+
+	snprintf(modules, sizeof(modules), "/lib/modules/%s", release);
+	if (access(modules, F_OK))
+		return;
+	dir = opendir("/sys/bus/pci/devices");
+	while (dir && (e = readdir(dir))) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/modalias", e->d_name);
+		if (e->d_name[0] == '.')
+			continue;
+		read_file(path, alias, sizeof(alias));
+		alias[strcspn(alias, "\n")] = '\0';
+		load_alias(alias);
+	}
+	if (dir)
+		closedir(dir);
 }
 
 /* ---- test ---------------------------------------------------------------- */
@@ -338,27 +451,56 @@ static void open_terminal(void)
 		dup2(fd, i);
 }
 
+static void install_busybox(void)
+{
+	setenv("PATH", "/bin", 1);
+	setenv("HOME", "/", 1);
+	if (!fork()) {
+		execl("/bin/busybox", "busybox", "--install", "-s", "/bin", NULL);
+		_exit(1);
+	}
+	wait(NULL);
+}
+
+/* Reaps until that one ends; returns its status as a shell has it. */
+static int wait_for(pid_t pid)
+{
+	int status = 0;
+	pid_t ended;
+
+	do {
+		ended = waitpid(-1, &status, 0);
+	} while (pid > 0 && ended != pid && (ended > 0 || errno != ECHILD));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
 static void do_shell(void)
 {
 	pid_t pid = fork();
 
 	if (!pid) {
 		open_terminal();
-		setenv("PATH", "/bin", 1);
-		setenv("HOME", "/", 1);
 		setenv("PS1", "guest# ", 1);
-		if (!fork()) {
-			execl("/bin/busybox", "busybox", "--install", "-s", "/bin", NULL);
-			_exit(1);
-		}
-		wait(NULL);
+		install_busybox();
 		printf("Type `exit` to power the guest off.\n");
 		execl("/bin/busybox", "sh", NULL);
 		printf("guest: no shell here: %s\n", strerror(errno));
 		_exit(1);
 	}
-	while (pid > 0 && waitpid(-1, NULL, 0) != pid && errno != ECHILD)
-		;
+	wait_for(pid);
+}
+
+static void do_script(void)
+{
+	pid_t pid;
+
+	install_busybox();
+	pid = fork();
+	if (!pid) {
+		execl("/bin/busybox", "sh", "/script", NULL);
+		_exit(127);
+	}
+	printf("guest-script: status %d\n", wait_for(pid));
 }
 
 /* -------------------------------------------------------------------------- */
@@ -401,11 +543,14 @@ int main(void)
 	printf("vireo: guest up: kernel=%s vcpus=%d memory=%luM boot_instructions=%llu\n",
 	       u.release, online, memory_mib(), tsc);
 
+	load_drivers(u.release);
 	what = option("vireo.do", "poweroff", value, sizeof(value));
 	if (!strcmp(what, "test"))
 		do_test(online);
 	else if (!strcmp(what, "shell"))
 		do_shell();
+	else if (!strcmp(what, "script"))
+		do_script();
 	else if (!strcmp(what, "panic"))
 		do_panic();
 	else if (!strcmp(what, "hang"))

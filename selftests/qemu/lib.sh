@@ -66,3 +66,16 @@ build_for()
 	make -s -C "$top" modules "KDIR=$dir/build$(kernel_flavour "$1")" &&
 		make -s -C "$top" tools selftests
 }
+
+# Build the guest drivers for the kernels that a job's guests have them for.
+build_drivers() # JOB...
+{
+	local job kernel dir
+
+	for job; do
+		sed -n 's/^# drivers: *//p' "$qemu_dir/jobs/$job.sh"
+	done | tr ' ' '\n' | sort -u | while read -r kernel; do
+		dir=$(kernel_dir "$kernel") || return 1
+		make -s -C "$top" modules "KDIR=$dir/build$(kernel_flavour "$kernel")" || return 1
+	done
+}
