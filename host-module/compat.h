@@ -36,6 +36,19 @@
 .endm
 #endif
 
+#ifdef CLEAR_CPU_BUFFERS
+#define VIREO_VERW_INTEL	CLEAR_CPU_BUFFERS
+#else
+#define VIREO_VERW_INTEL
+#endif
+
+#if defined(X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT) || \
+	defined(X86_FEATURE_CLEAR_BHB_VMEXIT)
+#define VIREO_CLEAR_BHB		CLEAR_BRANCH_HISTORY_VMEXIT
+#else
+#define VIREO_CLEAR_BHB
+#endif
+
 #else /* !__ASSEMBLY__ */
 
 #include <linux/fs.h>
@@ -77,6 +90,25 @@ static inline bool compat_guest_work_pending(void)
 			(_TIF_NEED_RESCHED | _TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL |
 			 _TIF_NOTIFY_RESUME)) &&
 	       (need_resched() || signal_pending(current) || compat_user_work_pending());
+}
+
+/* Event delivery without an IDT: "int $2" does not reach the host's handler then. */
+static inline bool compat_fred(void)
+{
+#ifdef X86_FEATURE_FRED
+	return cpu_feature_enabled(X86_FEATURE_FRED);
+#else
+	return false;
+#endif
+}
+
+/* MMIO stale data, on processors that the host clears for guests alone. */
+static inline void compat_clear_mmio_buffers(void)
+{
+#ifdef CLEAR_CPU_BUFFERS
+	if (static_branch_unlikely(&mmio_stale_data_clear))
+		x86_clear_cpu_buffers();
+#endif
 }
 
 /* A guest has trained this processor's branch predictors (VMSCAPE). */

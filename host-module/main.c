@@ -60,10 +60,12 @@ static void hw_enable_this(void *err)
 	if (this_cpu_read(vireo_cpu_enabled))
 		return;
 	ret = vireo_ops->cpu_enable();
-	if (ret)
+	if (ret) {
 		WRITE_ONCE(*(int *)err, ret);
-	else
-		this_cpu_write(vireo_cpu_enabled, true);
+		return;
+	}
+	vireo_switch_enable();
+	this_cpu_write(vireo_cpu_enabled, true);
 }
 
 static void hw_disable_this(void *unused)
@@ -325,12 +327,15 @@ static struct miscdevice vireo_dev = {
 
 static int __init vireo_init(void)
 {
+	static const struct vireo_ops *const backends[] = { &svm_ops, &vmx_ops };
+	unsigned int i;
 	int err;
 
-	if (boot_cpu_has(X86_FEATURE_SVM)) {
-		vireo_ops = &svm_ops;
-	} else {
-		pr_err("this processor has no AMD-V, or firmware hides it\n");
+	for (i = 0; i < ARRAY_SIZE(backends) && !vireo_ops; i++)
+		if (backends[i]->ident())
+			vireo_ops = backends[i];
+	if (!vireo_ops) {
+		pr_err("this processor has neither AMD-V nor VT-x, or firmware hides it\n");
 		return -ENODEV;
 	}
 	err = vireo_queue_init();
@@ -340,6 +345,7 @@ static int __init vireo_init(void)
 	if (err)
 		goto fail_queue;
 	vireo_run_init();
+	vireo_switch_init();
 	vireo_cpuid_init();
 	err = vireo_fpu_init();
 	if (err)

@@ -67,6 +67,53 @@ static int msr_constant(u32 index, u64 *value)
 	return -ENOENT;
 }
 
+/* As the processor checks them: with the width it has, whatever CR4 says. */
+static bool canonical(u64 addr)
+{
+	return sign_extend64(addr, boot_cpu_has(X86_FEATURE_LA57) ? 56 : 47) == addr;
+}
+
+static bool pat_allowed(u64 value)
+{
+	unsigned int i;
+
+	for (i = 0; i < 64; i += 8) {	/* types 2 and 3 are reserved */
+		u8 type = value >> i;
+
+		if (type > 7 || type == 2 || type == 3)
+			return false;
+	}
+	return true;
+}
+
+static u64 spec_ctrl_allowed(void)
+{
+	return (boot_cpu_has(X86_FEATURE_IBRS) ? SPEC_CTRL_IBRS : 0) |
+	       (boot_cpu_has(X86_FEATURE_STIBP) ? SPEC_CTRL_STIBP : 0) |
+	       (boot_cpu_has(X86_FEATURE_SPEC_CTRL_SSBD) || boot_cpu_has(X86_FEATURE_AMD_SSBD) ?
+		SPEC_CTRL_SSBD : 0);
+}
+
+/* Checks a value for a register that the hardware switches. */
+static bool value_allowed(u32 index, u64 value)
+{
+	switch (index) {
+	case MSR_LSTAR:
+	case MSR_CSTAR:
+	case MSR_FS_BASE:
+	case MSR_GS_BASE:
+	case MSR_KERNEL_GS_BASE:
+	case MSR_IA32_SYSENTER_ESP:
+	case MSR_IA32_SYSENTER_EIP:
+		return canonical(value);
+	case MSR_IA32_CR_PAT:
+		return pat_allowed(value);
+	case MSR_IA32_SPEC_CTRL:
+		return !(value & ~spec_ctrl_allowed());
+	}
+	return true;
+}
+
 /**
  * vireo_msr_get() - read an MSR
  * @v: the vCPU
@@ -115,6 +162,10 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 	}
 	if (!vireo_ops->get_msr(v, index, value) || !vireo_pv_get_msr(v, index, value))
 		return 0;
+	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
+		*value = v->spec_ctrl;
+		return 0;
+	}
 	return msr_constant(index, value);
 }
 
@@ -184,9 +235,15 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 		v->mtrr[slot] = value;
 		return 0;
 	}
+	if (!value_allowed(index, value))
+		return -EINVAL;
 	err = vireo_ops->set_msr(v, index, value);
 	if (err != -ENOENT)
 		return err;
+	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
+		v->spec_ctrl = value;
+		return 0;
+	}
 	err = vireo_pv_set_msr(v, index, value);
 	return err == -ENOENT ? msr_constant(index, &unused) : err;
 }

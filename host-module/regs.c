@@ -8,8 +8,12 @@
 
 #include "vireo.h"
 
-/* CR4 bits that a guest of this host may have. */
-static u64 cr4_allowed(void)
+/**
+ * vireo_regs_cr4() - CR4 bits that a guest of this host may have
+ * Context: Any.
+ * Return: The bits.
+ */
+u64 vireo_regs_cr4(void)
 {
 	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE |
 		  X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
@@ -26,7 +30,17 @@ static u64 cr4_allowed(void)
 	return cr4;
 }
 
-#define EFER_ALLOWED	(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
+/**
+ * vireo_regs_efer() - likewise of EFER
+ * Context: Any.
+ * Return: The bits.
+ */
+u64 vireo_regs_efer(void)
+{
+	return EFER_SCE | EFER_LME | EFER_LMA | EFER_NX |
+	       (boot_cpu_has(X86_FEATURE_FXSR_OPT) ? EFER_FFXSR : 0);
+}
+
 #define CR0_ALLOWED	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
 			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | \
 			 X86_CR0_PG)
@@ -47,7 +61,7 @@ static bool regs_modes_ok(const struct vireo_regs *r)
 {
 	bool paging = r->cr0 & X86_CR0_PG, lme = r->efer & EFER_LME;
 
-	if ((r->cr0 & ~CR0_ALLOWED) || (r->cr4 & ~cr4_allowed()) || (r->efer & ~EFER_ALLOWED))
+	if ((r->cr0 & ~CR0_ALLOWED) || (r->cr4 & ~vireo_regs_cr4()) || (r->efer & ~vireo_regs_efer()))
 		return false;
 	if ((r->cr0 & X86_CR0_NW) && !(r->cr0 & X86_CR0_CD))
 		return false;
@@ -154,6 +168,7 @@ void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 	r->rflags = v->rflags;
 	r->xcr0 = v->xcr0;
 	r->mp_state = v->mp_state;
+	memcpy(r->dr, v->dr, sizeof(v->dr));
 	vireo_ops->get_regs(v, r);
 	r->cr8 = vireo_ops->get_tpr(v) >> 4;
 
@@ -190,6 +205,7 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 	v->rflags = r->rflags | X86_EFLAGS_FIXED;
 	vireo_vcpu_set_xcr0(v, r->xcr0);
 	v->mp_state = r->mp_state;
+	memcpy(v->dr, r->dr, sizeof(v->dr));
 	vireo_ops->set_regs(v, r);
 	vireo_ops->set_tpr(v, r->cr8 << 4);
 

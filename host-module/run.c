@@ -144,6 +144,14 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	return unresolved;
 }
 
+/* The vCPU comes to another processor, if the thread stays on it meanwhile. */
+static void run_migrate(struct vireo_vcpu *v)
+{
+	preempt_disable();
+	vireo_ops->migrate(v);
+	preempt_enable();
+}
+
 /* Runs the guest: 0 to go on, 1 for an exit to user space, or -errno. */
 static int run_guest(struct vireo_vcpu *v)
 {
@@ -154,6 +162,12 @@ static int run_guest(struct vireo_vcpu *v)
 	do {
 		unresolved = false;
 		local_irq_disable();
+		if (unlikely(v->cpu != smp_processor_id())) {
+			local_irq_enable();
+			run_migrate(v);
+			exit = VEXIT_INTR;
+			continue;
+		}
 		WRITE_ONCE(v->mode, VCPU_INSIDE);
 		smp_mb();	/* pairs with vireo_vcpu_request(): mode, then requests */
 		if (unlikely(!this_cpu_read(vireo_cpu_enabled)))

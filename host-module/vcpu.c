@@ -218,6 +218,7 @@ void vireo_vcpu_free(struct vireo_vcpu *v)
 {
 	hrtimer_cancel(&v->apic.timer);
 	vireo_ops->vcpu_free(v);
+	vireo_switch_forget(v);
 	vireo_fpu_free(v);
 	free_page((unsigned long)v->run);
 	kfree(v);
@@ -231,6 +232,7 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 		return NULL;
 	v->vm = vm;
 	v->id = id;
+	v->cpu = -1;
 	rcuwait_init(&v->wait);
 	v->tsc_lost = READ_ONCE(vireo_tsc_lost);
 	v->tsc_offset = -vm->tsc_base;

@@ -117,11 +117,12 @@ struct vireo_ops {
 	u64 leaf;			/* vireo_tree.leaf */
 
 	/* Module: process context. */
+	bool (*ident)(void);		/* the processor is of this kind */
 	int (*init)(void);		/* 0, -ENODEV or -ENOMEM; says why in the log */
 	void (*exit)(void);
 	u64 (*features)(void);		/* VIREO_FEAT_* */
 	/* On each processor, interrupts off. */
-	int (*cpu_enable)(void);	/* 0 or -EBUSY: somebody else's */
+	int (*cpu_enable)(void);	/* 0, -EBUSY (somebody else's) or -EIO */
 	void (*cpu_disable)(void);
 
 	/* vCPU: process context, the vCPU's mutex held. */
@@ -134,6 +135,9 @@ struct vireo_ops {
 	int (*set_msr)(struct vireo_vcpu *v, u32 index, u64 value);
 	void (*tsc_changed)(struct vireo_vcpu *v);
 	void (*get_walk)(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip);
+
+	/* The vCPU will run here and not where it was; preemption off, interrupts on. */
+	void (*migrate)(struct vireo_vcpu *v);
 
 	/* Inner loop: interrupts off, between load and put on one processor. */
 	void (*load)(struct vireo_vcpu *v);
@@ -151,7 +155,7 @@ struct vireo_ops {
 	void (*set_bs)(struct vireo_vcpu *v);		/* DR6.BS: single step */
 };
 
-extern const struct vireo_ops svm_ops;
+extern const struct vireo_ops svm_ops, vmx_ops;
 extern const struct vireo_ops *vireo_ops;
 
 /* ---- Memory (mem.c) ---------------------------------------------------------- */
@@ -287,6 +291,7 @@ struct vireo_vcpu {
 	u64 slow_exits;		/* (v) left the inner loop */
 
 	void *arch;		/* (i) the backend's */
+	int cpu;		/* (v) holds its hardware state; -1: none does */
 	struct xregs_state *fpu; /* (v) the guest's, standard format, while it is out */
 	u64 xcr0;		/* (v) */
 	u32 xsave_size;		/* (v) bytes for xcr0, CPUID 0xd */
@@ -299,6 +304,10 @@ struct vireo_vcpu {
 	u64 tsc_lost;		/* (v) share of vireo_tsc_lost that is in tsc_offset */
 	u32 tsc_aux;		/* (v) IA32_TSC_AUX */
 	u32 pkru;		/* (v) protection keys, while the guest is out */
+	u32 host_pkru;		/* (v) between load and put */
+	u32 spec_ctrl;		/* (v) where the hardware does not switch it */
+	bool dr_loaded;		/* (v) DR0-3 are the guest's */
+	unsigned long dr[4];	/* (v) while they are not */
 	u64 misc_enable;	/* (v) */
 	u64 mtrr[32];		/* (v) kept for the guest, without effect */
 	struct vireo_lapic_state apic;
@@ -348,6 +357,8 @@ void vireo_run_init(void);
 int vireo_vcpu_run(struct vireo_vcpu *v);
 
 /* regs.c */
+u64 vireo_regs_cr4(void);
+u64 vireo_regs_efer(void);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r);
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
@@ -363,6 +374,15 @@ void vireo_fpu_enter(struct vireo_vcpu *v);
 void vireo_fpu_leave(struct vireo_vcpu *v);
 int vireo_fpu_get(struct vireo_vcpu *v, void __user *to);
 int vireo_fpu_set(struct vireo_vcpu *v, const void __user *from);
+
+/* switch.c */
+#define DR7_OFF		0x400UL
+void vireo_switch_init(void);
+void vireo_switch_enable(void);
+void vireo_switch_forget(struct vireo_vcpu *v);
+void vireo_switch_dr(struct vireo_vcpu *v);
+void vireo_switch_load(struct vireo_vcpu *v);
+void vireo_switch_put(struct vireo_vcpu *v);
 
 /* exit.c */
 bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit);

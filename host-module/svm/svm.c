@@ -11,15 +11,12 @@
 
 #include <linux/cc_platform.h>
 #include <linux/gfp.h>
-#include <linux/hw_breakpoint.h>
 #include <linux/mm.h>
 #include <linux/percpu.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
-#include <asm/fpu/xcr.h>
 #include <asm/msr.h>
-#include <asm/pkru.h>
 #include <asm/processor.h>
 #include <asm/smp.h>
 
@@ -34,9 +31,6 @@ struct svm_cpu {
 	u64 host_pa;		/* (i) its address */
 	u64 asid_gen;		/* the rest: this processor, interrupts off */
 	u32 next_asid;
-	u32 tsc_aux;
-	struct compat_cet cet;
-	struct vireo_vcpu *last;	/* whose branches trained the predictors */
 };
 
 struct svm_vcpu {
@@ -44,7 +38,6 @@ struct svm_vcpu {
 	u64 vmcb_pa;		/* (i) */
 	u64 *top;		/* (i) level 5 above the tree, on hosts that have it */
 	u32 dirty;		/* (v) CLEAN_* that the next VMRUN must load */
-	int cpu;		/* (v) where it ran last */
 	u64 asid_gen;		/* (v) */
 	bool flush;		/* (v) take a new ASID */
 	bool nmi_masked;	/* (v) in an NMI handler */
@@ -53,23 +46,16 @@ struct svm_vcpu {
 	bool stepped;		/* (v) the last entry was such a step */
 	bool guest_tf;		/* (v) the guest's own RFLAGS.TF meanwhile */
 	u64 step_rip;		/* (v) */
-	bool dr_loaded;		/* (v) DR0-3 are the guest's */
-	unsigned long dr[4];	/* (v) while they are not */
-	u32 spec_ctrl;		/* (v) without V_SPEC_CTRL */
-	u32 host_pkru;		/* (v) between load and put */
 };
 
 #define DR6_CLEAR	0xffff0ff0UL	/* 13.1.1.3: nothing has happened */
 #define DR6_BD		BIT(13)
-#define DR7_OFF		0x400UL
 #define DR7_GD		BIT(13)
 
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 static u32 max_asid;		/* constant after init, like all below */
 static void *msrpm;		/* 15.11: 8 KiB, for all vCPUs */
 static void *iopm;		/* 15.10.1: 12 KiB, all ports exit */
-static u64 host_xcr0;
-static u64 host_xss;
 static bool have_next_rip, have_decode, have_clean;
 
 static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
@@ -125,6 +111,11 @@ static int svm_alloc(void)
 	return 0;
 }
 
+static bool svm_ident(void)
+{
+	return boot_cpu_has(X86_FEATURE_SVM);
+}
+
 static int svm_init(void)
 {
 	static const u32 allowed[] = {	/* VMRUN, VMLOAD and VMSAVE switch them */
@@ -151,10 +142,6 @@ static int svm_init(void)
 	have_next_rip = boot_cpu_has(X86_FEATURE_NRIPS);
 	have_decode = boot_cpu_has(X86_FEATURE_DECODEASSISTS);
 	have_clean = boot_cpu_has(X86_FEATURE_VMCBCLEAN);
-	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
-		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-	if (boot_cpu_has(X86_FEATURE_XSAVES))
-		rdmsrl(MSR_IA32_XSS, host_xss);
 
 	if (svm_alloc()) {
 		svm_exit();
@@ -179,19 +166,15 @@ static u64 svm_features(void)
 static int svm_cpu_enable(void)
 {
 	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
-	u64 efer, aux = 0;
+	u64 efer;
 
 	rdmsrl(MSR_EFER, efer);
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
 	wrmsrl(MSR_VM_HSAVE_PA, __pa(c->hsave));
-	if (boot_cpu_has(X86_FEATURE_RDTSCP))
-		rdmsrl(MSR_TSC_AUX, aux);
-	c->tsc_aux = aux;
 	c->asid_gen++;
 	c->next_asid = max_asid + 1;	/* the first guest flushes what was there */
-	c->last = NULL;
 	return 0;
 }
 
@@ -271,7 +254,6 @@ static int svm_vcpu_create(struct vireo_vcpu *v)
 		s->top[0] = __pa(v->vm->mem.tree.root) | VT_RWX;
 	}
 	s->vmcb_pa = __pa(s->vmcb);
-	s->cpu = -1;
 	v->arch = s;
 	vmcb_init(v);
 	return 0;
@@ -285,11 +267,7 @@ fail:
 static void svm_vcpu_free(struct vireo_vcpu *v)
 {
 	struct svm_vcpu *s = to_svm(v);
-	int cpu;
 
-	/* Its address may come back as another vCPU's, which then needs a barrier. */
-	for_each_possible_cpu(cpu)
-		cmpxchg(&per_cpu_ptr(&svm_cpus, cpu)->last, v, NULL);
 	free_page((unsigned long)s->top);
 	free_page((unsigned long)s->vmcb);
 	kfree(s);
@@ -329,8 +307,6 @@ static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 	r->cr3 = vmcb->cr3;
 	r->cr4 = vmcb->cr4;
 	r->efer = vmcb->efer & ~EFER_SVME;
-	for (i = 0; i < 4; i++)
-		r->dr[i] = s->dr[i];
 	r->dr[4] = vmcb->dr6;
 	r->dr[5] = vmcb->dr7;
 }
@@ -359,8 +335,6 @@ static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	vmcb->cr3 = r->cr3;
 	vmcb->cr4 = r->cr4;
 	vmcb->efer = r->efer | EFER_SVME;
-	for (i = 0; i < 4; i++)
-		s->dr[i] = r->dr[i];
 	vmcb->dr6 = r->dr[4];
 	vmcb->dr7 = r->dr[5];
 
@@ -415,20 +389,17 @@ static int svm_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
 		*value = s->vmcb->efer & ~EFER_SVME;
 		return 0;
 	case MSR_IA32_SPEC_CTRL:
-		if (!boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL))
-			return -ENOENT;
-		*value = boot_cpu_has(X86_FEATURE_V_SPEC_CTRL) ? s->vmcb->spec_ctrl : s->spec_ctrl;
-		return 0;
+		*value = s->vmcb->spec_ctrl;
+		return boot_cpu_has(X86_FEATURE_V_SPEC_CTRL) ? 0 : -ENOENT;
 	}
 	return -ENOENT;
 }
 
 static int set_efer(struct svm_vcpu *s, u64 value)
 {
-	const u64 allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR;
 	u64 old = s->vmcb->efer;
 
-	if (value & ~allowed)
+	if (value & ~vireo_regs_efer())
 		return -EINVAL;
 	if (((value ^ old) & EFER_LME) && (s->vmcb->cr0 & X86_CR0_PG))
 		return -EINVAL;
@@ -437,57 +408,19 @@ static int set_efer(struct svm_vcpu *s, u64 value)
 	return 0;
 }
 
-static int set_pat(struct svm_vcpu *s, u64 value)
-{
-	unsigned int i;
-
-	for (i = 0; i < 64; i += 8) {	/* 7.8.1: types 2 and 3 are reserved */
-		u8 type = value >> i;
-
-		if (type > 7 || type == 2 || type == 3)
-			return -EINVAL;
-	}
-	s->vmcb->pat = value;
-	s->dirty |= CLEAN_NP;
-	return 0;
-}
-
-/* As the processor checks them: with the width it has, whatever CR4 says. */
-static bool canonical(u64 addr)
-{
-	return sign_extend64(addr, boot_cpu_has(X86_FEATURE_LA57) ? 56 : 47) == addr;
-}
-
 static int svm_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 {
 	struct svm_vcpu *s = to_svm(v);
 	u64 *field = vmcb_msr(s->vmcb, index);
 
-	switch (index) {
-	case MSR_EFER:
+	if (index == MSR_EFER)
 		return set_efer(s, value);
-	case MSR_IA32_CR_PAT:
-		return set_pat(s, value);
-	case MSR_IA32_SPEC_CTRL:
-		if (!boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL))
-			return -ENOENT;
-		if (value & ~(SPEC_CTRL_IBRS | SPEC_CTRL_STIBP | SPEC_CTRL_SSBD))
-			return -EINVAL;
-		s->vmcb->spec_ctrl = value;
-		s->spec_ctrl = value;
-		return 0;
-	case MSR_STAR:
-	case MSR_SYSCALL_MASK:
-	case MSR_IA32_SYSENTER_CS:
-		break;
-	default:
-		if (field && !canonical(value))
-			return -EINVAL;
-	}
+	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
+		field = &s->vmcb->spec_ctrl;
 	if (!field)
 		return -ENOENT;
 	*field = value;
-	s->dirty |= CLEAN_SEG;
+	s->dirty |= CLEAN_SEG | CLEAN_NP;	/* the PAT is in the latter */
 	return 0;
 }
 
@@ -609,104 +542,41 @@ static void new_asid(struct svm_vcpu *s, struct svm_cpu *c)
 	s->dirty |= CLEAN_ASID;
 }
 
-static void load_debug(struct svm_vcpu *s)
+static void svm_migrate(struct vireo_vcpu *v)
 {
-	/* The host's breakpoints must not look at the guest's addresses. */
-	set_debugreg(DR7_OFF, 7);
-	set_debugreg(s->dr[0], 0);
-	set_debugreg(s->dr[1], 1);
-	set_debugreg(s->dr[2], 2);
-	set_debugreg(s->dr[3], 3);
-	intercept_dr(s, false);
-	s->dr_loaded = true;
+	v->cpu = smp_processor_id();
+	to_svm(v)->dirty = CLEAN_ALL;
+	to_svm(v)->flush = true;
 }
 
-static void put_debug(struct svm_vcpu *s)
+static void load_debug(struct vireo_vcpu *v)
 {
-	set_debugreg(DR7_OFF, 7);	/* as VMEXIT should have (15.6) */
-	get_debugreg(s->dr[0], 0);
-	get_debugreg(s->dr[1], 1);
-	get_debugreg(s->dr[2], 2);
-	get_debugreg(s->dr[3], 3);
-	intercept_dr(s, true);
-	s->dr_loaded = false;
+	vireo_switch_dr(v);
+	intercept_dr(to_svm(v), false);
 }
 
 static void svm_load(struct vireo_vcpu *v)
 {
 	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
 	struct svm_vcpu *s = to_svm(v);
-	int cpu = smp_processor_id();
 
 	asm volatile("vmsave %0" : : "a" (c->host_pa) : "memory");
-	if (s->cpu != cpu) {
-		s->cpu = cpu;
-		s->dirty = CLEAN_ALL;
-		s->flush = true;
-	}
 	if (s->flush || s->asid_gen != c->asid_gen)
 		new_asid(s, c);
-	compat_cet_enter(&c->cet);
-	if (c->last != v) {
-		c->last = v;
-		if (!cpu_feature_enabled(X86_FEATURE_IBPB_ON_VMEXIT))
-			indirect_branch_prediction_barrier();
-	}
 	if (unlikely(s->vmcb->dr7 & 0xff))
-		load_debug(s);
-	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
-		wrmsrl(MSR_TSC_AUX, v->tsc_aux);
-	if (host_xcr0 && v->xcr0 != host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
-	if (host_xss)
-		wrmsrl(MSR_IA32_XSS, 0);
-	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
-		s->host_pkru = rdpkru();
-		if (v->pkru != s->host_pkru)
-			wrpkru(v->pkru);
-	}
-}
-
-static void put_xcr0(struct vireo_vcpu *v)
-{
-	u64 xcr0 = v->xcr0;
-
-	if (!host_xcr0)
-		return;
-	/* QEMU's TCG has the intercept of XSETBV but does not act on it. */
-	if (static_cpu_has(X86_FEATURE_HYPERVISOR)) {
-		xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-		if (unlikely(xcr0 != v->xcr0))
-			vireo_vcpu_set_xcr0(v, xcr0);
-	}
-	if (xcr0 != host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
-	if (host_xss)
-		wrmsrl(MSR_IA32_XSS, host_xss);
+		load_debug(v);
+	vireo_switch_load(v);
 }
 
 static void svm_put(struct vireo_vcpu *v)
 {
-	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
 	struct svm_vcpu *s = to_svm(v);
 
-	/* The guest may have had CR4.PKE and OSXSAVE set at any time since. */
-	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
-		v->pkru = rdpkru();
-		if (v->pkru != s->host_pkru)
-			wrpkru(s->host_pkru);
-	}
-	put_xcr0(v);
-	compat_cet_leave(&c->cet);
-	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
-		wrmsrl(MSR_TSC_AUX, c->tsc_aux);
-	if (unlikely(s->dr_loaded))
-		put_debug(s);
+	if (unlikely(v->dr_loaded))
+		intercept_dr(s, true);
 	if (unlikely(s->vmcb->dr6 != DR6_CLEAR))
 		set_debugreg(DR6_CLEAR, 6);
-	if (hw_breakpoint_active())	/* VMEXIT has switched them off (15.6) */
-		hw_breakpoint_restore();
-	compat_guest_ran();
+	vireo_switch_put(v);
 }
 
 static u64 inject_encode(const struct vireo_event *e)
@@ -826,7 +696,7 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s, u64 c
 {
 	switch (code) {
 	case EXIT_DR_READ ... EXIT_DR_LAST:
-		load_debug(s);
+		load_debug(v);
 		return VEXIT_DR;
 	case EXIT_EXCEPTION ... EXIT_EXCEPTION + 31:
 		return exit_exception(v, s);
@@ -932,7 +802,7 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 		step_prepare(v, s);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL) &&
 	    !cpu_feature_enabled(X86_FEATURE_V_SPEC_CTRL)) {
-		guest_spec = s->spec_ctrl;
+		guest_spec = v->spec_ctrl;
 		host_spec = this_cpu_read(x86_spec_ctrl_current);
 	}
 	if (unlikely(s->flush))		/* asked for since svm_load() */
@@ -963,6 +833,7 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 const struct vireo_ops svm_ops = {
 	.name = "AMD-V",
 	.leaf = NPT_LEAF,
+	.ident = svm_ident,
 	.init = svm_init,
 	.exit = svm_exit,
 	.features = svm_features,
@@ -976,6 +847,7 @@ const struct vireo_ops svm_ops = {
 	.set_msr = svm_set_msr,
 	.tsc_changed = svm_tsc_changed,
 	.get_walk = svm_get_walk,
+	.migrate = svm_migrate,
 	.load = svm_load,
 	.put = svm_put,
 	.run = svm_run,

@@ -28,6 +28,7 @@
 #include <linux/kvm.h>
 
 #include "harness.h"
+#include "host.h"
 #include "vireo_hypercall.h"
 #include "vm.h"
 
@@ -76,7 +77,7 @@ static const struct {
 };
 
 /* The bodies have the same number of instructions beside the one measured */
-asm(".pushsection .rodata\n"
+asm(".pushsection .data\n"
 	".code16\n"
 	"bench_code:\n"
 	".macro measure mark, prepare, insn=\n"
@@ -89,7 +90,7 @@ asm(".pushsection .rodata\n"
 	".endm\n"
 	"2:	out %al, $0x11\n"
 	"	measure 0x12, nop\n"
-	"	measure 0x13, \"mov %edi, %eax\", vmmcall\n"
+	"	measure 0x13, \"mov %edi, %eax\", \"bench_hypercall: vmmcall\"\n"
 	"	measure 0x14, \"xor %eax, %eax\", cpuid\n"
 	"	measure 0x15, nop, \"out %al, $0x10\"\n"
 	"	jmp 2b\n"
@@ -97,7 +98,7 @@ asm(".pushsection .rodata\n"
 	".code64\n"
 	".popsection\n");
 
-extern const char bench_code[], bench_code_end[];
+extern char bench_code[], bench_hypercall[], bench_code_end[];
 
 _Static_assert(BATCH == 200, "the guest's loops count to 200");
 
@@ -378,6 +379,8 @@ int main(void)
 	CPU_ZERO(&cpu);
 	CPU_SET(0, &cpu);
 	sched_setaffinity(0, sizeof(cpu), &cpu);
+	if (host_is_intel())
+		bench_hypercall[2] = 0xc1;	/* VMCALL */
 	any = measure(&vireo, ours);
 	load_modules("KVM_KO");
 	load_modules("KVM_AMD_KO");

@@ -377,9 +377,11 @@ static void guest_user_hypercall(u64 arg)
 	asm volatile("push %0; push %1; push $2; push %2\n"
 		     "lea 1f(%%rip), %%rax; push %%rax; iretq\n"
 		     "1:	mov %3, %%eax\n"
-		     "vmmcall; int $0x80; ud2"
+		     "test %4, %4; jz 2f; vmcall; int $0x80\n"
+		     "2:	vmmcall; int $0x80; ud2"
 		     : : "i"(SEL_USER_DATA | 3), "r"(VM_SCRATCH + 0x1000ULL),
-		       "i"(SEL_USER64 | 3), "i"(VIREO_HC_NOP) : "rax", "memory");
+		       "i"(SEL_USER64 | 3), "i"(VIREO_HC_NOP), "r"(guest_is_intel)
+		     : "rax", "memory");
 }
 
 TEST(hypercall_from_ring3)

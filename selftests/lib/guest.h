@@ -275,12 +275,19 @@ GUEST_CR(3)
 GUEST_CR(4)
 GUEST_CR(8)
 
+/* Each vendor has its own instruction; set before the guest's copy is made. */
+extern u32 guest_is_intel;
+
 static inline s64 hypercall(u64 nr, u64 a, u64 b, u64 c, u64 d)
 {
 	s64 ret;
 
-	asm volatile("vmmcall" : "=a"(ret)
-		     : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
+	if (guest_is_intel)
+		asm volatile("vmcall" : "=a"(ret)
+			     : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
+	else
+		asm volatile("vmmcall" : "=a"(ret)
+			     : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
 	return ret;
 }
 

@@ -22,6 +22,14 @@ bool host_is_emulated(void)
 	return ebx == 0x54474354;	/* "TCGT" */
 }
 
+bool host_is_intel(void)
+{
+	u32 eax, ebx, ecx, edx;
+
+	__cpuid(0, eax, ebx, ecx, edx);
+	return ebx == 0x756e6547;	/* "Genu" */
+}
+
 int module_load(const char *path)
 {
 	int fd, ret;

@@ -11,7 +11,10 @@
 
 #include "guest.h"
 #include "harness.h"
+#include "host.h"
 #include "vm.h"
+
+u32 guest_is_intel;
 
 const char *vm_mode_name(enum vm_mode mode)
 {
@@ -282,6 +285,7 @@ void vm_load_program(struct test_vm *vm)
 	unsigned long n = getauxval(AT_PHNUM);
 
 	fflush(stdout);
+	guest_is_intel = host_is_intel();
 	for (; n; n--, ph++) {
 		if (ph->p_type != PT_LOAD)
 			continue;

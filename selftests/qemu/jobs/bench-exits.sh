@@ -4,12 +4,14 @@
 # The bench programs, with KVM at hand for when Vireo has let go of the processor.
 #
 # tests: bench
-# modules: kvm_amd
+# modules: kvm_amd kvm_intel
 # machine: cpus=1 memory=1024 time=900 limit=600
 
 # shellcheck source=lib.sh
 . /jobs/lib
 
-KVM_KO=$(modprobe -D kvm_amd | sed -n 's/^insmod \([^ ]*\).*/\1/p' | tr '\n' ' ')
+vendor=amd
+grep -q GenuineIntel /proc/cpuinfo && vendor=intel
+KVM_KO=$(modprobe -D kvm_$vendor | sed -n 's/^insmod \([^ ]*\).*/\1/p' | tr '\n' ' ')
 export KVM_KO
 run_tests bench

@@ -1,0 +1,1249 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The VT-x backend.  Section numbers are those of the Intel Software
+ * Developer's Manual, volume 3.
+ *
+ * The processor is used with EPT, unrestricted guest and virtual NMIs, and
+ * without an instruction emulator.  CR3 is the guest's own, and so are CR0 and
+ * CR4 but for the bits in the two masks; a write that changes one of those is
+ * executed again by the guest once the read shadow agrees with it.
+ *
+ * A VMCS is current, and can be read and written, only between load and put.
+ * What is called outside brings it with vmcs_begin().
+ */
+#define pr_fmt(fmt) "vireo: " fmt
+
+#include <linux/gfp.h>
+#include <linux/list.h>
+#include <linux/percpu.h>
+#include <linux/smp.h>
+#include <linux/slab.h>
+#include <asm/apicdef.h>
+#include <asm/cpufeature.h>
+#include <asm/debugreg.h>
+#include <asm/desc.h>
+#include <asm/fsgsbase.h>
+#include <asm/msr.h>
+#include <asm/perf_event.h>
+#include <asm/processor.h>
+#include <asm/tlbflush.h>
+
+#include "../vireo.h"
+#include "../compat.h"
+#include "hw.h"
+
+/* What a processor needs while the extension is on; its own, interrupts off */
+struct vmx_cpu {
+	void *vmxon;			/* (i) VMXON region (25.11.5) */
+	struct vmx_vcpu *current_vmcs;
+	struct list_head loaded;	/* VMCSs whose state it may hold */
+};
+
+/* SYSCALL's registers, which VT-x leaves to software; CSTAR is without effect. */
+enum { SYS_STAR, SYS_LSTAR, SYS_SFMASK, SYS_SWITCHED, SYS_CSTAR = SYS_SWITCHED, SYS_MSRS };
+
+static const u32 sys_msr[SYS_MSRS] = { MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK, MSR_CSTAR };
+
+struct vmx_vcpu {
+	struct vmx_entry entry;	/* (v) first: entry.S */
+	struct vireo_vcpu *v;	/* (i) */
+	void *vmcs;		/* (i) */
+	u64 vmcs_pa;		/* (i) */
+	u8 *apic;		/* (i) virtual-APIC page (25.6.8): the TPR */
+	u64 eptp;		/* (i) */
+	struct list_head node;	/* in vmx_cpu.loaded of v->cpu */
+
+	/* (v) what is in the VMCS */
+	u64 rip, rsp, rflags;
+	u32 blocked;		/* BLOCKED_* */
+	u32 proc;		/* primary controls */
+	u64 host_cr3, host_cr4, host_fs, host_perf;
+
+	/* (v) the guest's */
+	u64 cr2, dr6;
+	u64 dr7;		/* while the stay lasts, in the VMCS alone */
+	u64 sys[SYS_MSRS];
+	u64 kernel_gs;		/* while it is out */
+	bool flush;		/* forget translations before the next entry */
+
+	/* (v) the host's, between load and put */
+	u64 host_kernel_gs, host_debugctl;
+	u16 ds, es, fs, gs, ldt;
+	bool segs;		/* one of them is not 0 */
+};
+
+#define DR6_CLEAR	0xffff0ff0UL
+#define DR6_BD		BIT(13)
+#define DR7_GD		BIT(13)
+#define CR0_MASK	(X86_CR0_NE | X86_CR0_NW | X86_CR0_CD)
+#define PAT_RESET	0x0007040600070406ULL
+
+static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
+/* Constant after init: */
+static u32 revision;
+static u32 pin_ctl, proc_ctl, proc2_ctl, exit_ctl, entry_ctl;
+static u64 cr4_mask;		/* CR4 bits that the guest does not own */
+static u64 host_sys[SYS_SWITCHED];
+static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
+static bool flush_l1d, invept_single;
+
+static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
+{
+	return v->arch;
+}
+
+/* ---- Module ------------------------------------------------------------------------ */
+
+static bool vmx_ident(void)
+{
+	/* The kernel takes the flag back where firmware has locked it off. */
+	return boot_cpu_has(X86_FEATURE_VMX) || (cpuid_ecx(1) & BIT(5));
+}
+
+/* A.3 to A.5: the low half of a capability MSR must be 1, the high half may be. */
+static int control(u32 msr, u32 need, u32 want, u32 *ctl)
+{
+	u64 cap;
+
+	rdmsrl(msr, cap);
+	*ctl = (need | want | (u32)cap) & (u32)(cap >> 32);
+	return (*ctl & need) == need ? 0 : -ENODEV;
+}
+
+static int init_controls(void)
+{
+	u64 basic, ept;
+
+	rdmsrl(MSR_IA32_VMX_BASIC, basic);
+	revision = basic & 0x7fffffff;
+	if (!(basic & BIT_ULL(55)) ||	/* A.2 */
+	    control(MSR_IA32_VMX_TRUE_PINBASED_CTLS,
+		    PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
+		    0, &pin_ctl) ||
+	    control(MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
+		    CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_HLT_EXITING |
+		    CPU_BASED_MWAIT_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_TPR_SHADOW |
+		    CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
+		    CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_MONITOR_EXITING |
+		    CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, 0, &proc_ctl) ||
+	    control(MSR_IA32_VMX_TRUE_EXIT_CTLS,
+		    VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
+		    VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
+		    VM_EXIT_LOAD_IA32_EFER, VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, &exit_ctl) ||
+	    control(MSR_IA32_VMX_TRUE_ENTRY_CTLS,
+		    VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT |
+		    VM_ENTRY_LOAD_IA32_EFER, VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, &entry_ctl)) {
+		pr_err("this processor's VT-x lacks basic controls (virtual NMIs, TPR shadow, MSR bitmaps)\n");
+		return -ENODEV;
+	}
+	if (control(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT,
+		    SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_ENABLE_RDTSCP |
+		    SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_WBINVD_EXITING |
+		    SECONDARY_EXEC_ENABLE_INVPCID | SECONDARY_EXEC_ENCLS_EXITING |
+		    VMCS_CONTROL_BIT(XSAVES), &proc2_ctl)) {
+		pr_err("this processor's VT-x has no EPT\n");
+		return -ENODEV;
+	}
+	if (!(proc2_ctl & SECONDARY_EXEC_UNRESTRICTED_GUEST)) {
+		pr_err("this processor's VT-x has no unrestricted guest\n");
+		return -ENODEV;
+	}
+	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, ept);
+	if (~ept & (EPT_CAP_WALK4 | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_INVEPT | EPT_CAP_ALL)) {
+		pr_err("this processor's EPT lacks four levels, write-back, 2 MiB pages or INVEPT\n");
+		return -ENODEV;
+	}
+	invept_single = ept & EPT_CAP_SINGLE;
+	return 0;
+}
+
+/* 25.6.9: a bit for each MSR, reads then writes; clear lets the guest through. */
+static void msr_allow(u32 msr)
+{
+	u32 bit = (msr & 0x1fff) + (msr >= 0xc0000000 ? 0x2000 : 0);
+
+	clear_bit(bit, msr_bitmap);
+	clear_bit(bit + 0x4000, msr_bitmap);
+}
+
+static void vmx_exit(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		free_page((unsigned long)per_cpu_ptr(&vmx_cpus, cpu)->vmxon);
+	free_page((unsigned long)msr_bitmap);
+}
+
+static int vmx_alloc(void)
+{
+	int cpu;
+
+	msr_bitmap = (void *)__get_free_page(GFP_KERNEL);
+	if (!msr_bitmap)
+		return -ENOMEM;
+	memset(msr_bitmap, 0xff, PAGE_SIZE);
+	for_each_possible_cpu(cpu) {
+		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpus, cpu);
+
+		INIT_LIST_HEAD(&c->loaded);
+		c->vmxon = (void *)get_zeroed_page(GFP_KERNEL);
+		if (!c->vmxon)
+			return -ENOMEM;
+		*(u32 *)c->vmxon = revision;
+	}
+	return 0;
+}
+
+static bool l1tf_affected(void)
+{
+	u64 cap = 0;
+
+	if (!boot_cpu_has_bug(X86_BUG_L1TF) || l1tf_mitigation == L1TF_MITIGATION_OFF)
+		return false;
+	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
+		rdmsrl(MSR_IA32_ARCH_CAPABILITIES, cap);
+	if (cap & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH)
+		return false;
+	if (!boot_cpu_has(X86_FEATURE_FLUSH_L1D))
+		pr_warn("L1TF: without newer microcode a guest may read the host's memory\n");
+	return boot_cpu_has(X86_FEATURE_FLUSH_L1D);
+}
+
+static int vmx_init(void)
+{
+	static const u32 allowed[] = {	/* VM entries and exits switch them, or load and put */
+		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS,
+		MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, MSR_IA32_CR_PAT,
+	};
+	unsigned int i;
+
+	if (!boot_cpu_has(X86_FEATURE_VMX)) {
+		pr_err("firmware has locked VT-x off: enable it in its set-up\n");
+		return -ENODEV;
+	}
+	if (compat_fred()) {
+		pr_err("FRED is on, which this module does not handle: boot with fred=off\n");
+		return -ENODEV;
+	}
+	if (init_controls())
+		return -ENODEV;
+	if (vmx_alloc()) {
+		vmx_exit();
+		return -ENOMEM;
+	}
+	for (i = 0; i < ARRAY_SIZE(allowed); i++)
+		msr_allow(allowed[i]);
+	for (i = 0; i < SYS_SWITCHED; i++)
+		rdmsrl(sys_msr[i], host_sys[i]);
+	/* A machine check in the guest is the host's: CR4.MCE stays as the host has it. */
+	cr4_mask = ~vireo_regs_cr4() | X86_CR4_MCE;
+	flush_l1d = l1tf_affected();
+	return 0;
+}
+
+static u64 vmx_features(void)
+{
+	return VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP |
+	       (check_tsc_unstable() ? 0 : VIREO_FEAT_TSC_STABLE);
+}
+
+/* ---- Processors ------------------------------------------------------------------------ */
+
+static int vmx_cpu_enable(void)
+{
+	const u64 on = FEAT_CTL_LOCKED | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX;
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
+	u64 feat;
+
+	if (__read_cr4() & X86_CR4_VMXE)
+		return -EBUSY;
+	if (rdmsrl_safe(MSR_IA32_FEAT_CTL, &feat) || (feat & on) != on)
+		return -EIO;	/* VMXON would fault */
+	intel_pt_handle_vmx(1);
+	cr4_set_bits_irqsoff(X86_CR4_VMXE);
+	if (vmxon(__pa(c->vmxon))) {
+		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+		intel_pt_handle_vmx(0);
+		return -EIO;
+	}
+	c->current_vmcs = NULL;
+	invept(INVEPT_ALL, 0);
+	return 0;
+}
+
+/* Writes a VMCS of this processor back to memory (25.11.3). */
+static void vmcs_clear(struct vmx_vcpu *x)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
+
+	vmclear(x->vmcs_pa);
+	x->entry.launched = 0;
+	if (c->current_vmcs == x)
+		c->current_vmcs = NULL;
+	list_del(&x->node);
+	WRITE_ONCE(x->v->cpu, -1);
+}
+
+static void vmcs_clear_here(void *x)
+{
+	if (((struct vmx_vcpu *)x)->v->cpu == smp_processor_id())
+		vmcs_clear(x);
+}
+
+/* The list can be walked at any time, even from an NMI in the middle of a change. */
+static void vmx_cpu_disable(void)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
+	struct vmx_vcpu *x, *next;
+
+	if (!(__read_cr4() & X86_CR4_VMXE))
+		return;
+	list_for_each_entry_safe(x, next, &c->loaded, node)
+		vmcs_clear(x);
+	asm volatile("vmxoff" : : : "cc", "memory");
+	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+	intel_pt_handle_vmx(0);
+}
+
+/* ---- The current VMCS -------------------------------------------------------------------- */
+
+/* What differs between processors in the host's part of a VMCS (25.5) */
+static void host_cpu(struct vmx_vcpu *x, int cpu)
+{
+	struct desc_ptr gdt, idt;
+	u64 esp;
+
+	native_store_gdt(&gdt);
+	store_idt(&idt);
+	rdmsrl(MSR_IA32_SYSENTER_ESP, esp);
+	vmwrite(HOST_GDTR_BASE, gdt.address);
+	vmwrite(HOST_IDTR_BASE, idt.address);
+	vmwrite(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
+	vmwrite(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
+	vmwrite(HOST_IA32_SYSENTER_ESP, esp);
+}
+
+/* Interrupts off; no other processor holds it. */
+static void vmcs_load(struct vireo_vcpu *v)
+{
+	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
+	struct vmx_vcpu *x = to_vmx(v);
+
+	if (c->current_vmcs == x)
+		return;
+	vmptrld(x->vmcs_pa);
+	c->current_vmcs = x;
+	if (v->cpu < 0) {
+		v->cpu = smp_processor_id();
+		list_add(&x->node, &c->loaded);
+		host_cpu(x, v->cpu);
+		x->flush = true;
+	}
+}
+
+/*
+ * Makes a VMCS current, in the inner loop or out of it, until vmcs_end().
+ * Returns false where the extension is off for good.
+ */
+static bool vmcs_begin(struct vireo_vcpu *v, unsigned long *flags)
+{
+	int cpu;
+
+	for (;;) {
+		local_irq_save(*flags);
+		cpu = READ_ONCE(v->cpu);
+		if (likely(this_cpu_read(vireo_cpu_enabled) &&
+			   (cpu < 0 || cpu == smp_processor_id()))) {
+			vmcs_load(v);
+			return true;
+		}
+		local_irq_restore(*flags);
+		if (READ_ONCE(vireo_down))
+			return false;
+		if (cpu >= 0)
+			smp_call_function_single(cpu, vmcs_clear_here, to_vmx(v), 1);
+		else	/* a processor that goes offline: move on */
+			schedule_timeout_uninterruptible(1);
+	}
+}
+
+static void vmcs_end(unsigned long flags)
+{
+	local_irq_restore(flags);
+}
+
+static u64 vmcs_peek(struct vireo_vcpu *v, unsigned long field)
+{
+	unsigned long flags;
+	u64 value = 0;
+
+	if (vmcs_begin(v, &flags)) {
+		value = vmread(field);
+		vmcs_end(flags);
+	}
+	return value;
+}
+
+static void vmx_migrate(struct vireo_vcpu *v)
+{
+	if (v->cpu >= 0)
+		smp_call_function_single(v->cpu, vmcs_clear_here, to_vmx(v), 1);
+}
+
+/* ---- vCPU ------------------------------------------------------------------------------ */
+
+static void set_proc(struct vmx_vcpu *x, u32 proc)
+{
+	if (x->proc != proc) {
+		x->proc = proc;
+		vmwrite(CPU_BASED_VM_EXEC_CONTROL, proc);
+	}
+}
+
+/* The host's part, as far as it is the same everywhere */
+static void vmcs_init_host(void)
+{
+	u64 value;
+
+	vmwrite(HOST_CS_SELECTOR, __KERNEL_CS);
+	vmwrite(HOST_SS_SELECTOR, __KERNEL_DS);
+	vmwrite(HOST_DS_SELECTOR, 0);	/* the rest is put back by hand */
+	vmwrite(HOST_ES_SELECTOR, 0);
+	vmwrite(HOST_FS_SELECTOR, 0);
+	vmwrite(HOST_GS_SELECTOR, 0);
+	vmwrite(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
+	vmwrite(HOST_CR0, read_cr0());
+	vmwrite(HOST_IA32_SYSENTER_CS, __KERNEL_CS);
+	rdmsrl(MSR_IA32_SYSENTER_EIP, value);
+	vmwrite(HOST_IA32_SYSENTER_EIP, value);
+	rdmsrl(MSR_IA32_CR_PAT, value);
+	vmwrite(HOST_IA32_PAT, value);
+	rdmsrl(MSR_EFER, value);
+	vmwrite(HOST_IA32_EFER, value);
+	vmwrite(HOST_RIP, (unsigned long)vmx_exit_point);
+}
+
+static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	vmcs_init_host();
+	vmwrite(PIN_BASED_VM_EXEC_CONTROL, pin_ctl);
+	set_proc(x, proc_ctl);
+	vmwrite(SECONDARY_VM_EXEC_CONTROL, proc2_ctl);
+	vmwrite(VM_EXIT_CONTROLS, exit_ctl);
+	vmwrite(VM_ENTRY_CONTROLS, entry_ctl);
+	/* #DB and #AC can loop in delivery, out of reach of any interrupt; #MC is the host's. */
+	vmwrite(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
+	vmwrite(CR0_GUEST_HOST_MASK, CR0_MASK);
+	vmwrite(CR4_GUEST_HOST_MASK, cr4_mask);
+	vmwrite(MSR_BITMAP, __pa(msr_bitmap));
+	vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(x->apic));
+	vmwrite(EPT_POINTER, x->eptp);
+	vmwrite(TSC_OFFSET, v->tsc_offset);
+	vmwrite(VMCS_LINK_POINTER, ~0ULL);
+	vmwrite(GUEST_IA32_DEBUGCTL, 0);
+	vmwrite(GUEST_IA32_PAT, PAT_RESET);
+	/*
+	 * Translations are tagged with the EPT pointer as well, that is with the VM
+	 * (29.4.1): the VPID only has to tell its vCPUs apart.
+	 */
+	if (proc2_ctl & SECONDARY_EXEC_ENABLE_VPID)
+		vmwrite(VIRTUAL_PROCESSOR_ID, v->id + 1);
+	if (proc2_ctl & VMCS_CONTROL_BIT(XSAVES))
+		vmwrite(XSS_EXIT_BITMAP, 0);
+	if (proc2_ctl & SECONDARY_EXEC_ENCLS_EXITING)
+		vmwrite(ENCLS_EXITING_BITMAP, ~0ULL);
+	if (exit_ctl & entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
+		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+}
+
+static int vmx_vcpu_create(struct vireo_vcpu *v)
+{
+	struct vmx_vcpu *x = kzalloc(sizeof(*x), GFP_KERNEL_ACCOUNT);
+	unsigned long flags;
+
+	if (!x)
+		return -ENOMEM;
+	x->v = v;
+	x->vmcs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	x->apic = (u8 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!x->vmcs || !x->apic)
+		goto fail;
+	*(u32 *)x->vmcs = revision;
+	x->vmcs_pa = __pa(x->vmcs);
+	x->eptp = __pa(v->vm->mem.tree.root) | EPT_POINTER_WB4;
+	x->dr6 = DR6_CLEAR;
+	v->arch = x;
+	if (!vmcs_begin(v, &flags))
+		goto fail;
+	vmcs_init(v, x);
+	vmcs_end(flags);
+	return 0;
+
+fail:
+	free_page((unsigned long)x->apic);
+	free_page((unsigned long)x->vmcs);
+	kfree(x);
+	return -ENOMEM;
+}
+
+static void vmx_vcpu_free(struct vireo_vcpu *v)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+
+	/* Where the processor has gone offline it has let go of it. */
+	if (READ_ONCE(v->cpu) >= 0)
+		smp_call_function_single(v->cpu, vmcs_clear_here, x, 1);
+	free_page((unsigned long)x->apic);
+	free_page((unsigned long)x->vmcs);
+	kfree(x);
+}
+
+static u64 cr0_get(void)
+{
+	return (vmread(GUEST_CR0) & ~CR0_MASK) | (vmread(CR0_READ_SHADOW) & CR0_MASK);
+}
+
+static u64 cr4_get(void)
+{
+	return (vmread(GUEST_CR4) & ~cr4_mask) | (vmread(CR4_READ_SHADOW) & cr4_mask);
+}
+
+static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+	unsigned long flags;
+	unsigned int i;
+
+	if (!vmcs_begin(v, &flags))
+		return;
+	for (i = 0; i < VIREO_SEGS; i++) {
+		u32 ar = vmread(GUEST_ES_AR_BYTES + 2 * i);
+
+		r->seg[i].base = vmread(GUEST_ES_BASE + 2 * i);
+		r->seg[i].limit = vmread(GUEST_ES_LIMIT + 2 * i);
+		r->seg[i].selector = vmread(GUEST_ES_SELECTOR + 2 * i);
+		r->seg[i].attr = (ar & 0xff) | (ar >> 4 & 0xf00);
+		if (ar & ACCESS_UNUSABLE)
+			r->seg[i].attr &= ~BIT(7);
+	}
+	r->gdt.base = vmread(GUEST_GDTR_BASE);
+	r->gdt.limit = vmread(GUEST_GDTR_LIMIT);
+	r->idt.base = vmread(GUEST_IDTR_BASE);
+	r->idt.limit = vmread(GUEST_IDTR_LIMIT);
+	r->cr0 = cr0_get();
+	r->cr2 = x->cr2;
+	r->cr3 = vmread(GUEST_CR3);
+	r->cr4 = cr4_get();
+	r->efer = vmread(GUEST_IA32_EFER);
+	r->dr[4] = x->dr6;
+	r->dr[5] = vmread(GUEST_DR7);
+	vmcs_end(flags);
+}
+
+/*
+ * 27.3.1.2: a segment that is not present is "unusable"; what is usable has
+ * been accessed, a TSS is busy, and G agrees with the limit.  AMD-V does not
+ * look at these.
+ */
+static void set_segment(unsigned int i, const struct vireo_segment *seg)
+{
+	u32 ar = (seg->attr & 0xff) | (seg->attr & 0xf00) << 4;
+
+	if (!(ar & BIT(7)))
+		ar |= ACCESS_UNUSABLE;
+	else if (i == VIREO_TR)
+		ar |= BIT(1);
+	else if (ar & BIT(4))
+		ar |= BIT(0);
+	if (seg->limit >> 20)
+		ar |= ACCESS_GRANULARITY;
+	else if (~seg->limit & 0xfff)
+		ar &= ~ACCESS_GRANULARITY;
+	vmwrite(GUEST_ES_SELECTOR + 2 * i, seg->selector);
+	vmwrite(GUEST_ES_BASE + 2 * i, seg->base);
+	vmwrite(GUEST_ES_LIMIT + 2 * i, seg->limit);
+	vmwrite(GUEST_ES_AR_BYTES + 2 * i, ar);
+}
+
+static void set_cr(const struct vireo_regs *r, const u64 pdpte[4])
+{
+	u32 entry = r->efer & EFER_LMA ? VM_ENTRY_IA32E_MODE : 0;
+	unsigned int i;
+
+	vmwrite(GUEST_CR0, (r->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | X86_CR0_NE);
+	vmwrite(CR0_READ_SHADOW, r->cr0);
+	vmwrite(GUEST_CR3, r->cr3);
+	vmwrite(GUEST_CR4, (r->cr4 & ~cr4_mask) | X86_CR4_VMXE | (__read_cr4() & X86_CR4_MCE));
+	vmwrite(CR4_READ_SHADOW, r->cr4);
+	vmwrite(GUEST_IA32_EFER, r->efer);
+	vmwrite(VM_ENTRY_CONTROLS, entry_ctl | entry);
+	for (i = 0; i < 4; i++)
+		vmwrite(GUEST_PDPTR0 + 2 * i, pdpte[i]);
+}
+
+static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+	unsigned long flags;
+	u64 pdpte[4] = {};
+	unsigned int i;
+
+	/* With PAE paging the processor holds these four (27.3.1.6). */
+	if ((r->cr0 & X86_CR0_PG) && (r->cr4 & X86_CR4_PAE) && !(r->efer & EFER_LMA))
+		vireo_mem_read(&v->vm->mem, r->cr3 & 0xffffffe0, pdpte, sizeof(pdpte));
+	if (!vmcs_begin(v, &flags))
+		return;
+	for (i = 0; i < VIREO_SEGS; i++)
+		set_segment(i, &r->seg[i]);
+	vmwrite(GUEST_GDTR_BASE, r->gdt.base);
+	vmwrite(GUEST_GDTR_LIMIT, r->gdt.limit);
+	vmwrite(GUEST_IDTR_BASE, r->idt.base);
+	vmwrite(GUEST_IDTR_LIMIT, r->idt.limit);
+	set_cr(r, pdpte);
+	x->cr2 = r->cr2;
+	x->dr6 = r->dr[4];
+	x->dr7 = r->dr[5];
+	vmwrite(GUEST_DR7, r->dr[5]);
+	vmwrite(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
+	x->blocked = r->events & VIREO_EVENT_NMI_MASKED ? BLOCKED_BY_NMI : 0;
+	vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+	x->flush = true;
+	vmcs_end(flags);
+}
+
+/* The VMCS field of an MSR, or 0 */
+static unsigned long msr_field(u32 index)
+{
+	switch (index) {
+	case MSR_FS_BASE:
+		return GUEST_FS_BASE;
+	case MSR_GS_BASE:
+		return GUEST_GS_BASE;
+	case MSR_IA32_SYSENTER_CS:
+		return GUEST_SYSENTER_CS;
+	case MSR_IA32_SYSENTER_ESP:
+		return GUEST_SYSENTER_ESP;
+	case MSR_IA32_SYSENTER_EIP:
+		return GUEST_SYSENTER_EIP;
+	case MSR_IA32_CR_PAT:
+		return GUEST_IA32_PAT;
+	case MSR_EFER:
+		return GUEST_IA32_EFER;
+	}
+	return 0;
+}
+
+/* Where an MSR is kept that VT-x does not switch, or NULL */
+static u64 *msr_kept(struct vmx_vcpu *x, u32 index)
+{
+	unsigned int i;
+
+	for (i = 0; i < SYS_MSRS; i++)
+		if (sys_msr[i] == index)
+			return &x->sys[i];
+	return index == MSR_KERNEL_GS_BASE ? &x->kernel_gs : NULL;
+}
+
+static int vmx_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
+{
+	const u64 *kept = msr_kept(to_vmx(v), index);
+	unsigned long field = msr_field(index);
+
+	if (kept)
+		*value = *kept;
+	else if (field)
+		*value = vmcs_peek(v, field);
+	return kept || field ? 0 : -ENOENT;
+}
+
+/* The new value of EFER, or ~0 */
+static u64 new_efer(u64 value)
+{
+	u64 old = vmread(GUEST_IA32_EFER);
+
+	if ((value & ~vireo_regs_efer()) ||
+	    (((value ^ old) & EFER_LME) && (vmread(GUEST_CR0) & X86_CR0_PG)))
+		return ~0ULL;
+	return (value & ~EFER_LMA) | (old & EFER_LMA);
+}
+
+static int vmx_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
+{
+	u64 *kept = msr_kept(to_vmx(v), index);
+	unsigned long flags, field = msr_field(index);
+	int err = 0;
+
+	if (kept) {
+		*kept = value;
+		return 0;
+	}
+	if (!field)
+		return -ENOENT;
+	if (!vmcs_begin(v, &flags))
+		return 0;
+	if (index == MSR_EFER)
+		value = new_efer(value);
+	if (index == MSR_EFER && value == ~0ULL)
+		err = -EINVAL;
+	else
+		vmwrite(field, value);
+	vmcs_end(flags);
+	return err;
+}
+
+static void vmx_tsc_changed(struct vireo_vcpu *v)
+{
+	unsigned long flags;
+
+	if (vmcs_begin(v, &flags)) {
+		vmwrite(TSC_OFFSET, v->tsc_offset);
+		vmcs_end(flags);
+	}
+}
+
+static enum vireo_insn_mode vmx_insn_mode(struct vireo_vcpu *v)
+{
+	u32 ar = vmcs_peek(v, GUEST_CS_AR_BYTES);
+
+	if (!(vmcs_peek(v, GUEST_CR0) & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
+		return VIREO_INSN_16;
+	if ((ar & ACCESS_LONG) && (vmcs_peek(v, GUEST_IA32_EFER) & EFER_LMA))
+		return VIREO_INSN_64;
+	return ar & ACCESS_DB ? VIREO_INSN_32 : VIREO_INSN_16;
+}
+
+static void vmx_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip)
+{
+	w->cr0 = vmcs_peek(v, GUEST_CR0);
+	w->cr3 = vmcs_peek(v, GUEST_CR3);
+	w->cr4 = vmcs_peek(v, GUEST_CR4);
+	w->efer = vmcs_peek(v, GUEST_IA32_EFER);
+	if (vmx_insn_mode(v) == VIREO_INSN_64)
+		*linear_rip = v->rip;
+	else
+		*linear_rip = (u32)(vmcs_peek(v, GUEST_CS_BASE) + v->rip);
+}
+
+static u8 vmx_get_tpr(struct vireo_vcpu *v)
+{
+	return to_vmx(v)->apic[APIC_TASKPRI] & 0xf0;
+}
+
+static void vmx_set_tpr(struct vireo_vcpu *v, u8 tpr)
+{
+	to_vmx(v)->apic[APIC_TASKPRI] = tpr;
+}
+
+static unsigned int vmx_get_cpl(struct vireo_vcpu *v)
+{
+	return vmcs_peek(v, GUEST_SS_AR_BYTES) >> 5 & 3;	/* 25.4.1 */
+}
+
+static u64 vmx_get_cr4(struct vireo_vcpu *v)
+{
+	return vmcs_peek(v, GUEST_CR4);
+}
+
+static void vmx_set_bs(struct vireo_vcpu *v)
+{
+	to_vmx(v)->dr6 |= DR_STEP;
+	if (v->dr_loaded)
+		set_debugreg(to_vmx(v)->dr6, 6);
+}
+
+static void vmx_flush_tlb(struct vireo_vcpu *v)
+{
+	to_vmx(v)->flush = true;
+}
+
+static bool vmx_nmi_masked(struct vireo_vcpu *v)
+{
+	return to_vmx(v)->blocked & BLOCKED_BY_NMI;
+}
+
+/*
+ * 26.2: the interrupt window does not look at the TPR.  An interrupt that the
+ * TPR keeps out waits for it to fall below the threshold instead.
+ */
+static void vmx_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi)
+{
+	const u32 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
+	struct vmx_vcpu *x = to_vmx(v);
+	bool below = interrupt && prio >> 4 <= vmx_get_tpr(v) >> 4;
+
+	vmwrite(TPR_THRESHOLD, below ? prio >> 4 : 0);
+	set_proc(x, (x->proc & ~windows) |
+		 (interrupt && !below ? CPU_BASED_INTR_WINDOW_EXITING : 0) |
+		 (nmi ? CPU_BASED_NMI_WINDOW_EXITING : 0));
+}
+
+/* ---- A stay on a processor ------------------------------------------------------------------ */
+
+/* What an exit loads from the VMCS, where it has changed since the last stay */
+static void load_host(struct vmx_vcpu *x)
+{
+	u64 cr3 = __read_cr3(), cr4 = __read_cr4(), fs = x86_fsbase_read_cpu(), perf;
+
+	if (cr3 != x->host_cr3) {
+		x->host_cr3 = cr3;
+		vmwrite(HOST_CR3, cr3);
+	}
+	if (cr4 != x->host_cr4) {
+		x->host_cr4 = cr4;
+		vmwrite(HOST_CR4, cr4);
+	}
+	if (fs != x->host_fs) {
+		x->host_fs = fs;
+		vmwrite(HOST_FS_BASE, fs);
+	}
+	/* The host's counters and PEBS, which writes to memory, stop in the guest. */
+	if (boot_cpu_has(X86_FEATURE_ARCH_PERFMON) &&
+	    (exit_ctl & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL)) {
+		rdmsrl(MSR_CORE_PERF_GLOBAL_CTRL, perf);
+		if (perf != x->host_perf) {
+			x->host_perf = perf;
+			vmwrite(HOST_IA32_PERF_GLOBAL_CTRL, perf);
+		}
+	}
+}
+
+/* An exit leaves null selectors: a 64-bit program mostly had them anyway. */
+static void load_segs(struct vmx_vcpu *x)
+{
+	savesegment(ds, x->ds);
+	savesegment(es, x->es);
+	savesegment(fs, x->fs);
+	savesegment(gs, x->gs);
+	store_ldt(x->ldt);
+	x->segs = x->ds | x->es | x->fs | x->gs | x->ldt;
+}
+
+static void put_segs(struct vmx_vcpu *x)
+{
+	if (x->ldt)
+		asm volatile("lldt %0" : : "m" (x->ldt));
+	loadsegment(ds, x->ds);
+	loadsegment(es, x->es);
+	loadsegment(fs, x->fs);
+	wrmsrl(MSR_FS_BASE, x->host_fs);
+	load_gs_index(x->gs);
+	wrmsrl(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
+}
+
+static void load_debug(struct vireo_vcpu *v)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+
+	vireo_switch_dr(v);
+	set_debugreg(x->dr6, 6);
+	set_proc(x, x->proc & ~CPU_BASED_MOV_DR_EXITING);
+}
+
+static void put_debug(struct vmx_vcpu *x)
+{
+	unsigned long dr6;
+
+	get_debugreg(dr6, 6);
+	x->dr6 = dr6;
+	set_debugreg(DR6_CLEAR, 6);
+	x->dr7 = vmread(GUEST_DR7);
+	set_proc(x, x->proc | CPU_BASED_MOV_DR_EXITING);
+}
+
+static void vmx_load(struct vireo_vcpu *v)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+	unsigned int i;
+
+	vmcs_load(v);
+	load_host(x);
+	load_segs(x);
+	rdmsrl(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
+	rdmsrl(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
+	if (x->kernel_gs != x->host_kernel_gs)
+		wrmsrl(MSR_KERNEL_GS_BASE, x->kernel_gs);
+	for (i = 0; i < SYS_SWITCHED; i++)
+		if (x->sys[i] != host_sys[i])
+			wrmsrl(sys_msr[i], x->sys[i]);
+	if (unlikely(x->dr7 & 0xff))
+		load_debug(v);
+	vireo_switch_load(v);
+	if (flush_l1d)
+		wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+}
+
+static void vmx_put(struct vireo_vcpu *v)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+	unsigned int i;
+
+	if (unlikely(v->dr_loaded))
+		put_debug(x);
+	vireo_switch_put(v);
+	for (i = 0; i < SYS_SWITCHED; i++)
+		if (x->sys[i] != host_sys[i])
+			wrmsrl(sys_msr[i], host_sys[i]);
+	rdmsrl(MSR_KERNEL_GS_BASE, x->kernel_gs);
+	if (x->kernel_gs != x->host_kernel_gs)
+		wrmsrl(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
+	if (unlikely(x->segs))
+		put_segs(x);
+	/* An exit leaves limits of 64 KiB, and 67H for the TSS (28.5.2). */
+	load_fixmap_gdt(smp_processor_id());
+	invalidate_tss_limit();
+	if (unlikely(x->host_debugctl))
+		wrmsrl(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
+}
+
+/* ---- Events ----------------------------------------------------------------------------- */
+
+/* 25.8.3 and 25.9.2: types of interruption */
+enum { TYPE_INTERRUPT, TYPE_NMI = 2, TYPE_EXCEPTION, TYPE_ICEBP = 5 };
+
+static void inject(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	static const u8 types[] = {
+		[VEVENT_INTERRUPT] = TYPE_INTERRUPT,
+		[VEVENT_NMI] = TYPE_NMI,
+		[VEVENT_EXCEPTION] = TYPE_EXCEPTION,
+	};
+	const struct vireo_event *e = &v->inject;
+	u32 info = INFO_VALID | e->vector | types[e->type] << 8;
+
+	/* 27.2.1.3: in real mode there are no error codes. */
+	if (e->has_error && (vmread(GUEST_CR0) & X86_CR0_PE)) {
+		info |= INFO_ERROR;
+		vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, e->error);
+	}
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, info);
+	v->inject.type = VEVENT_NONE;
+	v->shadow = false;	/* its delivery ends that */
+}
+
+/*
+ * 28.2.4: an event whose delivery the exit cut short.  Software interrupts and
+ * the exceptions of INT3, INTO and INT1 are not delivered again: RIP is still
+ * at the instruction, the guest runs it again.
+ */
+static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
+{
+	struct vireo_event *e = &v->inject;
+
+	*e = (struct vireo_event) { .vector = info & INFO_VECTOR };
+	switch ((info & INFO_TYPE) >> 8) {
+	case TYPE_INTERRUPT:
+		e->type = VEVENT_INTERRUPT;
+		break;
+	case TYPE_NMI:		/* not in its handler yet */
+		e->type = VEVENT_NMI;
+		x->blocked &= ~BLOCKED_BY_NMI;
+		vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+		break;
+	case TYPE_EXCEPTION:
+		e->type = VEVENT_EXCEPTION;
+		e->has_error = !!(info & INFO_ERROR);
+		if (e->has_error)
+			e->error = vmread(IDT_VECTORING_ERROR_CODE);
+		break;
+	}
+}
+
+/* 28.2.3: an IRET that faulted has unblocked NMIs already; it will run again. */
+static void block_nmi(struct vmx_vcpu *x)
+{
+	x->blocked |= BLOCKED_BY_NMI;
+	vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+}
+
+/* The interrupt shadow is not what the VMCS says. */
+static void set_shadow(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	u32 bits = v->rflags & X86_EFLAGS_IF ? BLOCKED_BY_STI : BLOCKED_BY_MOV_SS;
+
+	x->blocked = (x->blocked & ~BLOCKED_SHADOW) | (v->shadow ? bits : 0);
+	vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+	/* 27.3.1.5: a single step is pending there, or it is not */
+	vmwrite(GUEST_PENDING_DBG_EXCEPTIONS,
+		v->shadow && (v->rflags & X86_EFLAGS_TF) ? DR_STEP : 0);
+}
+
+/* ---- Exits ------------------------------------------------------------------------------ */
+
+static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
+{
+	u64 next = v->rip + vmread(VM_EXIT_INSTRUCTION_LEN);
+
+	if (unlikely((next ^ v->rip) >> 32) && vmx_insn_mode(v) != VIREO_INSN_64)
+		next = (u32)next;
+	v->next_rip = next;
+	return kind;
+}
+
+static enum vireo_exit exit_hypercall(struct vireo_vcpu *v)
+{
+	v->exit.cpl = vmread(GUEST_SS_AR_BYTES) >> 5 & 3;
+	v->exit.wide = (vmread(GUEST_CS_AR_BYTES) & ACCESS_LONG) &&
+		       (vmread(GUEST_IA32_EFER) & EFER_LMA);
+	return exit_insn(v, VEXIT_HYPERCALL);
+}
+
+static enum vireo_exit exit_io(struct vireo_vcpu *v)
+{
+	u32 qual = vmread(EXIT_QUALIFICATION);
+
+	v->exit.port = qual >> QUAL_IO_PORT_SHIFT;
+	v->exit.width = (qual & 7) + 1;
+	v->exit.write = !(qual & QUAL_IO_IN);
+	v->exit.string = qual & QUAL_IO_STRING;
+	return exit_insn(v, VEXIT_IO);
+}
+
+static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	u64 qual = vmread(EXIT_QUALIFICATION);
+
+	v->exit.gpa = vmread(GUEST_PHYSICAL_ADDRESS);
+	v->exit.write = qual & QUAL_EPT_WRITE;
+	v->exit.fetch = (qual & QUAL_EPT_FETCH) ||
+			(qual & (QUAL_EPT_LINEAR | QUAL_EPT_FINAL)) == QUAL_EPT_LINEAR;
+	if ((qual & QUAL_EPT_NMI) && !v->inject.type)
+		block_nmi(x);
+	return VEXIT_FAULT;
+}
+
+/*
+ * A write to CR0 or CR4 that changes a bit of the masks.  The read shadow is
+ * made to agree, and the guest runs it again: the processor does all the rest.
+ */
+static enum vireo_exit exit_cr(struct vireo_vcpu *v)
+{
+	u32 qual = vmread(EXIT_QUALIFICATION);
+	u64 value = v->gpr[qual >> 8 & 15];
+
+	if (vmx_insn_mode(v) != VIREO_INSN_64)
+		value = (u32)value;
+	switch (qual & 0x3f) {
+	case 0:
+		if ((value & X86_CR0_NW) && !(value & X86_CR0_CD))
+			return VEXIT_GP;
+		vmwrite(CR0_READ_SHADOW, value);
+		return VEXIT_RESUME;
+	case 4:
+		if (value & ~vireo_regs_cr4())
+			return VEXIT_GP;
+		vmwrite(CR4_READ_SHADOW, value);
+		return VEXIT_RESUME;
+	}
+	return VEXIT_UNKNOWN;
+}
+
+static enum vireo_exit exit_debug(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
+{
+	u64 qual = vmread(EXIT_QUALIFICATION);
+	unsigned long dr6;
+
+	/* 28.2.1: the exit comes before DR6 and DR7 change. */
+	if (v->dr_loaded) {
+		get_debugreg(dr6, 6);
+		x->dr6 = dr6;
+	}
+	if ((info & INFO_TYPE) >> 8 == TYPE_ICEBP)
+		v->rip += vmread(VM_EXIT_INSTRUCTION_LEN);
+	else
+		x->dr6 = (x->dr6 & ~(u64)DR_TRAP_BITS) | (qual & QUAL_DEBUG);
+	if (v->dr_loaded)
+		set_debugreg(x->dr6, 6);
+	if (qual & DR6_BD)
+		vmwrite(GUEST_DR7, vmread(GUEST_DR7) & ~(u64)DR7_GD);
+	return VEXIT_EXCEPTION;
+}
+
+/* An exception or NMI; those that are the host's are its handlers' to deal with. */
+static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	u32 info = vmread(VM_EXIT_INTR_INFO);
+	u8 vector = info & INFO_VECTOR;
+
+	if ((info & INFO_TYPE) >> 8 == TYPE_NMI) {
+		asm volatile("int $2");	/* NMIs are blocked until its IRET */
+		return VEXIT_INTR;
+	}
+	if (vector == X86_TRAP_MC) {
+		asm volatile("int $18");
+		return VEXIT_RESUME;
+	}
+	if ((info & INFO_NMI_UNBLOCKED) && !v->inject.type)
+		block_nmi(x);
+	v->exit.event = (struct vireo_event) {
+		.type = VEVENT_EXCEPTION,
+		.vector = vector,
+		.has_error = !!(info & INFO_ERROR),
+	};
+	if (v->exit.event.has_error)
+		v->exit.event.error = vmread(VM_EXIT_INTR_ERROR_CODE);
+	return vector == X86_TRAP_DB ? exit_debug(v, x, info) : VEXIT_EXCEPTION;
+}
+
+static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
+{
+	switch (reason) {
+	case EXIT_REASON_EXCEPTION_NMI:
+		return exit_exception(v, x);
+	case EXIT_REASON_CR_ACCESS:
+		return exit_cr(v);
+	case EXIT_REASON_DR_ACCESS:
+		load_debug(v);
+		return VEXIT_DR;
+	case EXIT_REASON_INVD:
+	case EXIT_REASON_WBINVD:
+		return exit_insn(v, VEXIT_SKIP);
+	case EXIT_REASON_XSETBV:
+		return exit_insn(v, VEXIT_XSETBV);
+	case EXIT_REASON_RDPMC:
+		return VEXIT_GP;
+	case REASON_GETSEC:
+	case EXIT_REASON_VMCLEAR ... EXIT_REASON_VMON:
+	case EXIT_REASON_INVEPT:
+	case EXIT_REASON_INVVPID:
+	case EXIT_REASON_MWAIT_INSTRUCTION:
+	case EXIT_REASON_MONITOR_INSTRUCTION:
+	case EXIT_REASON_ENCLS:
+		return VEXIT_UD;
+	case EXIT_REASON_INIT_SIGNAL:
+		return VEXIT_RESUME;
+	case EXIT_REASON_TRIPLE_FAULT:
+		return VEXIT_SHUTDOWN;
+	}
+	return VEXIT_UNKNOWN;		/* a task switch, for one */
+}
+
+static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
+{
+	switch (reason) {
+	case EXIT_REASON_VMCALL:
+		return exit_hypercall(v);
+	case EXIT_REASON_EXTERNAL_INTERRUPT:
+		return VEXIT_INTR;
+	case EXIT_REASON_MSR_WRITE:
+		return exit_insn(v, VEXIT_WRMSR);
+	case EXIT_REASON_MSR_READ:
+		return exit_insn(v, VEXIT_RDMSR);
+	case EXIT_REASON_CPUID:
+		return exit_insn(v, VEXIT_CPUID);
+	case EXIT_REASON_HLT:
+		return exit_insn(v, VEXIT_HLT);
+	case EXIT_REASON_IO_INSTRUCTION:
+		return exit_io(v);
+	case EXIT_REASON_EPT_VIOLATION:
+		return exit_ept(v, x);
+	case EXIT_REASON_INTERRUPT_WINDOW:
+	case EXIT_REASON_NMI_WINDOW:
+	case EXIT_REASON_TPR_BELOW_THRESHOLD:
+		return VEXIT_WINDOW;
+	}
+	return exit_rare(v, x, reason);
+}
+
+/* 27.8: the guest did not run; 31.4 has the numbers of the errors. */
+static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
+{
+	if (x->entry.failed)
+		reason = vmread(VM_INSTRUCTION_ERROR);
+	x->entry.failed = 0;
+	v->exit.code = reason;
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, 0);
+	if (reason == (REASON_FAILED | EXIT_REASON_MCE_DURING_VMENTRY)) {
+		asm volatile("int $18");
+		return VEXIT_RESUME;
+	}
+	return VEXIT_FAIL;
+}
+
+static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	if (v->rip != x->rip)
+		vmwrite(GUEST_RIP, v->rip);
+	if (unlikely(v->rflags != x->rflags))
+		vmwrite(GUEST_RFLAGS, v->rflags);
+	if (unlikely(v->gpr[VIREO_RSP] != x->rsp))
+		vmwrite(GUEST_RSP, v->gpr[VIREO_RSP]);
+	if (unlikely(v->inject.type))
+		inject(v, x);
+	if (unlikely(v->shadow != !!(x->blocked & BLOCKED_SHADOW)))
+		set_shadow(v, x);
+	if (unlikely(x->flush)) {
+		invept(invept_single ? INVEPT_SINGLE : INVEPT_ALL, x->eptp);
+		x->flush = false;
+	}
+	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL)) {
+		x->entry.guest_spec = v->spec_ctrl;
+		x->entry.host_spec = this_cpu_read(x86_spec_ctrl_current);
+	}
+	compat_clear_mmio_buffers();
+	if (native_read_cr2() != x->cr2)
+		native_write_cr2(x->cr2);
+	vmx_enter(v->gpr, &x->entry);
+	x->cr2 = native_read_cr2();
+}
+
+static enum vireo_exit vmx_run(struct vireo_vcpu *v)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+	u32 reason, info;
+
+	run_enter(v, x);
+	reason = vmread(VM_EXIT_REASON);
+	v->exit.code = reason;
+	v->rip = vmread(GUEST_RIP);
+	v->rflags = vmread(GUEST_RFLAGS);
+	v->gpr[VIREO_RSP] = vmread(GUEST_RSP);
+	x->rip = v->rip;
+	x->rflags = v->rflags;
+	x->rsp = v->gpr[VIREO_RSP];
+	v->next_rip = 0;
+	v->exit.gpa = 0;
+	v->exit.insn_len = 0;
+	if (unlikely((reason & REASON_FAILED) || x->entry.failed))
+		return exit_failed(v, x, reason);
+	x->entry.launched = 1;
+	x->blocked = vmread(GUEST_INTERRUPTIBILITY_INFO);
+	v->shadow = x->blocked & BLOCKED_SHADOW;
+	info = vmread(IDT_VECTORING_INFO_FIELD);
+	if (unlikely(info & INFO_VALID))
+		exit_interrupted(v, x, info);
+	return exit_decode(v, x, reason);
+}
+
+const struct vireo_ops vmx_ops = {
+	.name = "VT-x",
+	.leaf = EPT_LEAF,
+	.ident = vmx_ident,
+	.init = vmx_init,
+	.exit = vmx_exit,
+	.features = vmx_features,
+	.cpu_enable = vmx_cpu_enable,
+	.cpu_disable = vmx_cpu_disable,
+	.vcpu_create = vmx_vcpu_create,
+	.vcpu_free = vmx_vcpu_free,
+	.get_regs = vmx_get_regs,
+	.set_regs = vmx_set_regs,
+	.get_msr = vmx_get_msr,
+	.set_msr = vmx_set_msr,
+	.tsc_changed = vmx_tsc_changed,
+	.get_walk = vmx_get_walk,
+	.migrate = vmx_migrate,
+	.load = vmx_load,
+	.put = vmx_put,
+	.run = vmx_run,
+	.flush_tlb = vmx_flush_tlb,
+	.want_window = vmx_want_window,
+	.get_tpr = vmx_get_tpr,
+	.set_tpr = vmx_set_tpr,
+	.get_cpl = vmx_get_cpl,
+	.get_cr4 = vmx_get_cr4,
+	.nmi_masked = vmx_nmi_masked,
+	.insn_mode = vmx_insn_mode,
+	.set_bs = vmx_set_bs,
+};
