@@ -15,6 +15,7 @@
 
 #include <linux/gfp.h>
 #include <linux/list.h>
+#include <linux/moduleparam.h>
 #include <linux/percpu.h>
 #include <linux/smp.h>
 #include <linux/slab.h>
@@ -78,6 +79,10 @@ struct vmx_vcpu {
 #define CR0_MASK	(X86_CR0_NE | X86_CR0_NW | X86_CR0_CD)
 #define PAT_RESET	0x0007040600070406ULL
 
+static unsigned int longest_ms;
+module_param(longest_ms, uint, 0444);
+MODULE_PARM_DESC(longest_ms, "VT-x: longest time in a guest, ms, for emulators that lose interrupts there (0: any)");
+
 static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
 /* Constant after init: */
 static u32 revision;
@@ -85,6 +90,7 @@ static u32 pin_ctl, proc_ctl, proc2_ctl, exit_ctl, entry_ctl;
 static u64 cr4_mask;		/* CR4 bits that the guest does not own */
 static u64 host_sys[SYS_SWITCHED];
 static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
+static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
 static bool flush_l1d, invept_single;
 
 static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
@@ -112,14 +118,16 @@ static int control(u32 msr, u32 need, u32 want, u32 *ctl)
 
 static int init_controls(void)
 {
-	u64 basic, ept;
+	u64 basic, misc, ept;
 
 	rdmsrl(MSR_IA32_VMX_BASIC, basic);
+	rdmsrl(MSR_IA32_VMX_MISC, misc);
+	longest_ticks = ((u64)min(longest_ms, 1000U) * tsc_khz) >> (misc & 31);
 	revision = basic & 0x7fffffff;
 	if (!(basic & BIT_ULL(55)) ||	/* A.2 */
 	    control(MSR_IA32_VMX_TRUE_PINBASED_CTLS,
 		    PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
-		    0, &pin_ctl) ||
+		    longest_ms ? PIN_BASED_VMX_PREEMPTION_TIMER : 0, &pin_ctl) ||
 	    control(MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
 		    CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_HLT_EXITING |
 		    CPU_BASED_MWAIT_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_TPR_SHADOW |
@@ -148,6 +156,10 @@ static int init_controls(void)
 		pr_err("this processor's VT-x has no unrestricted guest\n");
 		return -ENODEV;
 	}
+	if (!(entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL))	/* both or none */
+		exit_ctl &= ~VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
+	if (!(exit_ctl & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL))
+		entry_ctl &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, ept);
 	if (~ept & (EPT_CAP_WALK4 | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_INVEPT | EPT_CAP_ALL)) {
 		pr_err("this processor's EPT lacks four levels, write-back, 2 MiB pages or INVEPT\n");
@@ -453,7 +465,9 @@ static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmwrite(XSS_EXIT_BITMAP, 0);
 	if (proc2_ctl & SECONDARY_EXEC_ENCLS_EXITING)
 		vmwrite(ENCLS_EXITING_BITMAP, ~0ULL);
-	if (exit_ctl & entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
+	if (pin_ctl & PIN_BASED_VMX_PREEMPTION_TIMER)
+		vmwrite(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
+	if (entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
 		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
 }
 
@@ -1125,6 +1139,7 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 	case EXIT_REASON_VMCALL:
 		return exit_hypercall(v);
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
+	case EXIT_REASON_PREEMPTION_TIMER:
 		return VEXIT_INTR;
 	case EXIT_REASON_MSR_WRITE:
 		return exit_insn(v, VEXIT_WRMSR);
