@@ -144,14 +144,6 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	return unresolved;
 }
 
-/* The vCPU comes to another processor, if the thread stays on it meanwhile. */
-static void run_migrate(struct vireo_vcpu *v)
-{
-	preempt_disable();
-	vireo_ops->migrate(v);
-	preempt_enable();
-}
-
 /* Runs the guest: 0 to go on, 1 for an exit to user space, or -errno. */
 static int run_guest(struct vireo_vcpu *v)
 {
@@ -161,13 +153,10 @@ static int run_guest(struct vireo_vcpu *v)
 
 	do {
 		unresolved = false;
+		preempt_disable();
+		if (unlikely(v->cpu != smp_processor_id()))
+			vireo_ops->migrate(v);
 		local_irq_disable();
-		if (unlikely(v->cpu != smp_processor_id())) {
-			local_irq_enable();
-			run_migrate(v);
-			exit = VEXIT_INTR;
-			continue;
-		}
 		WRITE_ONCE(v->mode, VCPU_INSIDE);
 		smp_mb();	/* pairs with vireo_vcpu_request(): mode, then requests */
 		if (unlikely(!this_cpu_read(vireo_cpu_enabled)))
@@ -178,6 +167,7 @@ static int run_guest(struct vireo_vcpu *v)
 			exit = VEXIT_RESUME;
 		smp_store_release(&v->mode, VCPU_OUTSIDE);	/* pages are let go of */
 		local_irq_enable();
+		preempt_enable();
 	} while (exit == VEXIT_INTR && !err);
 	if (unlikely(err)) {
 		if (READ_ONCE(vireo_down))
