@@ -2,11 +2,13 @@
 /*
  * The local APIC, in x2APIC mode only (Intel SDM vol. 3, 11.12).
  *
- * Any thread may set bits in the IRR and in smi_init; everything else belongs
- * to the vCPU's own thread.  All interrupts are edge-triggered: there is no
- * I/O APIC.  The timer counts at 1 GHz before its divider.
+ * The registers are in a page as the processor's own are, which VT-x can work
+ * on while the guest runs.  It belongs to the vCPU's own thread; others ask for
+ * an interrupt in @pir, or for more in @smi_init.  All interrupts are
+ * edge-triggered: there is no I/O APIC.  The timer counts at 1 GHz before its
+ * divider.
  */
-#include <linux/bitmap.h>
+#include <linux/gfp.h>
 #include <linux/kvm_para.h>
 #include <linux/ktime.h>
 #include <asm/apicdef.h>
@@ -32,23 +34,46 @@ enum {
 
 #define to_apic(v)	(&(v)->apic)
 
-static bool apic_enabled(const struct vireo_lapic_state *a)
+static u32 *reg(const struct vireo_lapic_state *a, u32 msr)
 {
-	return READ_ONCE(a->svr) & APIC_SPIV_APIC_ENABLED;
+	return a->page + ((msr & 0xff) << 4);
 }
 
-/* Highest vector set, or -1. */
-static int highest(const unsigned long *map)
+static u32 *lvt(const struct vireo_lapic_state *a, unsigned int i)
+{
+	return reg(a, X2_LVT_TIMER + i);
+}
+
+static bool apic_enabled(const struct vireo_lapic_state *a)
+{
+	return READ_ONCE(*reg(a, X2_SVR)) & APIC_SPIV_APIC_ENABLED;
+}
+
+/* Highest vector set in the IRR or ISR, or -1. */
+static int highest(const struct vireo_lapic_state *a, u32 map)
 {
 	int i;
 
-	for (i = 3; i >= 0; i--) {
-		unsigned long w = READ_ONCE(map[i]);
+	for (i = 7; i >= 0; i--) {
+		u32 w = *reg(a, map + i);
 
 		if (w)
-			return i * 64 + __fls(w);
+			return i * 32 + __fls(w);
 	}
 	return -1;
+}
+
+/* What others have asked for since the last look goes into the IRR. */
+static void apic_sync(struct vireo_lapic_state *a)
+{
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		u64 w = READ_ONCE(a->pir[i]) ? xchg(&a->pir[i], 0) : 0;
+
+		*reg(a, X2_IRR + 2 * i) |= w;
+		*reg(a, X2_IRR + 2 * i + 1) |= w >> 32;
+	}
 }
 
 /* ---- Interrupts on their way to the guest ------------------------------------------------- */
@@ -66,18 +91,29 @@ bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector)
 
 	if (!apic_enabled(a) || vector < 16)
 		return false;
-	if (!test_and_set_bit(vector, a->irr))
+	if (!test_and_set_bit(vector, a->pir))
 		vireo_vcpu_request(v, VREQ_EVENT);
 	return true;
 }
 
 static void apic_error(struct vireo_vcpu *v, u32 bit)
 {
-	u32 lvt = v->apic.lvt[APIC_LVT_ERROR];
+	u32 entry = *lvt(&v->apic, APIC_LVT_ERROR);
 
 	v->apic.esr_next |= bit;
-	if (!(lvt & APIC_LVT_MASKED))
-		vireo_lapic_raise(v, lvt);
+	if (!(entry & APIC_LVT_MASKED))
+		vireo_lapic_raise(v, entry);
+}
+
+/**
+ * vireo_lapic_tpr() - the task priority
+ * @v: the vCPU
+ * Context: The vCPU's own thread.
+ * Return: Where it is kept: bits 7:4 are CR8.
+ */
+u8 *vireo_lapic_tpr(struct vireo_vcpu *v)
+{
+	return (u8 *)reg(&v->apic, X2_TPR);
 }
 
 /**
@@ -89,11 +125,28 @@ static void apic_error(struct vireo_vcpu *v, u32 bit)
 int vireo_lapic_pending(struct vireo_vcpu *v)
 {
 	struct vireo_lapic_state *a = to_apic(v);
-	int vector = highest(a->irr);
+	int vector;
 
+	apic_sync(a);
+	vector = highest(a, X2_IRR);
 	if (vector < 0 || !apic_enabled(a))
 		return -1;
-	return vector >> 4 > highest(a->isr) >> 4 ? vector : -1;
+	return vector >> 4 > highest(a, X2_ISR) >> 4 ? vector : -1;
+}
+
+/**
+ * vireo_lapic_status() - what the processor has to know to deliver by itself
+ * @v: the vCPU
+ * Context: The vCPU's own thread.
+ * Return: Highest vector in service in bits 15:8, requested in 7:0; 0 for none.
+ */
+u16 vireo_lapic_status(struct vireo_vcpu *v)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+
+	apic_sync(a);
+	return max(highest(a, X2_ISR), 0) << 8 |
+	       (apic_enabled(a) ? max(highest(a, X2_IRR), 0) : 0);
 }
 
 /**
@@ -106,11 +159,11 @@ int vireo_lapic_pending(struct vireo_vcpu *v)
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
 {
 	struct vireo_lapic_state *a = to_apic(v);
-	bool alone = highest(a->isr) < 0;
+	bool alone = highest(a, X2_ISR) < 0;
 
-	clear_bit(vector, a->irr);
-	__set_bit(vector, a->isr);
-	if (alone && highest(a->irr) < 0)
+	*reg(a, X2_IRR + vector / 32) &= ~BIT(vector % 32);
+	*reg(a, X2_ISR + vector / 32) |= BIT(vector % 32);
+	if (alone && highest(a, X2_IRR) < 0)
 		vireo_pv_eoi_offer(v);
 }
 
@@ -123,11 +176,11 @@ void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
 void vireo_lapic_eoi(struct vireo_vcpu *v)
 {
 	struct vireo_lapic_state *a = to_apic(v);
-	int vector = highest(a->isr);
+	int vector = highest(a, X2_ISR);
 
 	if (vector >= 0)
-		__clear_bit(vector, a->isr);
-	if (highest(a->irr) >= 0)
+		*reg(a, X2_ISR + vector / 32) &= ~BIT(vector % 32);
+	if (highest(a, X2_IRR) >= 0)	/* of what is in @pir the request is set */
 		set_bit(VREQ_EVENT, &v->requests);
 }
 
@@ -150,7 +203,7 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 		return true;
 	vector = vireo_lapic_pending(v);
 	return vector >= 0 && (v->rflags & X86_EFLAGS_IF) &&
-	       vector >> 4 > vireo_ops->get_tpr(v) >> 4;
+	       vector >> 4 > *vireo_lapic_tpr(v) >> 4;
 }
 
 /* ---- Interprocessor interrupts -------------------------------------------------------------- */
@@ -230,7 +283,7 @@ static void apic_icr_write(struct vireo_vcpu *v, u64 icr)
 	u32 low = icr, mode = low & APIC_MODE_MASK;
 	u8 vector = low;
 
-	v->apic.icr = icr & ~(u64)APIC_ICR_BUSY;
+	*(u64 *)reg(&v->apic, X2_ICR) = icr & ~(u64)APIC_ICR_BUSY;
 	if ((mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && vector < 16) {
 		apic_error(v, ESR_SEND_VECTOR);
 		return;
@@ -323,13 +376,13 @@ enum { TIMER_ONESHOT, TIMER_PERIODIC, TIMER_DEADLINE };
 
 static unsigned int timer_mode(const struct vireo_lapic_state *a)
 {
-	return READ_ONCE(a->lvt[APIC_LVT_TIMER]) >> 17 & 3;
+	return READ_ONCE(*lvt(a, APIC_LVT_TIMER)) >> 17 & 3;
 }
 
 /* ns of one count */
 static u64 timer_divisor(const struct vireo_lapic_state *a)
 {
-	u32 d = (a->timer_divide & 3) | (a->timer_divide >> 1 & 4);
+	u32 divide = *reg(a, X2_TIMER_DIV), d = (divide & 3) | (divide >> 1 & 4);
 
 	return 1ULL << ((d + 1) & 7);
 }
@@ -338,13 +391,13 @@ static enum hrtimer_restart timer_fired(struct hrtimer *timer)
 {
 	struct vireo_lapic_state *a = container_of(timer, struct vireo_lapic_state, timer);
 	struct vireo_vcpu *v = container_of(a, struct vireo_vcpu, apic);
-	u32 lvt = READ_ONCE(a->lvt[APIC_LVT_TIMER]);
+	u32 entry = READ_ONCE(*lvt(a, APIC_LVT_TIMER));
 	u64 period = READ_ONCE(a->timer_period);
 
 	if (timer_mode(a) == TIMER_DEADLINE)
 		WRITE_ONCE(a->tsc_deadline, 0);
-	if (!(lvt & APIC_LVT_MASKED))
-		vireo_lapic_raise(v, lvt);
+	if (!(entry & APIC_LVT_MASKED))
+		vireo_lapic_raise(v, entry);
 	if (!period)
 		return HRTIMER_NORESTART;
 	hrtimer_forward_now(timer, ns_to_ktime(period));
@@ -360,7 +413,7 @@ static void timer_start(struct vireo_lapic_state *a, u64 ns)
 /* An initial count was written, or the timer goes on with @left ns. */
 static void timer_arm(struct vireo_lapic_state *a, u64 left)
 {
-	u64 ns = a->timer_initial * timer_divisor(a);
+	u64 ns = *reg(a, X2_TIMER_INIT) * timer_divisor(a);
 
 	hrtimer_cancel(&a->timer);
 	WRITE_ONCE(a->timer_period, 0);
@@ -385,7 +438,7 @@ static u32 timer_now(struct vireo_lapic_state *a)
 {
 	if (timer_mode(a) == TIMER_DEADLINE)
 		return 0;
-	return min_t(u64, div64_u64(timer_left(a), timer_divisor(a)), a->timer_initial);
+	return min_t(u64, div64_u64(timer_left(a), timer_divisor(a)), *reg(a, X2_TIMER_INIT));
 }
 
 static u64 tsc_to_ns(u64 ticks)
@@ -414,8 +467,8 @@ void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc)
 		return;
 	now = vireo_guest_tsc(v);
 	if (tsc <= now) {
-		if (!(a->lvt[APIC_LVT_TIMER] & APIC_LVT_MASKED))
-			vireo_lapic_raise(v, a->lvt[APIC_LVT_TIMER]);
+		if (!(*lvt(a, APIC_LVT_TIMER) & APIC_LVT_MASKED))
+			vireo_lapic_raise(v, *lvt(a, APIC_LVT_TIMER));
 		return;
 	}
 	WRITE_ONCE(a->tsc_deadline, tsc);
@@ -427,7 +480,7 @@ static void timer_lvt_write(struct vireo_vcpu *v, u32 value)
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int was = timer_mode(a);
 
-	WRITE_ONCE(a->lvt[APIC_LVT_TIMER], value);
+	WRITE_ONCE(*lvt(a, APIC_LVT_TIMER), value);
 	if (was == timer_mode(a))
 		return;
 	/* A change to or from deadline mode disarms (SDM vol. 3, 11.5.4.1). */
@@ -435,7 +488,7 @@ static void timer_lvt_write(struct vireo_vcpu *v, u32 value)
 		hrtimer_cancel(&a->timer);
 		WRITE_ONCE(a->timer_period, 0);
 		WRITE_ONCE(a->tsc_deadline, 0);
-		a->timer_initial = 0;
+		*reg(a, X2_TIMER_INIT) = 0;
 	} else {
 		timer_arm(a, timer_left(a));
 	}
@@ -454,58 +507,12 @@ static const u32 lvt_allowed[APIC_LVT_ERROR + 1] = {
 
 static u32 apic_ppr(struct vireo_vcpu *v)
 {
-	u32 tpr = vireo_ops->get_tpr(v);
-	int isr = highest(v->apic.isr);
+	u32 tpr = *vireo_lapic_tpr(v);
+	int isr = highest(&v->apic, X2_ISR);
 
 	if (isr < 0 || tpr >> 4 >= isr >> 4)
 		return tpr;
 	return isr & 0xf0;
-}
-
-static u32 map_word(const unsigned long *map, unsigned int i)
-{
-	return map[i / 2] >> (i % 2 * 32);
-}
-
-#define NO_REGISTER	~0ULL	/* is no register's value */
-
-static u64 apic_value(struct vireo_vcpu *v, u32 msr)
-{
-	struct vireo_lapic_state *a = to_apic(v);
-
-	switch (msr) {
-	case X2_ID:
-		return v->id;
-	case X2_VERSION:
-		return VERSION;
-	case X2_TPR:
-		return vireo_ops->get_tpr(v);
-	case X2_PPR:
-		return apic_ppr(v);
-	case X2_LDR:
-		return logical_id(v->id);
-	case X2_SVR:
-		return a->svr;
-	case X2_ISR ... X2_ISR + 7:
-		return map_word(a->isr, msr - X2_ISR);
-	case X2_TMR ... X2_TMR + 7:
-		return 0;
-	case X2_IRR ... X2_IRR + 7:
-		return map_word(a->irr, msr - X2_IRR);
-	case X2_ESR:
-		return a->esr;
-	case X2_ICR:
-		return a->icr;
-	case X2_LVT_TIMER ... X2_LVT_ERROR:
-		return a->lvt[msr - X2_LVT_TIMER];
-	case X2_TIMER_INIT:
-		return a->timer_initial;
-	case X2_TIMER_NOW:
-		return timer_now(a);
-	case X2_TIMER_DIV:
-		return a->timer_divide;
-	}
-	return NO_REGISTER;
 }
 
 /**
@@ -518,19 +525,39 @@ static u64 apic_value(struct vireo_vcpu *v, u32 msr)
  */
 int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
 {
-	*value = apic_value(v, msr);
-	return *value == NO_REGISTER ? -ENOENT : 0;
+	struct vireo_lapic_state *a = to_apic(v);
+
+	if (msr > X2_SELF_IPI || !(VIREO_APIC_READABLE & BIT_ULL(msr & 0x3f)))
+		return -ENOENT;
+	if (v->pv.eoi_pending)
+		vireo_pv_eoi_sync(v);
+	switch (msr) {
+	case X2_PPR:
+		*value = apic_ppr(v);
+		return 0;
+	case X2_TIMER_NOW:
+		*value = timer_now(a);
+		return 0;
+	case X2_ICR:
+		*value = *(u64 *)reg(a, X2_ICR);
+		return 0;
+	case X2_IRR ... X2_IRR + 7:
+		apic_sync(a);
+		break;
+	}
+	*value = *reg(a, msr);
+	return 0;
 }
 
 static void svr_write(struct vireo_lapic_state *a, u32 value)
 {
 	unsigned int i;
 
-	WRITE_ONCE(a->svr, value);
+	WRITE_ONCE(*reg(a, X2_SVR), value);
 	if (value & APIC_SPIV_APIC_ENABLED)
 		return;
 	for (i = 0; i <= APIC_LVT_ERROR; i++)
-		a->lvt[i] |= APIC_LVT_MASKED;
+		*lvt(a, i) |= APIC_LVT_MASKED;
 }
 
 /* Checks a value against the reserved bits of its register. */
@@ -590,7 +617,7 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 			vireo_lapic_raise(v, value);
 		return 0;
 	case X2_TPR:
-		vireo_ops->set_tpr(v, value);
+		*reg(a, X2_TPR) = value;
 		set_bit(VREQ_EVENT, &v->requests);
 		return 0;
 	case X2_SVR:
@@ -598,7 +625,7 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 		set_bit(VREQ_EVENT, &v->requests);
 		return 0;
 	case X2_ESR:		/* shows what came up since the last write */
-		a->esr = a->esr_next;
+		*reg(a, X2_ESR) = a->esr_next;
 		a->esr_next = 0;
 		return 0;
 	case X2_LVT_TIMER ... X2_LVT_ERROR:
@@ -608,17 +635,17 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 		if (msr == X2_LVT_TIMER)
 			timer_lvt_write(v, value);
 		else
-			a->lvt[msr - X2_LVT_TIMER] = value;
+			*reg(a, msr) = value;
 		return 0;
 	case X2_TIMER_INIT:
 		vireo_stat_inc(v, VIREO_STAT_EXIT_TIMER);
 		if (timer_mode(a) == TIMER_DEADLINE)
 			return 0;
-		a->timer_initial = value;
+		*reg(a, msr) = value;
 		timer_arm(a, value * timer_divisor(a));
 		return 0;
 	case X2_TIMER_DIV:
-		a->timer_divide = value;
+		*reg(a, msr) = value;
 		return 0;
 	}
 	return -ENOENT;
@@ -638,19 +665,22 @@ void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int i;
 
+	apic_sync(a);
 	for (i = 0; i < 8; i++) {
-		s->irr[i] = map_word(a->irr, i);
-		s->isr[i] = map_word(a->isr, i);
+		s->irr[i] = *reg(a, X2_IRR + i);
+		s->isr[i] = *reg(a, X2_ISR + i);
 	}
-	memcpy(s->lvt, a->lvt, sizeof(s->lvt));
-	s->svr = a->svr;
-	s->esr = a->esr;
-	s->timer_initial = a->timer_initial;
+	for (i = 0; i <= APIC_LVT_ERROR; i++)
+		s->lvt[i] = *lvt(a, i);
+	s->lvt[APIC_LVT_CMCI] = APIC_LVT_MASKED;
+	s->svr = *reg(a, X2_SVR);
+	s->esr = *reg(a, X2_ESR);
+	s->timer_initial = *reg(a, X2_TIMER_INIT);
 	s->timer_current = timer_now(a);
-	s->timer_divide = a->timer_divide;
+	s->timer_divide = *reg(a, X2_TIMER_DIV);
 	s->timer_left = hrtimer_active(&a->timer) ? timer_left(a) : ~0ULL;
 	s->tsc_deadline = READ_ONCE(a->tsc_deadline);
-	s->icr = a->icr;
+	s->icr = *(u64 *)reg(a, X2_ICR);
 }
 
 static bool state_allowed(const struct vireo_lapic *s)
@@ -672,17 +702,22 @@ static bool state_allowed(const struct vireo_lapic *s)
 static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
 {
 	struct vireo_lapic_state *a = to_apic(v);
+	unsigned int i;
 
 	hrtimer_cancel(&a->timer);
-	bitmap_from_arr32(a->irr, s->irr, 256);
-	bitmap_from_arr32(a->isr, s->isr, 256);
-	memcpy(a->lvt, s->lvt, sizeof(a->lvt));
-	a->svr = s->svr;
-	a->esr = s->esr;
+	apic_sync(a);
+	for (i = 0; i < 8; i++) {
+		*reg(a, X2_IRR + i) = s->irr[i];
+		*reg(a, X2_ISR + i) = s->isr[i];
+	}
+	for (i = 0; i <= APIC_LVT_ERROR; i++)
+		*lvt(a, i) = s->lvt[i];
+	*reg(a, X2_SVR) = s->svr;
+	*reg(a, X2_ESR) = s->esr;
 	a->esr_next = 0;
-	a->icr = s->icr;
-	a->timer_initial = s->timer_initial;
-	a->timer_divide = s->timer_divide;
+	*(u64 *)reg(a, X2_ICR) = s->icr;
+	*reg(a, X2_TIMER_INIT) = s->timer_initial;
+	*reg(a, X2_TIMER_DIV) = s->timer_divide;
 	a->timer_period = 0;
 	a->tsc_deadline = 0;
 	if (timer_mode(a) == TIMER_DEADLINE)
@@ -726,14 +761,35 @@ void vireo_lapic_reset(struct vireo_vcpu *v)
 }
 
 /**
- * vireo_lapic_init() - a new vCPU's APIC
+ * vireo_lapic_create() - a new vCPU's APIC
+ * @v: the vCPU
+ * Context: May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_lapic_create(struct vireo_vcpu *v)
+{
+	struct vireo_lapic_state *a = to_apic(v);
+
+	a->page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!a->page)
+		return -ENOMEM;
+	*reg(a, X2_ID) = v->id;
+	*reg(a, X2_VERSION) = VERSION;
+	*reg(a, X2_LDR) = logical_id(v->id);
+	hrtimer_init(&a->timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	a->timer.function = timer_fired;
+	vireo_lapic_reset(v);
+	return 0;
+}
+
+/**
+ * vireo_lapic_free() - free it
  * @v: the vCPU
  * Context: May sleep.
  * Return: Nothing.
  */
-void vireo_lapic_init(struct vireo_vcpu *v)
+void vireo_lapic_free(struct vireo_vcpu *v)
 {
-	hrtimer_init(&v->apic.timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-	v->apic.timer.function = timer_fired;
-	vireo_lapic_reset(v);
+	hrtimer_cancel(&v->apic.timer);
+	free_page((unsigned long)v->apic.page);
 }

@@ -170,7 +170,7 @@ void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 	r->mp_state = v->mp_state;
 	memcpy(r->dr, v->dr, sizeof(v->dr));
 	vireo_ops->get_regs(v, r);
-	r->cr8 = vireo_ops->get_tpr(v) >> 4;
+	r->cr8 = *vireo_lapic_tpr(v) >> 4;
 
 	switch (v->inject.type) {
 	case VEVENT_EXCEPTION:
@@ -207,7 +207,7 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 	v->mp_state = r->mp_state;
 	memcpy(v->dr, r->dr, sizeof(v->dr));
 	vireo_ops->set_regs(v, r);
-	vireo_ops->set_tpr(v, r->cr8 << 4);
+	*vireo_lapic_tpr(v) = r->cr8 << 4;
 
 	v->pending_io = VIO_NONE;
 	v->shadow = r->events & VIREO_EVENT_SHADOW;

@@ -73,9 +73,14 @@ static void run_inject(struct vireo_vcpu *v)
 		nmi = false;
 	}
 
-	vector = vireo_lapic_pending(v);
+	if (v->apic.delivers) {
+		vireo_ops->apic_changed(v);
+		vector = -1;
+	} else {
+		vector = vireo_lapic_pending(v);
+	}
 	if (vector >= 0 && !v->inject.type && !v->shadow &&
-	    (v->rflags & X86_EFLAGS_IF) && vector >> 4 > vireo_ops->get_tpr(v) >> 4) {
+	    (v->rflags & X86_EFLAGS_IF) && vector >> 4 > *vireo_lapic_tpr(v) >> 4) {
 		vireo_lapic_accept(v, vector);
 		v->inject = (struct vireo_event) { .type = VEVENT_INTERRUPT, .vector = vector };
 		vireo_stat_inc(v, VIREO_STAT_INJECTED);

@@ -216,8 +216,8 @@ static const struct file_operations vcpu_fops = {
  */
 void vireo_vcpu_free(struct vireo_vcpu *v)
 {
-	hrtimer_cancel(&v->apic.timer);
 	vireo_ops->vcpu_free(v);
+	vireo_lapic_free(v);
 	vireo_switch_forget(v);
 	vireo_fpu_free(v);
 	free_page((unsigned long)v->run);
@@ -241,14 +241,17 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 		goto fail_free;
 	if (vireo_fpu_create(v))
 		goto fail_run;
-	vireo_lapic_init(v);
-	if (vireo_ops->vcpu_create(v))
+	if (vireo_lapic_create(v))
 		goto fail_fpu;
+	if (vireo_ops->vcpu_create(v))
+		goto fail_apic;
 	v->misc_enable = 1;
 	v->mtrr[27] = 0xc06;	/* MTRRdefType: enabled, write-back */
 	vireo_vcpu_reset(v, false);
 	return v;
 
+fail_apic:
+	vireo_lapic_free(v);
 fail_fpu:
 	vireo_fpu_free(v);
 fail_run:

@@ -109,8 +109,8 @@ struct vireo_exit_info {
 
 /*
  * One for each vendor; every member is mandatory.  A backend owns the hardware
- * state of a vCPU (v->arch); v->gpr, rip, rflags, shadow and inject are the
- * common code's between two calls of @run.
+ * state of a vCPU (v->arch); v->gpr, rip, rflags, shadow, inject and the task
+ * priority (vireo_lapic_tpr()) are the common code's between two calls of @run.
  */
 struct vireo_ops {
 	const char *name;
@@ -146,8 +146,8 @@ struct vireo_ops {
 	void (*flush_tlb)(struct vireo_vcpu *v);
 	/* Ask for VEXIT_WINDOW once priority @prio (bits 7:4 of a vector) or an NMI can go in. */
 	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
-	u8 (*get_tpr)(struct vireo_vcpu *v);		/* bits 7:4 are CR8 */
-	void (*set_tpr)(struct vireo_vcpu *v, u8 tpr);
+	/* Where apic.delivers: what vireo_lapic_status() says has changed. */
+	void (*apic_changed)(struct vireo_vcpu *v);
 	unsigned int (*get_cpl)(struct vireo_vcpu *v);
 	u64 (*get_cr4)(struct vireo_vcpu *v);
 	bool (*nmi_masked)(struct vireo_vcpu *v);
@@ -196,20 +196,19 @@ enum {				/* x2APIC registers: MSR 0x800 + number */
 
 struct vireo_lapic_state {
 	struct hrtimer timer;
-	unsigned long irr[4];	/* (a) set by anybody, cleared by the vCPU */
-	unsigned long isr[4];	/* (v) */
+	void *page;		/* (i) the registers, each at its number * 16 (v); others */
+				/* read SVR, and the hrtimer the timer's LVT entry */
+	bool delivers;		/* (i) the processor itself delivers what is in the IRR */
+	unsigned long pir[4];	/* (a) asked for by anybody, taken by the vCPU */
 	unsigned long smi_init;	/* (a) VAPIC_* requests from other processors */
 	u32 sipi_vector;	/* (a) written before the request is */
-	u32 svr;		/* (v) */
-	u32 esr;		/* (v) as last latched */
-	u32 esr_next;		/* (v) errors since */
-	u32 lvt[APIC_LVTS];	/* (v) but the timer's is also read by the hrtimer */
-	u32 timer_initial;	/* (v) */
-	u32 timer_divide;	/* (v) */
+	u32 esr_next;		/* (v) errors since ESR was latched */
 	u64 tsc_deadline;	/* (a) written by the vCPU, and 0 by the hrtimer */
 	u64 timer_period;	/* (v) ns, 0 if not periodic */
-	u64 icr;		/* (v) */
 };
+
+/* The registers that can be read, by number: 2 to 3fh */
+#define VIREO_APIC_READABLE	0x43fd01ffffffa50cULL
 
 #define VAPIC_INIT	0	/* bit numbers in smi_init */
 #define VAPIC_SIPI	1
@@ -404,13 +403,16 @@ u32 vireo_cpuid_xsave_size(u64 xcr0);
 u32 vireo_cpuid_xsave_offset(unsigned int component);
 
 /* lapic.c */
-void vireo_lapic_init(struct vireo_vcpu *v);
+int vireo_lapic_create(struct vireo_vcpu *v);
+void vireo_lapic_free(struct vireo_vcpu *v);
 void vireo_lapic_reset(struct vireo_vcpu *v);
 int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
 bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
+u8 *vireo_lapic_tpr(struct vireo_vcpu *v);
 int vireo_lapic_pending(struct vireo_vcpu *v);
+u16 vireo_lapic_status(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
 void vireo_lapic_eoi(struct vireo_vcpu *v);
 bool vireo_lapic_wakeup(struct vireo_vcpu *v);

@@ -38,6 +38,7 @@
 #define VIREO_FEAT_FLUSH_ASID	(1ULL << 4)	/* hardware flushes single ASIDs */
 #define VIREO_FEAT_CLEAN_BITS	(1ULL << 5)	/* hardware caches unchanged state */
 #define VIREO_FEAT_TSC_STABLE	(1ULL << 6)	/* host TSC is invariant */
+#define VIREO_FEAT_APICV	(1ULL << 7)	/* hardware delivers interrupts, ends them */
 
 /**
  * struct vireo_info - what this host and module offer (VIREO_GET_INFO)

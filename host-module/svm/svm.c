@@ -455,19 +455,6 @@ static void svm_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear
 		*linear_rip = (u32)(vmcb->cs.base + v->rip);
 }
 
-static u8 svm_get_tpr(struct vireo_vcpu *v)
-{
-	return (to_svm(v)->vmcb->int_control & 0xf) << 4;
-}
-
-static void svm_set_tpr(struct vireo_vcpu *v, u8 tpr)
-{
-	struct svm_vcpu *s = to_svm(v);
-
-	s->vmcb->int_control = (s->vmcb->int_control & ~V_TPR_MASK) | tpr >> 4;
-	s->dirty |= CLEAN_TPR;
-}
-
 static unsigned int svm_get_cpl(struct vireo_vcpu *v)
 {
 	return to_svm(v)->vmcb->cpl;
@@ -487,6 +474,11 @@ static void svm_set_bs(struct vireo_vcpu *v)
 static void svm_flush_tlb(struct vireo_vcpu *v)
 {
 	to_svm(v)->flush = true;
+}
+
+/* AVIC is not used: no emulator at hand has it. */
+static void svm_apic_changed(struct vireo_vcpu *v)
+{
 }
 
 /* ---- Windows ------------------------------------------------------------------------------- */
@@ -784,12 +776,17 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	struct svm_vcpu *s = to_svm(v);
 	struct vmcb *vmcb = s->vmcb;
 	u32 guest_spec = 0, host_spec = 0;
+	u8 *tpr = vireo_lapic_tpr(v);
 
 	vmcb->rip = v->rip;
 	vmcb->rflags = v->rflags;
 	vmcb->rax = v->gpr[VIREO_RAX];
 	vmcb->rsp = v->gpr[VIREO_RSP];
 	vmcb->int_state = v->shadow;
+	if (unlikely((vmcb->int_control & 0xf) != *tpr >> 4)) {
+		vmcb->int_control = (vmcb->int_control & ~V_TPR_MASK) | *tpr >> 4;
+		s->dirty |= CLEAN_TPR;
+	}
 	if (unlikely(v->inject.type)) {
 		vmcb->event_inject = inject_encode(&v->inject);
 		if (v->inject.type == VEVENT_NMI) {
@@ -817,6 +814,8 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	v->gpr[VIREO_RAX] = vmcb->rax;
 	v->gpr[VIREO_RSP] = vmcb->rsp;
 	v->shadow = vmcb->int_state & 1;
+	if (unlikely((vmcb->int_control & 0xf) != *tpr >> 4))
+		*tpr = vmcb->int_control << 4;
 	v->next_rip = 0;
 	v->exit.code = vmcb->exit_code;
 	v->exit.gpa = 0;
@@ -853,8 +852,7 @@ const struct vireo_ops svm_ops = {
 	.run = svm_run,
 	.flush_tlb = svm_flush_tlb,
 	.want_window = svm_want_window,
-	.get_tpr = svm_get_tpr,
-	.set_tpr = svm_set_tpr,
+	.apic_changed = svm_apic_changed,
 	.get_cpl = svm_get_cpl,
 	.get_cr4 = svm_get_cr4,
 	.nmi_masked = svm_nmi_masked,

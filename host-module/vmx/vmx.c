@@ -19,7 +19,6 @@
 #include <linux/percpu.h>
 #include <linux/smp.h>
 #include <linux/slab.h>
-#include <asm/apicdef.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/desc.h>
@@ -50,7 +49,6 @@ struct vmx_vcpu {
 	struct vireo_vcpu *v;	/* (i) */
 	void *vmcs;		/* (i) */
 	u64 vmcs_pa;		/* (i) */
-	u8 *apic;		/* (i) virtual-APIC page (25.6.8): the TPR */
 	u64 eptp;		/* (i) */
 	struct list_head node;	/* in vmx_cpu.loaded of v->cpu */
 
@@ -81,7 +79,7 @@ struct vmx_vcpu {
 
 static unsigned int longest_ms;
 module_param(longest_ms, uint, 0444);
-MODULE_PARM_DESC(longest_ms, "VT-x: longest time in a guest, ms, for emulators that lose interrupts there (0: any)");
+MODULE_PARM_DESC(longest_ms, "VT-x: longest stay in a guest, ms, for emulators that lose interrupts there (0: any)");
 
 static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
 /* Constant after init: */
@@ -91,7 +89,7 @@ static u64 cr4_mask;		/* CR4 bits that the guest does not own */
 static u64 host_sys[SYS_SWITCHED];
 static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
 static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
-static bool flush_l1d, invept_single;
+static bool flush_l1d, invept_single, have_apicv;
 
 static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
 {
@@ -137,7 +135,8 @@ static int init_controls(void)
 	    control(MSR_IA32_VMX_TRUE_EXIT_CTLS,
 		    VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
 		    VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
-		    VM_EXIT_LOAD_IA32_EFER, VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, &exit_ctl) ||
+		    VM_EXIT_LOAD_IA32_EFER, VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL |
+		    (longest_ms ? VM_EXIT_SAVE_VMX_PREEMPTION_TIMER : 0), &exit_ctl) ||
 	    control(MSR_IA32_VMX_TRUE_ENTRY_CTLS,
 		    VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT |
 		    VM_ENTRY_LOAD_IA32_EFER, VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, &entry_ctl)) {
@@ -170,12 +169,38 @@ static int init_controls(void)
 }
 
 /* 25.6.9: a bit for each MSR, reads then writes; clear lets the guest through. */
-static void msr_allow(u32 msr)
+static void msr_allow(u32 msr, bool read, bool write)
 {
 	u32 bit = (msr & 0x1fff) + (msr >= 0xc0000000 ? 0x2000 : 0);
 
-	clear_bit(bit, msr_bitmap);
-	clear_bit(bit + 0x4000, msr_bitmap);
+	if (read)
+		clear_bit(bit, msr_bitmap);
+	if (write)
+		clear_bit(bit + 0x4000, msr_bitmap);
+}
+
+/*
+ * 30.5: the processor reads the APIC's registers from the page itself, and
+ * writes these three; it delivers what software tells it to be pending.
+ * Posted interrupts, which would save the host interrupt at which a running
+ * guest looks for new ones, are not used: no emulator at hand has them.
+ */
+static void init_apicv(void)
+{
+	u32 i, ctl, apicv = SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
+			    SECONDARY_EXEC_APIC_REGISTER_VIRT |
+			    SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
+
+	have_apicv = !control(MSR_IA32_VMX_PROCBASED_CTLS2, apicv, 0, &ctl);
+	if (!have_apicv)
+		return;
+	proc2_ctl |= apicv;
+	for (i = 0; i < 64; i++)
+		if (VIREO_APIC_READABLE & BIT_ULL(i))
+			msr_allow(0x800 + i, i != 0x39, false);	/* the timer counts */
+	msr_allow(0x808, false, true);		/* TPR */
+	msr_allow(0x80b, false, true);		/* EOI */
+	msr_allow(0x83f, false, true);		/* SELF IPI */
 }
 
 static void vmx_exit(void)
@@ -245,7 +270,8 @@ static int vmx_init(void)
 		return -ENOMEM;
 	}
 	for (i = 0; i < ARRAY_SIZE(allowed); i++)
-		msr_allow(allowed[i]);
+		msr_allow(allowed[i], true, true);
+	init_apicv();
 	for (i = 0; i < SYS_SWITCHED; i++)
 		rdmsrl(sys_msr[i], host_sys[i]);
 	/* A machine check in the guest is the host's: CR4.MCE stays as the host has it. */
@@ -256,7 +282,7 @@ static int vmx_init(void)
 
 static u64 vmx_features(void)
 {
-	return VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP |
+	return VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP | (have_apicv ? VIREO_FEAT_APICV : 0) |
 	       (check_tsc_unstable() ? 0 : VIREO_FEAT_TSC_STABLE);
 }
 
@@ -449,7 +475,7 @@ static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	vmwrite(CR0_GUEST_HOST_MASK, CR0_MASK);
 	vmwrite(CR4_GUEST_HOST_MASK, cr4_mask);
 	vmwrite(MSR_BITMAP, __pa(msr_bitmap));
-	vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(x->apic));
+	vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic.page));
 	vmwrite(EPT_POINTER, x->eptp);
 	vmwrite(TSC_OFFSET, v->tsc_offset);
 	vmwrite(VMCS_LINK_POINTER, ~0ULL);
@@ -465,8 +491,6 @@ static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmwrite(XSS_EXIT_BITMAP, 0);
 	if (proc2_ctl & SECONDARY_EXEC_ENCLS_EXITING)
 		vmwrite(ENCLS_EXITING_BITMAP, ~0ULL);
-	if (pin_ctl & PIN_BASED_VMX_PREEMPTION_TIMER)
-		vmwrite(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 	if (entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
 		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
 }
@@ -480,14 +504,14 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 		return -ENOMEM;
 	x->v = v;
 	x->vmcs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	x->apic = (u8 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!x->vmcs || !x->apic)
+	if (!x->vmcs)
 		goto fail;
 	*(u32 *)x->vmcs = revision;
 	x->vmcs_pa = __pa(x->vmcs);
 	x->eptp = __pa(v->vm->mem.tree.root) | EPT_POINTER_WB4;
 	x->dr6 = DR6_CLEAR;
 	v->arch = x;
+	v->apic.delivers = have_apicv;
 	if (!vmcs_begin(v, &flags))
 		goto fail;
 	vmcs_init(v, x);
@@ -495,7 +519,6 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 	return 0;
 
 fail:
-	free_page((unsigned long)x->apic);
 	free_page((unsigned long)x->vmcs);
 	kfree(x);
 	return -ENOMEM;
@@ -508,7 +531,6 @@ static void vmx_vcpu_free(struct vireo_vcpu *v)
 	/* Where the processor has gone offline it has let go of it. */
 	if (READ_ONCE(v->cpu) >= 0)
 		smp_call_function_single(v->cpu, vmcs_clear_here, x, 1);
-	free_page((unsigned long)x->apic);
 	free_page((unsigned long)x->vmcs);
 	kfree(x);
 }
@@ -740,16 +762,6 @@ static void vmx_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear
 		*linear_rip = (u32)(vmcs_peek(v, GUEST_CS_BASE) + v->rip);
 }
 
-static u8 vmx_get_tpr(struct vireo_vcpu *v)
-{
-	return to_vmx(v)->apic[APIC_TASKPRI] & 0xf0;
-}
-
-static void vmx_set_tpr(struct vireo_vcpu *v, u8 tpr)
-{
-	to_vmx(v)->apic[APIC_TASKPRI] = tpr;
-}
-
 static unsigned int vmx_get_cpl(struct vireo_vcpu *v)
 {
 	return vmcs_peek(v, GUEST_SS_AR_BYTES) >> 5 & 3;	/* 25.4.1 */
@@ -785,12 +797,21 @@ static void vmx_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 {
 	const u32 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
 	struct vmx_vcpu *x = to_vmx(v);
-	bool below = interrupt && prio >> 4 <= vmx_get_tpr(v) >> 4;
+	bool below = interrupt && prio >> 4 <= *vireo_lapic_tpr(v) >> 4;
 
 	vmwrite(TPR_THRESHOLD, below ? prio >> 4 : 0);
 	set_proc(x, (x->proc & ~windows) |
 		 (interrupt && !below ? CPU_BASED_INTR_WINDOW_EXITING : 0) |
 		 (nmi ? CPU_BASED_NMI_WINDOW_EXITING : 0));
+}
+
+/* 25.4.2: the guest interrupt status */
+static void vmx_apic_changed(struct vireo_vcpu *v)
+{
+	u16 status = vireo_lapic_status(v);
+
+	if (vmread(GUEST_INTR_STATUS) != status)
+		vmwrite(GUEST_INTR_STATUS, status);
 }
 
 /* ---- A stay on a processor ------------------------------------------------------------------ */
@@ -883,6 +904,8 @@ static void vmx_load(struct vireo_vcpu *v)
 			wrmsrl(sys_msr[i], x->sys[i]);
 	if (unlikely(x->dr7 & 0xff))
 		load_debug(v);
+	if (unlikely(longest_ms))
+		vmwrite(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 	vireo_switch_load(v);
 	if (flush_l1d)
 		wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
@@ -1107,6 +1130,9 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 r
 		return exit_exception(v, x);
 	case EXIT_REASON_CR_ACCESS:
 		return exit_cr(v);
+	case EXIT_REASON_APIC_WRITE:	/* a SELF IPI of a vector below 16 */
+		vireo_lapic_write(v, 0x83f, vmread(EXIT_QUALIFICATION) == 0x3f0 ? 0 : 0x100);
+		return VEXIT_RESUME;
 	case EXIT_REASON_DR_ACCESS:
 		load_debug(v);
 		return VEXIT_DR;
@@ -1254,8 +1280,7 @@ const struct vireo_ops vmx_ops = {
 	.run = vmx_run,
 	.flush_tlb = vmx_flush_tlb,
 	.want_window = vmx_want_window,
-	.get_tpr = vmx_get_tpr,
-	.set_tpr = vmx_set_tpr,
+	.apic_changed = vmx_apic_changed,
 	.get_cpl = vmx_get_cpl,
 	.get_cr4 = vmx_get_cr4,
 	.nmi_masked = vmx_nmi_masked,

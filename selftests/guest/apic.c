@@ -242,6 +242,37 @@ static void guest_priorities(u64 arg)
 	GUEST_EQ(guest_apic_bit(APIC_IRR, 0x48), 0);
 }
 
+static void guest_eoi_exits(u64 arg)
+{
+	u32 i;
+
+	wrmsr(APIC_SVR, APIC_ENABLED);
+	guest_sti();
+	for (i = 0; i < 10; i++)
+		wrmsr(APIC_SELF_IPI, 0x51);
+	guest_cli();
+	GUEST_EQ(READ_ONCE(guest_count[0x51]), 10);
+	wrmsr(APIC_TPR, 0x60);
+	GUEST_EQ(read_cr8(), 6);
+	GUEST_EQ(rdmsr(APIC_PPR), 0x60);
+	wrmsr(APIC_TPR, 0);
+}
+
+/* Where the processor has the means none of this exits. */
+TEST(exits_of_end_of_interrupt)
+{
+	struct test_vm vm;
+	bool apicv;
+
+	vm_boot(&vm, 1, VM_RAM);
+	apicv = vm.info.features & VIREO_FEAT_APICV;
+	vcpu_set_entry(&vm.vcpu[0], guest_eoi_exits, 0);
+	vcpu_run_done(&vm.vcpu[0]);
+	EXPECT_EQ(vcpu_stat(&vm.vcpu[0], VIREO_STAT_EXIT_EOI), apicv ? 0 : 10);
+	EXPECT_EQ(vcpu_stat(&vm.vcpu[0], VIREO_STAT_EXIT_ICR), apicv ? 0 : 10);
+	EXPECT_EQ(vcpu_stat(&vm.vcpu[0], VIREO_STAT_EXIT_MSR_READ) == 0, apicv);
+}
+
 TEST(priorities)
 {
 	run_guest(guest_priorities, 0);

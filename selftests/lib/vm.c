@@ -231,7 +231,8 @@ static void vm_load_tss(struct test_vm *vm)
 		u64 reserved1;
 		u64 ist[7];
 		u64 reserved2;
-		u32 iomap;
+		u16 reserved3;
+		u16 iomap;
 	} __packed tss = { .iomap = sizeof(tss) };
 	unsigned int id;
 
