@@ -17,7 +17,7 @@ MODDIR	= $(O)/modules/$(RELEASE)
 # Type information for BPF is made from vmlinux, which header packages lack.
 NOBTF	= $(if $(wildcard $(KDIR)/vmlinux),,CONFIG_DEBUG_INFO_BTF_MODULES=)
 
-.PHONY: all modules tools selftests run test test-svm test-debug bench check kernels \
+.PHONY: all modules tools selftests run test test-svm test-vmx test-debug bench check kernels \
 	clean install dkms-install help
 
 all: modules tools selftests
@@ -37,12 +37,20 @@ selftests:
 # Everything below brings what it needs onto the machine: see deps and fetch.
 
 run:
-	@$(QEMU)/deps run
-	@$(QEMU)/run
+	@$(QEMU)/deps run $(if $(filter intel,$(CPU)),bench)
+	@CPU=$(CPU) $(QEMU)/run
 
-test test-svm:
-	@$(QEMU)/deps test
+test:
+	@$(QEMU)/deps test bench
 	@$(QEMU)/test
+
+test-svm:
+	@$(QEMU)/deps test
+	@$(QEMU)/test --svm
+
+test-vmx:
+	@$(QEMU)/deps test bench
+	@$(QEMU)/test --vmx
 
 test-debug:
 	@$(QEMU)/deps test debug
@@ -79,8 +87,9 @@ clean:
 help:
 	@echo 'make [all]         module, tools and selftests, for the running kernel or KDIR='
 	@echo 'make run           boot a guest under Vireo, in an emulated AMD-V machine'
+	@echo 'make run CPU=intel the same on an emulated Intel machine'
 	@echo 'make test          every test, on two host kernels, in emulated machines'
-	@echo 'make test-svm      the part of it that needs AMD-V (now: all)'
+	@echo 'make test-svm      the part of it that runs on AMD-V; make test-vmx: on VT-x'
 	@echo 'make test-debug    the same on a kernel with KASAN, lockdep, kmemleak, UBSAN'
 	@echo 'make bench         Vireo and KVM side by side, in exact instruction counts'
 	@echo 'make check         style, static analysis, warnings, headers, licences, size'

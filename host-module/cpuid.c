@@ -175,7 +175,7 @@ static void table_add(struct vireo_cpuid_table *t, const struct vireo_cpuid_entr
 
 	if (!*first)
 		*first = t->count + 1;
-	t->varies[t->count] = leaf_varies(e->function);
+	t->varies[t->count] = leaf_varies(e->function) || (e->flags & VIREO_CPUID_INDEXED);
 	t->e[t->count++] = *e;
 }
 
@@ -368,9 +368,10 @@ static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4]
 	}
 }
 
-static noinline void exec_varying(struct vireo_vcpu *v, u32 function, u32 index,
-				  const struct vireo_cpuid_entry *e)
+static noinline void exec_varying(struct vireo_vcpu *v)
 {
+	u32 function = v->gpr[VIREO_RAX], index = v->gpr[VIREO_RCX];
+	const struct vireo_cpuid_entry *e = find(&v->vm->cpuid, function, index);
 	u32 out[4] = {};
 
 	if (e) {
@@ -396,13 +397,15 @@ static noinline void exec_varying(struct vireo_vcpu *v, u32 function, u32 index,
  */
 void vireo_cpuid_exec(struct vireo_vcpu *v)
 {
-	u32 function = v->gpr[VIREO_RAX], index = v->gpr[VIREO_RCX];
-	const struct vireo_cpuid_entry *e = find(&v->vm->cpuid, function, index);
+	struct vireo_cpuid_table *t = &v->vm->cpuid;
+	const u8 *first = slot(t, v->gpr[VIREO_RAX]);
+	const struct vireo_cpuid_entry *e;
 
-	if (unlikely(!e || v->vm->cpuid.varies[e - v->vm->cpuid.e])) {
-		exec_varying(v, function, index, e);
+	if (unlikely(!first || !*first || t->varies[*first - 1])) {
+		exec_varying(v);
 		return;
 	}
+	e = &t->e[*first - 1];
 	v->gpr[VIREO_RAX] = e->eax;
 	v->gpr[VIREO_RBX] = e->ebx;
 	v->gpr[VIREO_RCX] = e->ecx;

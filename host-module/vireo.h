@@ -183,7 +183,7 @@ struct vireo_gpc {
 struct vireo_cpuid_table {
 	unsigned int count;
 	u8 first[3][128];	/* index of a leaf's first entry + 1, by slot */
-	bool varies[VIREO_MAX_CPUID];	/* with the vCPU or its state */
+	bool varies[VIREO_MAX_CPUID];	/* with the vCPU, its state or an index */
 	struct vireo_cpuid_entry e[VIREO_MAX_CPUID];
 };
 

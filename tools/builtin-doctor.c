@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* vireo doctor: what this machine has or lacks, a line each, and how to mend it. */
+#include <cpuid.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -96,13 +97,23 @@ static bool module_loaded(const char *name)
 	return !access(path, F_OK);
 }
 
+/* The kernel hides VT-x where the firmware has locked it off; the processor does not. */
+static bool vmx_locked(void)
+{
+	unsigned int eax, ebx, ecx, edx;
+
+	return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & 1U << 5) && !cpu_has("vmx");
+}
+
 static void check_extension(struct finding *f)
 {
 	if (cpu_has("svm"))
 		found(f, GOOD, "AMD-V", "");
 	else if (cpu_has("vmx"))
-		found(f, BAD, "VT-x, which this version does not drive yet",
-		      "use a machine with AMD-V");
+		found(f, GOOD, "VT-x", "");
+	else if (vmx_locked())
+		found(f, BAD, "VT-x, which the firmware has locked off",
+		      "switch it on in the firmware's set-up, and the machine off and on");
 	else
 		found(f, BAD, "the processor shows neither AMD-V (svm) nor VT-x (vmx)",
 		      "switch it on in the firmware; within a virtual machine, allow nested virtualization");
@@ -110,10 +121,15 @@ static void check_extension(struct finding *f)
 
 static void check_nested_paging(struct finding *f)
 {
-	if (cpu_has("npt") || cpu_has("ept"))
+	if (cpu_has("npt") || (cpu_has("ept") && cpu_has("unrestricted_guest")))
 		found(f, GOOD, "supported", "");
-	else if (cpu_has("svm") || cpu_has("vmx"))
-		found(f, BAD, "the processor has no nested paging (npt, ept)",
+	else if (cpu_has("ept"))
+		found(f, BAD, "the processor's VT-x has no unrestricted guest",
+		      "it is too old for Vireo");
+	else if (cpu_has("vmx"))
+		found(f, BAD, "the processor's VT-x has no EPT", "it is too old for Vireo");
+	else if (cpu_has("svm"))
+		found(f, BAD, "the processor has no nested paging (npt)",
 		      "it is too old for Vireo");
 	else
 		found(f, BAD, "not without the extension", "see above");

@@ -109,8 +109,6 @@ SYM_INNER_LABEL(vmx_exit_point, SYM_L_GLOBAL)
 	/* Nothing of the guest's is left for speculation to use. */
 	xor %ecx, %ecx
 	xor %edx, %edx
-	xor %ebx, %ebx
-	xor %ebp, %ebp
 	xor %r8d, %r8d
 	xor %r9d, %r9d
 	xor %r10d, %r10d

@@ -53,7 +53,7 @@ struct vmx_vcpu {
 	struct list_head node;	/* in vmx_cpu.loaded of v->cpu */
 
 	/* (v) what is in the VMCS */
-	u64 rip, rsp, rflags;
+	u64 rsp, rflags;
 	u32 blocked;		/* BLOCKED_* */
 	u32 proc;		/* primary controls */
 	u64 host_cr3, host_cr4, host_fs, host_perf;
@@ -62,11 +62,13 @@ struct vmx_vcpu {
 	u64 cr2, dr6;
 	u64 dr7;		/* while the stay lasts, in the VMCS alone */
 	u64 sys[SYS_MSRS];
+	bool sce;		/* EFER.SCE: it has SYSCALL */
 	u64 kernel_gs;		/* while it is out */
 	bool flush;		/* forget translations before the next entry */
 
 	/* (v) the host's, between load and put */
 	u64 host_kernel_gs, host_debugctl;
+	struct desc_ptr gdt;	/* of v->cpu */
 	u16 ds, es, fs, gs, ldt;
 	bool segs;		/* one of them is not 0 */
 };
@@ -90,6 +92,17 @@ static u64 host_sys[SYS_SWITCHED];
 static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
 static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
 static bool flush_l1d, invept_single, have_apicv;
+
+/* Inline, unlike the kernel's under CONFIG_PARAVIRT: VMX root is no paravirtual guest. */
+static __always_inline u64 msr_read(u32 msr)
+{
+	return __rdmsr(msr);
+}
+
+static __always_inline void msr_write(u32 msr, u64 value)
+{
+	__wrmsr(msr, value, value >> 32);
+}
 
 static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
 {
@@ -349,13 +362,13 @@ static void vmx_cpu_disable(void)
 /* What differs between processors in the host's part of a VMCS (25.5) */
 static void host_cpu(struct vmx_vcpu *x, int cpu)
 {
-	struct desc_ptr gdt, idt;
+	struct desc_ptr idt;
 	u64 esp;
 
-	native_store_gdt(&gdt);
+	native_store_gdt(&x->gdt);
 	store_idt(&idt);
 	rdmsrl(MSR_IA32_SYSENTER_ESP, esp);
-	vmwrite(HOST_GDTR_BASE, gdt.address);
+	vmwrite(HOST_GDTR_BASE, x->gdt.address);
 	vmwrite(HOST_IDTR_BASE, idt.address);
 	vmwrite(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
 	vmwrite(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
@@ -637,6 +650,7 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	vmwrite(GUEST_IDTR_BASE, r->idt.base);
 	vmwrite(GUEST_IDTR_LIMIT, r->idt.limit);
 	set_cr(r, pdpte);
+	x->sce = r->efer & EFER_SCE;
 	x->cr2 = r->cr2;
 	x->dr6 = r->dr[4];
 	x->dr7 = r->dr[5];
@@ -725,6 +739,8 @@ static int vmx_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 		err = -EINVAL;
 	else
 		vmwrite(field, value);
+	if (index == MSR_EFER && !err)
+		to_vmx(v)->sce = value & EFER_SCE;
 	vmcs_end(flags);
 	return err;
 }
@@ -836,7 +852,7 @@ static void load_host(struct vmx_vcpu *x)
 	/* The host's counters and PEBS, which writes to memory, stop in the guest. */
 	if (boot_cpu_has(X86_FEATURE_ARCH_PERFMON) &&
 	    (exit_ctl & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL)) {
-		rdmsrl(MSR_CORE_PERF_GLOBAL_CTRL, perf);
+		perf = msr_read(MSR_CORE_PERF_GLOBAL_CTRL);
 		if (perf != x->host_perf) {
 			x->host_perf = perf;
 			vmwrite(HOST_IA32_PERF_GLOBAL_CTRL, perf);
@@ -887,21 +903,30 @@ static void put_debug(struct vmx_vcpu *x)
 	set_proc(x, x->proc | CPU_BASED_MOV_DR_EXITING);
 }
 
+/* From one set of SYSCALL's registers to the other; STAR and the mask are often the same. */
+static void switch_sys(const u64 *from, const u64 *to)
+{
+	if (from[SYS_LSTAR] != to[SYS_LSTAR])
+		msr_write(MSR_LSTAR, to[SYS_LSTAR]);
+	if (from[SYS_STAR] != to[SYS_STAR])
+		msr_write(MSR_STAR, to[SYS_STAR]);
+	if (from[SYS_SFMASK] != to[SYS_SFMASK])
+		msr_write(MSR_SYSCALL_MASK, to[SYS_SFMASK]);
+}
+
 static void vmx_load(struct vireo_vcpu *v)
 {
 	struct vmx_vcpu *x = to_vmx(v);
-	unsigned int i;
 
 	vmcs_load(v);
 	load_host(x);
 	load_segs(x);
-	rdmsrl(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
-	rdmsrl(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
+	x->host_debugctl = msr_read(MSR_IA32_DEBUGCTLMSR);
+	x->host_kernel_gs = msr_read(MSR_KERNEL_GS_BASE);
 	if (x->kernel_gs != x->host_kernel_gs)
-		wrmsrl(MSR_KERNEL_GS_BASE, x->kernel_gs);
-	for (i = 0; i < SYS_SWITCHED; i++)
-		if (x->sys[i] != host_sys[i])
-			wrmsrl(sys_msr[i], x->sys[i]);
+		msr_write(MSR_KERNEL_GS_BASE, x->kernel_gs);
+	if (x->sce)
+		switch_sys(host_sys, x->sys);
 	if (unlikely(x->dr7 & 0xff))
 		load_debug(v);
 	if (unlikely(longest_ms))
@@ -911,27 +936,34 @@ static void vmx_load(struct vireo_vcpu *v)
 		wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
+/* Apart, as flush() below */
+static noinline void reload_tss(void)
+{
+	invalidate_tss_limit();
+}
+
 static void vmx_put(struct vireo_vcpu *v)
 {
 	struct vmx_vcpu *x = to_vmx(v);
-	unsigned int i;
 
 	if (unlikely(v->dr_loaded))
 		put_debug(x);
 	vireo_switch_put(v);
-	for (i = 0; i < SYS_SWITCHED; i++)
-		if (x->sys[i] != host_sys[i])
-			wrmsrl(sys_msr[i], host_sys[i]);
-	rdmsrl(MSR_KERNEL_GS_BASE, x->kernel_gs);
+	if (x->sce)
+		switch_sys(x->sys, host_sys);
+	x->kernel_gs = msr_read(MSR_KERNEL_GS_BASE);
 	if (x->kernel_gs != x->host_kernel_gs)
-		wrmsrl(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
+		msr_write(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
+	/* An exit leaves limits of 64 KiB, and 67H for the TSS (28.5.2). */
+	native_load_gdt(&x->gdt);
 	if (unlikely(x->segs))
 		put_segs(x);
-	/* An exit leaves limits of 64 KiB, and 67H for the TSS (28.5.2). */
-	load_fixmap_gdt(smp_processor_id());
-	invalidate_tss_limit();
+	if (unlikely(test_thread_flag(TIF_IO_BITMAP)))
+		reload_tss();
+	else
+		this_cpu_write(__tss_limit_invalid, true);
 	if (unlikely(x->host_debugctl))
-		wrmsrl(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
+		msr_write(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
 }
 
 /* ---- Events ----------------------------------------------------------------------------- */
@@ -1008,25 +1040,27 @@ static void set_shadow(struct vireo_vcpu *v, struct vmx_vcpu *x)
 
 /* ---- Exits ------------------------------------------------------------------------------ */
 
-static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
-{
-	u64 next = v->rip + vmread(VM_EXIT_INSTRUCTION_LEN);
+/* Exits of instructions that are stepped over once they are dealt with */
+static const u8 insn_exits[] = {
+	[EXIT_REASON_CPUID] = VEXIT_CPUID,
+	[EXIT_REASON_HLT] = VEXIT_HLT,
+	[EXIT_REASON_INVD] = VEXIT_SKIP,
+	[EXIT_REASON_VMCALL] = VEXIT_HYPERCALL,
+	[EXIT_REASON_IO_INSTRUCTION] = VEXIT_IO,
+	[EXIT_REASON_MSR_READ] = VEXIT_RDMSR,
+	[EXIT_REASON_MSR_WRITE] = VEXIT_WRMSR,
+	[EXIT_REASON_WBINVD] = VEXIT_SKIP,
+	[EXIT_REASON_XSETBV] = VEXIT_XSETBV,
+};
 
-	if (unlikely((next ^ v->rip) >> 32) && vmx_insn_mode(v) != VIREO_INSN_64)
-		next = (u32)next;
-	v->next_rip = next;
-	return kind;
-}
-
-static enum vireo_exit exit_hypercall(struct vireo_vcpu *v)
+static void exit_hypercall(struct vireo_vcpu *v)
 {
 	v->exit.cpl = vmread(GUEST_SS_AR_BYTES) >> 5 & 3;
 	v->exit.wide = (vmread(GUEST_CS_AR_BYTES) & ACCESS_LONG) &&
 		       (vmread(GUEST_IA32_EFER) & EFER_LMA);
-	return exit_insn(v, VEXIT_HYPERCALL);
 }
 
-static enum vireo_exit exit_io(struct vireo_vcpu *v)
+static void exit_io(struct vireo_vcpu *v)
 {
 	u32 qual = vmread(EXIT_QUALIFICATION);
 
@@ -1034,7 +1068,20 @@ static enum vireo_exit exit_io(struct vireo_vcpu *v)
 	v->exit.width = (qual & 7) + 1;
 	v->exit.write = !(qual & QUAL_IO_IN);
 	v->exit.string = qual & QUAL_IO_STRING;
-	return exit_insn(v, VEXIT_IO);
+}
+
+static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
+{
+	u64 next = v->rip + vmread(VM_EXIT_INSTRUCTION_LEN);
+
+	if (unlikely((next ^ v->rip) >> 32) && vmx_insn_mode(v) != VIREO_INSN_64)
+		next = (u32)next;
+	v->next_rip = next;
+	if (kind == VEXIT_HYPERCALL)
+		exit_hypercall(v);
+	else if (kind == VEXIT_IO)
+		exit_io(v);
+	return kind;
 }
 
 static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
@@ -1136,11 +1183,6 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 r
 	case EXIT_REASON_DR_ACCESS:
 		load_debug(v);
 		return VEXIT_DR;
-	case EXIT_REASON_INVD:
-	case EXIT_REASON_WBINVD:
-		return exit_insn(v, VEXIT_SKIP);
-	case EXIT_REASON_XSETBV:
-		return exit_insn(v, VEXIT_XSETBV);
 	case EXIT_REASON_RDPMC:
 		return VEXIT_GP;
 	case REASON_GETSEC:
@@ -1161,22 +1203,12 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 r
 
 static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
 {
+	if (reason < ARRAY_SIZE(insn_exits) && insn_exits[reason])
+		return exit_insn(v, insn_exits[reason]);
 	switch (reason) {
-	case EXIT_REASON_VMCALL:
-		return exit_hypercall(v);
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
 	case EXIT_REASON_PREEMPTION_TIMER:
 		return VEXIT_INTR;
-	case EXIT_REASON_MSR_WRITE:
-		return exit_insn(v, VEXIT_WRMSR);
-	case EXIT_REASON_MSR_READ:
-		return exit_insn(v, VEXIT_RDMSR);
-	case EXIT_REASON_CPUID:
-		return exit_insn(v, VEXIT_CPUID);
-	case EXIT_REASON_HLT:
-		return exit_insn(v, VEXIT_HLT);
-	case EXIT_REASON_IO_INSTRUCTION:
-		return exit_io(v);
 	case EXIT_REASON_EPT_VIOLATION:
 		return exit_ept(v, x);
 	case EXIT_REASON_INTERRUPT_WINDOW:
@@ -1202,10 +1234,16 @@ static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 	return VEXIT_FAIL;
 }
 
+/* Apart, because a descriptor on the stack costs its caller a stack guard. */
+static noinline void flush(struct vmx_vcpu *x)
+{
+	invept(invept_single ? INVEPT_SINGLE : INVEPT_ALL, x->eptp);
+	x->flush = false;
+}
+
 static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	if (v->rip != x->rip)
-		vmwrite(GUEST_RIP, v->rip);
+	vmwrite(GUEST_RIP, v->rip);
 	if (unlikely(v->rflags != x->rflags))
 		vmwrite(GUEST_RFLAGS, v->rflags);
 	if (unlikely(v->gpr[VIREO_RSP] != x->rsp))
@@ -1214,10 +1252,8 @@ static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		inject(v, x);
 	if (unlikely(v->shadow != !!(x->blocked & BLOCKED_SHADOW)))
 		set_shadow(v, x);
-	if (unlikely(x->flush)) {
-		invept(invept_single ? INVEPT_SINGLE : INVEPT_ALL, x->eptp);
-		x->flush = false;
-	}
+	if (unlikely(x->flush))
+		flush(x);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL)) {
 		x->entry.guest_spec = v->spec_ctrl;
 		x->entry.host_spec = this_cpu_read(x86_spec_ctrl_current);
@@ -1233,16 +1269,18 @@ static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 {
 	struct vmx_vcpu *x = to_vmx(v);
 	u32 reason, info;
+	u64 rflags, rsp;
 
 	run_enter(v, x);
 	reason = vmread(VM_EXIT_REASON);
 	v->exit.code = reason;
 	v->rip = vmread(GUEST_RIP);
-	v->rflags = vmread(GUEST_RFLAGS);
-	v->gpr[VIREO_RSP] = vmread(GUEST_RSP);
-	x->rip = v->rip;
-	x->rflags = v->rflags;
-	x->rsp = v->gpr[VIREO_RSP];
+	rflags = vmread(GUEST_RFLAGS);
+	rsp = vmread(GUEST_RSP);
+	v->rflags = rflags;
+	x->rflags = rflags;
+	v->gpr[VIREO_RSP] = rsp;
+	x->rsp = rsp;
 	v->next_rip = 0;
 	v->exit.gpa = 0;
 	v->exit.insn_len = 0;
