@@ -12,7 +12,6 @@
 #include "util.h"
 
 #define SECTOR		512U
-#define MAX_BYTES	(256 * 4096U)	/* of a request: VIREO_RING_INDIRECT pages */
 
 static_assert_that(sizeof(struct vireo_blk_config) <= VIREO_PV_CONFIG, "the config part fits");
 static_assert_that(sizeof(struct vireo_blk_config) % 4 == 0, "whole registers");
@@ -138,7 +137,7 @@ static void fill_config(const struct disk *d, const struct vireo_disk *disk,
 	c->sectors = disk->sectors;
 	c->logical_block = disk->logical_block;
 	c->physical_block = disk->physical_block;
-	c->max_bytes = MAX_BYTES;
+	c->max_bytes = VIREO_BLK_MAX_BYTES;
 	c->max_discard = disk->max_discard;
 	c->discard_align = disk->discard_align;
 	memcpy(c->serial, d->serial, sizeof(c->serial));
