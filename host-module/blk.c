@@ -4,8 +4,9 @@
  * file, on the guest's own pages.
  *
  * A doorbell takes the entries and starts them.  What may stall goes through the
- * workqueue: all of a file, and zeroes of a block device.  Whoever ends the last
- * part of a request, in any context, completes the entry.
+ * workqueue: zeroes of a block device, and of a file all but the reads that the
+ * file system can begin at once.  Whoever ends the last part of a request, in
+ * any context, completes the entry.
  *
  * A request lives in a slot.  There are as many as the ring has entries, which
  * is what the ring lets be in flight.  Free slots come back by a lock-free list
@@ -20,6 +21,7 @@
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 
@@ -28,7 +30,7 @@
 #include "queue.h"
 #include "../uapi/vireo_blk.h"
 
-#define MAX_DISCARD	(1U << 22)	/* sectors: 2 GiB, so that one bio holds it */
+#define MAX_DISCARD	(SZ_2G / SECTOR_SIZE)	/* sectors: one bio holds them */
 #define INLINE_VECS	8
 #define BLOCK_MAX	4096U		/* largest logical block */
 #define BLOCK_VECS	(BLOCK_MAX / SECTOR_SIZE)
@@ -230,7 +232,8 @@ static void blk_file_put(struct blk_request *req)
 	ret = req->err;
 	if (ret > 0)
 		req->done += ret;
-	if (ret > 0 && req->done < req->bytes)
+	if ((ret > 0 && req->done < req->bytes) ||
+	    (ret == -EAGAIN && req->iocb.ki_flags & IOCB_NOWAIT))
 		queue_work(vireo_wq, &req->work);
 	else	/* nothing at all: the file has become shorter */
 		blk_end(req, blk_status(ret > 0 ? 0 : ret ?: -EIO));
@@ -246,7 +249,7 @@ static void blk_file_complete(struct kiocb *iocb, long ret)
 	blk_file_put(req);
 }
 
-static void blk_file_data(struct blk_request *req)
+static void blk_file_data(struct blk_request *req, int flags)
 {
 	bool write = req->op == VIREO_BLK_WRITE;
 	const struct blk_disk *d = req->q->dev;
@@ -259,7 +262,7 @@ static void blk_file_data(struct blk_request *req)
 		.ki_filp = d->file,
 		.ki_pos = (req->sector << SECTOR_SHIFT) + req->done,
 		.ki_complete = blk_file_complete,
-		.ki_flags = d->ki_flags | (write ? IOCB_WRITE : 0) |
+		.ki_flags = d->ki_flags | flags | (write ? IOCB_WRITE : 0) |
 			    (req->flags & VIREO_BLK_FUA ? IOCB_DSYNC : 0),
 		.ki_ioprio = get_current_ioprio(),
 	};
@@ -275,6 +278,7 @@ static void blk_file_data(struct blk_request *req)
 	blk_file_put(req);
 }
 
+/* Also a file's DISCARD, which has no flags. */
 static int blk_zero(struct blk_request *req)
 {
 	bool keep = req->flags & VIREO_BLK_NOUNMAP;
@@ -299,13 +303,11 @@ static void blk_work(struct work_struct *work)
 		blk_end(req, blk_status(vfs_fsync(d->file, 1)));
 		break;
 	case VIREO_BLK_DISCARD:
-		req->flags = 0;
-		fallthrough;
 	case VIREO_BLK_WRITE_ZEROES:
 		blk_end(req, blk_status(blk_zero(req)));
 		break;
 	default:
-		blk_file_data(req);
+		blk_file_data(req, 0);
 		break;
 	}
 	set_active_memcg(old);
@@ -484,6 +486,8 @@ static void blk_start_one(struct vireo_queue *q, const struct vireo_blk_sub *sub
 		blk_end(req, status);
 	else if (d->bdev && req->op != VIREO_BLK_WRITE_ZEROES)
 		blk_submit(req);
+	else if (req->op == VIREO_BLK_READ && d->file->f_mode & FMODE_NOWAIT)
+		blk_file_data(req, IOCB_NOWAIT);
 	else
 		queue_work(vireo_wq, &req->work);
 }

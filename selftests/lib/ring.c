@@ -57,6 +57,12 @@ struct vireo_queue_stat queue_stat(int queue)
 	return stat;
 }
 
+void queue_wait_entries(int queue, u64 entries)
+{
+	while (queue_stat(queue).entries < entries)
+		usleep(1000);
+}
+
 /* ---- Disks ------------------------------------------------------------------------ */
 
 const char * const backing_name[BACKINGS] = {

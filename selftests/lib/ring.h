@@ -20,11 +20,8 @@ int queue_set_msi(int queue, u32 vcpu, u8 vector, u32 flags);
 /* Ends the test if it does not work */
 struct vireo_queue_stat queue_stat(int queue);
 
-/* Wait until a counter of the queue has got there; the test's time limit ends it */
-#define QUEUE_WAIT(queue, field, value) do {				\
-	while (queue_stat(queue).field < (value))			\
-		usleep(1000);						\
-} while (0)
+/* Wait until so many have been taken; the test's time limit ends it */
+void queue_wait_entries(int queue, u64 entries);
 
 /* What disks are made of in jobs/ring.sh */
 enum backing {

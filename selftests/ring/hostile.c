@@ -360,7 +360,7 @@ TEST(ring_as_target)
 	}
 }
 
-/* ---- never lets up ------------------------------------------------------------------------------ */
+/* ---- never lets up ------------------------------------------------------------------ */
 
 /* Entries and completions without end, and a doorbell without pause */
 static void guest_endless(u64 arg)
@@ -398,7 +398,7 @@ TEST_LIMIT(endless, 120)
 		vcpu_set_entry(vcpu, guest_endless, i);
 		ASSERT_EQ(pthread_create(&vcpu->thread, NULL, run_thread, vcpu), 0);
 	}
-	QUEUE_WAIT(d.queue, entries, 2000);
+	queue_wait_entries(d.queue, 2000);
 	for (i = 0; i < 3; i++) {
 		while (pthread_tryjoin_np(d.vm.vcpu[i].thread, NULL)) {
 			vcpu_signal(&d.vm.vcpu[i]);

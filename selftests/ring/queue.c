@@ -297,8 +297,8 @@ static void guest_load(u64 arg)
 		guest_sync(1);	/* the ring is clean: a queue may be made of it */
 		for (;;) {
 			while (r.tail - r.head < ENTRIES)
-				ring_request(&r, r.tail, r.tail % 3 ? VIREO_BLK_WRITE : VIREO_BLK_READ,
-					     0, r.tail % 100 * 8, (u8 *)DATA, 4096);
+				ring_request(&r, r.tail, r.tail % 3 ? VIREO_BLK_WRITE : 0, 0,
+					     r.tail % 100 * 8, (u8 *)DATA, 4096);
 			if (hypercall(VIREO_HC_DOORBELL, DOORBELL, 0, 0, 0))
 				break;
 			while (ring_take(&r, &comp))
@@ -312,7 +312,7 @@ static void *close_later(void *arg)
 {
 	struct test_disk *d = arg;
 
-	QUEUE_WAIT(d->queue, entries, 200);
+	queue_wait_entries(d->queue, 200);
 	close(d->queue);
 	return NULL;
 }
