@@ -38,7 +38,7 @@ static const unsigned long requests[] = {
 	VIREO_SET_MSRS, VIREO_GET_XSAVE, VIREO_SET_XSAVE, VIREO_GET_LAPIC,
 	VIREO_SET_LAPIC, VIREO_INJECT_NMI, VIREO_CREATE_DISK, VIREO_GET_DISK,
 	VIREO_SET_DISK, VIREO_CREATE_QUEUE, VIREO_CREATE_QUEUE, VIREO_SET_MSI,
-	VIREO_GET_QUEUE_STAT,
+	VIREO_GET_QUEUE_STAT, VIREO_CREATE_NET, VIREO_GET_NET, VIREO_SET_NET,
 };
 
 /* Values near what is sensible, and now and then far from it */
@@ -76,7 +76,14 @@ static void random_argument(u64 *state, u8 *arg, u8 *inner, unsigned long reques
 	case VIREO_CREATE_DISK:
 		*(u32 *)(arg + 8) = disk_file;
 		break;
+	case VIREO_CREATE_NET:
+		memcpy(arg + 8, "vrnd%d", 7);
+		arg[24] = 2;
+		arg[30] = random_next(state) % 3;
+		*(u32 *)(arg + 32) = 1500;
+		break;
 	case VIREO_CREATE_QUEUE:
+		*(u32 *)(arg + 12) = random_next(state) % 2 * (random_next(state) % 4);
 		*(u64 *)(arg + 16) = random_next(state) % 64 << 16;
 		*(u32 *)(arg + 24) = 16 << random_next(state) % 4;
 		break;

@@ -9,13 +9,14 @@
 #include <sys/mman.h>
 
 #include "harness.h"
+#include "nic.h"
 #include "ring.h"
 #include "vm.h"
 
-enum kind { DEV, VM, VCPU, MEMORY, DISK, QUEUE, KINDS };
+enum kind { DEV, VM, VCPU, MEMORY, DISK, QUEUE, NET, KINDS };
 
 static const char * const kind_name[KINDS] = { "/dev/vireo", "VM", "vCPU", "memory",
-					       "disk", "queue" };
+					       "disk", "queue", "interface" };
 
 /* A buffer behind the structures that need one */
 static u8 data[1 << 20];
@@ -36,6 +37,8 @@ union argument {
 	struct vireo_lapic lapic;
 	struct vireo_create_disk create_disk;
 	struct vireo_disk disk;
+	struct vireo_create_net create_net;
+	struct vireo_net net;
 	struct vireo_create_queue create_queue;
 	struct vireo_queue_msi queue_msi;
 	struct vireo_queue_stat queue_stat;
@@ -91,6 +94,12 @@ static const struct call {
 	{ "SET_MSI", QUEUE, VIREO_SET_MSI, sizeof(struct vireo_queue_msi),
 	  { FIELD(vireo_queue_msi, reserved) }, VIREO_MSI_MASKED },
 	{ "GET_QUEUE_STAT", QUEUE, VIREO_GET_QUEUE_STAT, sizeof(struct vireo_queue_stat) },
+	{ "CREATE_NET", VM, VIREO_CREATE_NET, sizeof(struct vireo_create_net), {},
+	  VIREO_NET_FILTER },
+	{ "GET_NET", NET, VIREO_GET_NET, sizeof(struct vireo_net) },
+	{ "SET_NET", NET, VIREO_SET_NET, sizeof(struct vireo_net) },
+	{ "CREATE_QUEUE", NET, VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue),
+	  { FIELD(vireo_create_queue, reserved) } },
 };
 
 struct objects {
@@ -113,6 +122,7 @@ static void objects_open(struct objects *o)
 	o->fd[MEMORY] = vm_get_memory(o->fd[VM]);
 	ASSERT_GE(o->fd[MEMORY], 0);
 	o->fd[VCPU] = -1;
+	o->fd[NET] = -1;
 	ASSERT_EQ(vm_add_memory(o->fd[VM], RAM, 0x20000), 0);
 	if (!disk_file) {
 		disk_file = memfd_create("disk", MFD_CLOEXEC);
@@ -138,6 +148,13 @@ static void objects_vcpu(struct objects *o)
 {
 	o->fd[VCPU] = vm_create_vcpu(o->fd[VM], 0);
 	ASSERT_GE(o->fd[VCPU], 0);
+}
+
+/* Likewise, because the end of an interface takes its time */
+static void objects_net(struct objects *o)
+{
+	o->fd[NET] = nic_create(o->fd[VM], "vireo%d", nic_mac, 1, NIC_MTU, 0);
+	ASSERT_GE(o->fd[NET], 0);
 }
 
 /* An argument with which the call succeeds */
@@ -167,6 +184,12 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 		break;
 	case VIREO_CREATE_DISK:
 		arg->create_disk.fd = disk_file;
+		break;
+	case VIREO_CREATE_NET:
+		strcpy(arg->create_net.name, "vireo%d");
+		memcpy(arg->create_net.mac, nic_mac, 6);
+		arg->create_net.pairs = 1;
+		arg->create_net.mtu = NIC_MTU;
 		break;
 	case VIREO_CREATE_QUEUE:
 		arg->create_queue.doorbell = 1;
@@ -208,6 +231,8 @@ static int call_with(const struct call *call,
 	objects_open(&o);
 	if (call->kind == VCPU)
 		objects_vcpu(&o);
+	if (call->kind == NET)
+		objects_net(&o);
 	argument_fill(&o, call, &arg);
 	if (change)
 		change(call, &arg);
@@ -301,6 +326,7 @@ TEST(reserved_fields)
 
 	objects_open(&o);
 	objects_vcpu(&o);
+	objects_net(&o);
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
 		if (calls[i].request == VIREO_SET_CPUID)
 			continue;	/* not after the first vCPU, see below */
@@ -357,6 +383,7 @@ TEST(bad_address)
 	munmap(page + 4096, 4096);
 	objects_open(&o);
 	objects_vcpu(&o);
+	objects_net(&o);
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
 		int fd = o.fd[calls[i].kind];
 
@@ -382,6 +409,7 @@ TEST(read_only_argument)
 
 	objects_open(&o);
 	objects_vcpu(&o);
+	objects_net(&o);
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
 		if (!(_IOC_DIR(calls[i].request) & _IOC_READ) ||
 		    calls[i].request == VIREO_GET_MSRS)
@@ -443,9 +471,11 @@ TEST(wrong_kind_of_fd)
 
 	objects_open(&o);
 	objects_vcpu(&o);
+	objects_net(&o);
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
 		for (kind = 0; kind < KINDS; kind++) {
-			if (kind == calls[i].kind || calls[i].request == VIREO_GET_STAT)
+			if (kind == calls[i].kind || calls[i].request == VIREO_GET_STAT ||
+			    calls[i].request == VIREO_CREATE_QUEUE)
 				continue;
 			if (calls[i].request != VIREO_SET_CPUID)
 				argument_fill(&o, &calls[i], &arg);
@@ -458,6 +488,10 @@ TEST(wrong_kind_of_fd)
 	EXPECT_EQ(do_ioctl(o.fd[MEMORY], VIREO_GET_STAT, &arg), -ENOTTY);
 	EXPECT_EQ(do_ioctl(o.fd[DISK], VIREO_GET_STAT, &arg), -ENOTTY);
 	EXPECT_EQ(do_ioctl(o.fd[QUEUE], VIREO_GET_STAT, &arg), -ENOTTY);
+	EXPECT_EQ(do_ioctl(o.fd[NET], VIREO_GET_STAT, &arg), -ENOTTY);
+	for (kind = 0; kind < KINDS; kind++)
+		if (kind != DISK && kind != NET)
+			EXPECT_EQ(do_ioctl(o.fd[kind], VIREO_CREATE_QUEUE, &arg), -ENOTTY);
 	for (kind = 0; kind < KINDS; kind++) {
 		if (kind == VCPU)
 			continue;
@@ -474,6 +508,7 @@ TEST(unknown_numbers)
 
 	objects_open(&o);
 	objects_vcpu(&o);
+	objects_net(&o);
 	for (kind = 0; kind < KINDS; kind++) {
 		for (nr = 0xa0; nr < 0x100; nr++)
 			EXPECT_EQ(do_ioctl(o.fd[kind], _IO(VIREO_IOC, nr), NULL), -ENOTTY);
