@@ -47,7 +47,7 @@
 #define NET_POLL	msecs_to_jiffies(10)	/* for buffers, while there are too few */
 #define NET_PATIENCE	HZ	/* then packets are dropped, not kept */
 #define NET_FEATURES	(NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | \
-			 NETIF_F_ALL_TSO)
+			 NETIF_F_TSO | NETIF_F_TSO6 | NETIF_F_TSO_ECN)
 #define NET_ACCEPTED	(VIREO_NET_F_CSUM | VIREO_NET_F_TSO | VIREO_NET_F_RX_CSUM | \
 			 VIREO_NET_F_RX_TSO | VIREO_NET_F_MAC_FILTER)
 
@@ -294,6 +294,8 @@ static void net_tx_deliver(struct net_tx *tx, struct list_head *packets)
 		list_for_each_entry_safe(skb, next, packets, list) {
 			skb_list_del_init(skb);
 			kfree_skb(skb);
+			if (dev)
+				dev_core_stats_rx_dropped_inc(dev);
 		}
 	}
 	rcu_read_unlock();
@@ -401,12 +403,10 @@ static void net_rx_copy(struct net_rx *rx, const struct sk_buff *skb)
 		struct net_buf buf;
 		struct vireo_comp *comp = net_rx_take(rx, &buf);
 		u32 n = min(buf.len, skb->len - at);
-		bool failed = skb_copy_bits(skb, at, buf.kva, n);
 
+		skb_copy_bits(skb, at, buf.kva, n);	/* cannot fail within its length */
 		put_page(virt_to_page(buf.kva));
 		at += n;
-		if (WARN_ON_ONCE(failed))
-			n = 0;
 		if (at < skb->len)
 			info.flags |= VIREO_NET_MORE;
 		comp->len = cpu_to_le32(n);
@@ -446,7 +446,8 @@ static bool net_rx_refused(const struct net_if *net, struct sk_buff *skb)
 		return true;
 	/* These are left from before a change of the features. */
 	if (skb_is_gso(skb) && (!(accepted & VIREO_NET_F_RX_TSO) ||
-				!(gso & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6))))
+				!(gso & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6)) ||
+				skb->ip_summed != CHECKSUM_PARTIAL))
 		return true;
 	return skb->ip_summed == CHECKSUM_PARTIAL && !(accepted & VIREO_NET_F_RX_CSUM) &&
 	       skb_checksum_help(skb);
@@ -458,7 +459,7 @@ static netdev_tx_t net_xmit(struct sk_buff *skb, struct net_device *dev)
 	struct net_if *net = net_of(dev);
 	struct net_rx *rx = net->pair[skb_get_queue_mapping(skb)].rx;
 
-	if (!rx || skb->len < ETH_HLEN || net_rx_refused(net, skb))
+	if (!rx || !pskb_may_pull(skb, ETH_HLEN) || net_rx_refused(net, skb))
 		goto drop;
 	if (net_rx_short(rx, txq, skb->len)) {
 		if (READ_ONCE(rx->starved))
@@ -850,8 +851,9 @@ static int net_register(struct net_if *net, const struct vireo_create_net *args)
 	struct net_device *dev;
 	int err;
 
-	dev = alloc_netdev_mqs(sizeof(struct net_port), args->name, NET_NAME_USER, net_setup,
-			       net->pairs, net->pairs);
+	dev = alloc_netdev_mqs(sizeof(struct net_port), args->name,
+			       strchr(args->name, '%') ? NET_NAME_ENUM : NET_NAME_USER,
+			       net_setup, net->pairs, net->pairs);
 	if (!dev)
 		return -ENOMEM;
 	dev_net_set(dev, current->nsproxy->net_ns);
