@@ -85,7 +85,7 @@ clean:
 	rm -rf $(O)
 
 help:
-	@echo 'make [all]         module, tools and selftests, for the running kernel or KDIR='
+	@echo 'make [all]         modules, tools and selftests, for the running kernel or KDIR='
 	@echo 'make run           boot a guest under Vireo, in an emulated AMD-V machine'
 	@echo 'make run CPU=intel the same on an emulated Intel machine'
 	@echo 'make test          every test, on two host kernels, in emulated machines'
@@ -94,5 +94,5 @@ help:
 	@echo 'make bench         Vireo and KVM side by side, in exact instruction counts'
 	@echo 'make check         style, static analysis, warnings, headers, licences, size'
 	@echo 'make install       module, tool, man pages, udev rule (DESTDIR=, PREFIX=)'
-	@echo 'make dkms-install  the module through DKMS: rebuilt for every new kernel'
+	@echo 'make dkms-install  the modules through DKMS: rebuilt for every new kernel'
 	@echo 'make modules | tools | selftests | clean'

@@ -102,7 +102,7 @@ static unsigned long memory_mib(void)
  */
 static char modules[128];	/* their directory */
 
-static void load(const char *path)
+static void insert_module(const char *path)
 {
 	char full[384];
 	int fd;
@@ -115,7 +115,7 @@ static void load(const char *path)
 		close(fd);
 }
 
-/* One line of modules.dep: "path: needs needs ...", the last of these first. */
+/* One line of modules.dep, "path: needed ...": the last of these first. */
 static void load_with_needs(char *line)
 {
 	char *needs = strchr(line, ':'), *p;
@@ -124,9 +124,9 @@ static void load_with_needs(char *line)
 	while ((p = strrchr(needs, ' '))) {
 		*p = '\0';
 		if (p[1])
-			load(p + 1);
+			insert_module(p + 1);
 	}
-	load(line);
+	insert_module(line);
 }
 
 /* A module's file is called like it, apart from - and _. */
