@@ -105,14 +105,14 @@ struct vireo_comp {
 /**
  * vireo_ring_event() - whether going from one index to another passes an event
  * @event: the index that the other side wants to hear of
- * @old: index when this was asked last
- * @new: index now
+ * @from: index when this was asked last
+ * @to: index now
  *
- * An event of old - 1 is never passed: how a side asks for silence.
+ * An event of @from - 1 is never passed: how a side asks for silence.
  */
-static inline int vireo_ring_event(__u32 event, __u32 old, __u32 new)
+static inline int vireo_ring_event(__u32 event, __u32 from, __u32 to)
 {
-	return (__u32)(new - event - 1) < (__u32)(new - old);
+	return (__u32)(to - event - 1) < (__u32)(to - from);
 }
 
 #endif /* _UAPI_VIREO_RING_H */
