@@ -61,6 +61,31 @@ end()
 	return 0
 }
 
+exits()
+{
+	vireo stat life 2>/dev/null | awk '$1 == "exits" { print $2 }'
+}
+
+# The host sleeps for two seconds (S3): its processors lose all that they held.
+sleeps()
+{
+	echo 0 >/sys/class/rtc/rtc0/wakealarm
+	echo +2 >/sys/class/rtc/rtc0/wakealarm
+	echo mem >/sys/power/state
+}
+
+# Whether the guest still does something; idle it has a tick now and then.
+goes_on()
+{
+	was=$(exits)
+	waited=0
+	while [ "$(exits)" = "$was" ]; do
+		waited=$((waited + 1))
+		[ $waited -lt 20 ] || return 1
+		sleep 1
+	done
+}
+
 echo "# begin module"
 check "loaded and unloaded twenty times" cycle
 check "loads" modprobe vireo
@@ -70,6 +95,12 @@ if start; then
 	tap ok "a guest runs"
 	check "is not unloaded while in use" sh -c '! rmmod vireo 2>/dev/null'
 	check "is still loaded" loaded
+	if [ "$EMULATOR" = qemu ]; then
+		check "the host sleeps and wakes up" sleeps
+		check "the guest goes on" goes_on
+	else
+		tap ok "the host sleeps and wakes up # SKIP not with $EMULATOR"
+	fi
 	# In the middle of the run, by the signal that no handler sees
 	end
 	sleep 1
