@@ -6,7 +6,7 @@
 #
 # guests: 6.1 6.1-cloud 6.12-cloud
 # drivers: 6.1 6.1-cloud 6.12-cloud
-# guest-modules: ext4
+# guest-modules: ext4 crc32c_generic
 # machine: cpus=2 memory=3072 time=900 limit=200
 
 # shellcheck source=lib.sh
@@ -36,7 +36,7 @@ for bs in 512 4k 1M; do
 	dd if=/dev/zero of=/dev/vrda bs=1M count=8 oflag=direct 2>/dev/null
 done
 mkdir -p /mnt
-modprobe ext4 2>/dev/null
+modprobe -a crc32c_generic ext4 2>/dev/null
 mke2fs /dev/vrda >/dev/null 2>&1 && mount /dev/vrda /mnt && cp /a /mnt/a && umount /mnt && mount /dev/vrda /mnt
 ok "a file system keeps its files" test "$(md5sum </mnt/a)" = "$want"
 umount /mnt
@@ -164,7 +164,7 @@ drivers()
 	server=$!
 	network &
 	timeout -s KILL "$LIMIT" vireo run --name "drv-$1" --kernel "/guests/vmlinuz-$1" \
-		--initrd /tmp/work/initrd --vcpus "$2" --memory 384M --disk /tmp/work/disk,serial=hello \
+		--initrd /tmp/work/initrd --vcpus "$2" --memory 384M --disk /tmp/work/disk,serial=hello,queues=2 \
 		--disk /tmp/work/ro,ro --net drv0 --slots 2 --append "quiet vireo.do=script" \
 		</dev/null >/tmp/console 2>&1
 	status=$?
