@@ -61,7 +61,8 @@ static bool regs_modes_ok(const struct vireo_regs *r)
 {
 	bool paging = r->cr0 & X86_CR0_PG, lme = r->efer & EFER_LME;
 
-	if ((r->cr0 & ~CR0_ALLOWED) || (r->cr4 & ~vireo_regs_cr4()) || (r->efer & ~vireo_regs_efer()))
+	if ((r->cr0 & ~CR0_ALLOWED) || (r->cr4 & ~vireo_regs_cr4()) ||
+	    (r->efer & ~vireo_regs_efer()))
 		return false;
 	if ((r->cr0 & X86_CR0_NW) && !(r->cr0 & X86_CR0_CD))
 		return false;

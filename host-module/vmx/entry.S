@@ -104,7 +104,8 @@ SYM_INNER_LABEL(vmx_exit_point, SYM_L_GLOBAL)
 	pop %rdi			/* gpr */
 
 	/* Before the first return: the guest's entries leave the RSB. */
-	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, X86_FEATURE_RSB_VMEXIT_LITE
+	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
+		X86_FEATURE_RSB_VMEXIT_LITE
 
 	/* Nothing of the guest's is left for speculation to use. */
 	xor %ecx, %ecx

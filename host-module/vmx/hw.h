@@ -88,7 +88,7 @@ static_assert(HOST_RSP == FIELD_HOST_RSP);
 void vmx_enter(u64 *gpr, struct vmx_entry *entry);
 void vmx_exit_point(void);
 
-static __always_inline u64 vmread(unsigned long field)
+static __always_inline u64 vmx_read(unsigned long field)
 {
 	u64 value;
 
@@ -96,13 +96,13 @@ static __always_inline u64 vmread(unsigned long field)
 	return value;
 }
 
-static __always_inline void vmwrite(unsigned long field, u64 value)
+static __always_inline void vmx_write(unsigned long field, u64 value)
 {
 	asm volatile("vmwrite %1, %0" : : "r" (field), "r" (value) : "cc");
 }
 
 /* 30.2: CF or ZF say that one of these failed. */
-static inline bool vmptrld(u64 pa)
+static inline bool vmx_ptrld(u64 pa)
 {
 	bool failed;
 
@@ -110,12 +110,12 @@ static inline bool vmptrld(u64 pa)
 	return failed;
 }
 
-static inline void vmclear(u64 pa)
+static inline void vmx_clear(u64 pa)
 {
 	asm volatile("vmclear %0" : : "m" (pa) : "cc", "memory");
 }
 
-static inline bool vmxon(u64 pa)
+static inline bool vmx_on(u64 pa)
 {
 	bool failed;
 
@@ -123,7 +123,7 @@ static inline bool vmxon(u64 pa)
 	return failed;
 }
 
-static inline void invept(unsigned long type, u64 eptp)
+static inline void vmx_invept(unsigned long type, u64 eptp)
 {
 	struct {
 		u64 eptp, reserved;

@@ -313,13 +313,13 @@ static int vmx_cpu_enable(void)
 		return -EIO;	/* VMXON would fault */
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
-	if (vmxon(__pa(c->vmxon))) {
+	if (vmx_on(__pa(c->vmxon))) {
 		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 		intel_pt_handle_vmx(0);
 		return -EIO;
 	}
 	c->current_vmcs = NULL;
-	invept(INVEPT_ALL, 0);
+	vmx_invept(INVEPT_ALL, 0);
 	return 0;
 }
 
@@ -328,7 +328,7 @@ static void vmcs_clear(struct vmx_vcpu *x)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
 
-	vmclear(x->vmcs_pa);
+	vmx_clear(x->vmcs_pa);
 	x->entry.launched = 0;
 	if (c->current_vmcs == x)
 		c->current_vmcs = NULL;
@@ -368,11 +368,11 @@ static void host_cpu(struct vmx_vcpu *x, int cpu)
 	native_store_gdt(&x->gdt);
 	store_idt(&idt);
 	rdmsrl(MSR_IA32_SYSENTER_ESP, esp);
-	vmwrite(HOST_GDTR_BASE, x->gdt.address);
-	vmwrite(HOST_IDTR_BASE, idt.address);
-	vmwrite(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
-	vmwrite(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
-	vmwrite(HOST_IA32_SYSENTER_ESP, esp);
+	vmx_write(HOST_GDTR_BASE, x->gdt.address);
+	vmx_write(HOST_IDTR_BASE, idt.address);
+	vmx_write(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
+	vmx_write(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
+	vmx_write(HOST_IA32_SYSENTER_ESP, esp);
 }
 
 /* Interrupts off; no other processor holds it. */
@@ -383,7 +383,7 @@ static void vmcs_load(struct vireo_vcpu *v)
 
 	if (c->current_vmcs == x)
 		return;
-	vmptrld(x->vmcs_pa);
+	vmx_ptrld(x->vmcs_pa);
 	c->current_vmcs = x;
 	if (v->cpu < 0) {
 		v->cpu = smp_processor_id();
@@ -430,7 +430,7 @@ static u64 vmcs_peek(struct vireo_vcpu *v, unsigned long field)
 	u64 value = 0;
 
 	if (vmcs_begin(v, &flags)) {
-		value = vmread(field);
+		value = vmx_read(field);
 		vmcs_end(flags);
 	}
 	return value;
@@ -448,7 +448,7 @@ static void set_proc(struct vmx_vcpu *x, u32 proc)
 {
 	if (x->proc != proc) {
 		x->proc = proc;
-		vmwrite(CPU_BASED_VM_EXEC_CONTROL, proc);
+		vmx_write(CPU_BASED_VM_EXEC_CONTROL, proc);
 	}
 }
 
@@ -457,55 +457,55 @@ static void vmcs_init_host(void)
 {
 	u64 value;
 
-	vmwrite(HOST_CS_SELECTOR, __KERNEL_CS);
-	vmwrite(HOST_SS_SELECTOR, __KERNEL_DS);
-	vmwrite(HOST_DS_SELECTOR, 0);	/* the rest is put back by hand */
-	vmwrite(HOST_ES_SELECTOR, 0);
-	vmwrite(HOST_FS_SELECTOR, 0);
-	vmwrite(HOST_GS_SELECTOR, 0);
-	vmwrite(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
-	vmwrite(HOST_CR0, read_cr0());
-	vmwrite(HOST_IA32_SYSENTER_CS, __KERNEL_CS);
+	vmx_write(HOST_CS_SELECTOR, __KERNEL_CS);
+	vmx_write(HOST_SS_SELECTOR, __KERNEL_DS);
+	vmx_write(HOST_DS_SELECTOR, 0);	/* the rest is put back by hand */
+	vmx_write(HOST_ES_SELECTOR, 0);
+	vmx_write(HOST_FS_SELECTOR, 0);
+	vmx_write(HOST_GS_SELECTOR, 0);
+	vmx_write(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
+	vmx_write(HOST_CR0, read_cr0());
+	vmx_write(HOST_IA32_SYSENTER_CS, __KERNEL_CS);
 	rdmsrl(MSR_IA32_SYSENTER_EIP, value);
-	vmwrite(HOST_IA32_SYSENTER_EIP, value);
+	vmx_write(HOST_IA32_SYSENTER_EIP, value);
 	rdmsrl(MSR_IA32_CR_PAT, value);
-	vmwrite(HOST_IA32_PAT, value);
+	vmx_write(HOST_IA32_PAT, value);
 	rdmsrl(MSR_EFER, value);
-	vmwrite(HOST_IA32_EFER, value);
-	vmwrite(HOST_RIP, (unsigned long)vmx_exit_point);
+	vmx_write(HOST_IA32_EFER, value);
+	vmx_write(HOST_RIP, (unsigned long)vmx_exit_point);
 }
 
 static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	vmcs_init_host();
-	vmwrite(PIN_BASED_VM_EXEC_CONTROL, pin_ctl);
+	vmx_write(PIN_BASED_VM_EXEC_CONTROL, pin_ctl);
 	set_proc(x, proc_ctl);
-	vmwrite(SECONDARY_VM_EXEC_CONTROL, proc2_ctl);
-	vmwrite(VM_EXIT_CONTROLS, exit_ctl);
-	vmwrite(VM_ENTRY_CONTROLS, entry_ctl);
+	vmx_write(SECONDARY_VM_EXEC_CONTROL, proc2_ctl);
+	vmx_write(VM_EXIT_CONTROLS, exit_ctl);
+	vmx_write(VM_ENTRY_CONTROLS, entry_ctl);
 	/* #DB and #AC can loop in delivery, out of reach of any interrupt; #MC is the host's. */
-	vmwrite(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
-	vmwrite(CR0_GUEST_HOST_MASK, CR0_MASK);
-	vmwrite(CR4_GUEST_HOST_MASK, cr4_mask);
-	vmwrite(MSR_BITMAP, __pa(msr_bitmap));
-	vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic.page));
-	vmwrite(EPT_POINTER, x->eptp);
-	vmwrite(TSC_OFFSET, v->tsc_offset);
-	vmwrite(VMCS_LINK_POINTER, ~0ULL);
-	vmwrite(GUEST_IA32_DEBUGCTL, 0);
-	vmwrite(GUEST_IA32_PAT, PAT_RESET);
+	vmx_write(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
+	vmx_write(CR0_GUEST_HOST_MASK, CR0_MASK);
+	vmx_write(CR4_GUEST_HOST_MASK, cr4_mask);
+	vmx_write(MSR_BITMAP, __pa(msr_bitmap));
+	vmx_write(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic.page));
+	vmx_write(EPT_POINTER, x->eptp);
+	vmx_write(TSC_OFFSET, v->tsc_offset);
+	vmx_write(VMCS_LINK_POINTER, ~0ULL);
+	vmx_write(GUEST_IA32_DEBUGCTL, 0);
+	vmx_write(GUEST_IA32_PAT, PAT_RESET);
 	/*
 	 * Translations are tagged with the EPT pointer as well, that is with the VM
 	 * (29.4.1): the VPID only has to tell its vCPUs apart.
 	 */
 	if (proc2_ctl & SECONDARY_EXEC_ENABLE_VPID)
-		vmwrite(VIRTUAL_PROCESSOR_ID, v->id + 1);
+		vmx_write(VIRTUAL_PROCESSOR_ID, v->id + 1);
 	if (proc2_ctl & VMCS_CONTROL_BIT(XSAVES))
-		vmwrite(XSS_EXIT_BITMAP, 0);
+		vmx_write(XSS_EXIT_BITMAP, 0);
 	if (proc2_ctl & SECONDARY_EXEC_ENCLS_EXITING)
-		vmwrite(ENCLS_EXITING_BITMAP, ~0ULL);
+		vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
 	if (entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
-		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+		vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
 }
 
 static int vmx_vcpu_create(struct vireo_vcpu *v)
@@ -550,12 +550,12 @@ static void vmx_vcpu_free(struct vireo_vcpu *v)
 
 static u64 cr0_get(void)
 {
-	return (vmread(GUEST_CR0) & ~CR0_MASK) | (vmread(CR0_READ_SHADOW) & CR0_MASK);
+	return (vmx_read(GUEST_CR0) & ~CR0_MASK) | (vmx_read(CR0_READ_SHADOW) & CR0_MASK);
 }
 
 static u64 cr4_get(void)
 {
-	return (vmread(GUEST_CR4) & ~cr4_mask) | (vmread(CR4_READ_SHADOW) & cr4_mask);
+	return (vmx_read(GUEST_CR4) & ~cr4_mask) | (vmx_read(CR4_READ_SHADOW) & cr4_mask);
 }
 
 static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
@@ -567,26 +567,26 @@ static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 	if (!vmcs_begin(v, &flags))
 		return;
 	for (i = 0; i < VIREO_SEGS; i++) {
-		u32 ar = vmread(GUEST_ES_AR_BYTES + 2 * i);
+		u32 ar = vmx_read(GUEST_ES_AR_BYTES + 2 * i);
 
-		r->seg[i].base = vmread(GUEST_ES_BASE + 2 * i);
-		r->seg[i].limit = vmread(GUEST_ES_LIMIT + 2 * i);
-		r->seg[i].selector = vmread(GUEST_ES_SELECTOR + 2 * i);
+		r->seg[i].base = vmx_read(GUEST_ES_BASE + 2 * i);
+		r->seg[i].limit = vmx_read(GUEST_ES_LIMIT + 2 * i);
+		r->seg[i].selector = vmx_read(GUEST_ES_SELECTOR + 2 * i);
 		r->seg[i].attr = (ar & 0xff) | (ar >> 4 & 0xf00);
 		if (ar & ACCESS_UNUSABLE)
 			r->seg[i].attr &= ~BIT(7);
 	}
-	r->gdt.base = vmread(GUEST_GDTR_BASE);
-	r->gdt.limit = vmread(GUEST_GDTR_LIMIT);
-	r->idt.base = vmread(GUEST_IDTR_BASE);
-	r->idt.limit = vmread(GUEST_IDTR_LIMIT);
+	r->gdt.base = vmx_read(GUEST_GDTR_BASE);
+	r->gdt.limit = vmx_read(GUEST_GDTR_LIMIT);
+	r->idt.base = vmx_read(GUEST_IDTR_BASE);
+	r->idt.limit = vmx_read(GUEST_IDTR_LIMIT);
 	r->cr0 = cr0_get();
 	r->cr2 = x->cr2;
-	r->cr3 = vmread(GUEST_CR3);
+	r->cr3 = vmx_read(GUEST_CR3);
 	r->cr4 = cr4_get();
-	r->efer = vmread(GUEST_IA32_EFER);
+	r->efer = vmx_read(GUEST_IA32_EFER);
 	r->dr[4] = x->dr6;
-	r->dr[5] = vmread(GUEST_DR7);
+	r->dr[5] = vmx_read(GUEST_DR7);
 	vmcs_end(flags);
 }
 
@@ -609,10 +609,10 @@ static void set_segment(unsigned int i, const struct vireo_segment *seg)
 		ar |= ACCESS_GRANULARITY;
 	else if (~seg->limit & 0xfff)
 		ar &= ~ACCESS_GRANULARITY;
-	vmwrite(GUEST_ES_SELECTOR + 2 * i, seg->selector);
-	vmwrite(GUEST_ES_BASE + 2 * i, seg->base);
-	vmwrite(GUEST_ES_LIMIT + 2 * i, seg->limit);
-	vmwrite(GUEST_ES_AR_BYTES + 2 * i, ar);
+	vmx_write(GUEST_ES_SELECTOR + 2 * i, seg->selector);
+	vmx_write(GUEST_ES_BASE + 2 * i, seg->base);
+	vmx_write(GUEST_ES_LIMIT + 2 * i, seg->limit);
+	vmx_write(GUEST_ES_AR_BYTES + 2 * i, ar);
 }
 
 static void set_cr(const struct vireo_regs *r, const u64 pdpte[4])
@@ -620,15 +620,15 @@ static void set_cr(const struct vireo_regs *r, const u64 pdpte[4])
 	u32 entry = r->efer & EFER_LMA ? VM_ENTRY_IA32E_MODE : 0;
 	unsigned int i;
 
-	vmwrite(GUEST_CR0, (r->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | X86_CR0_NE);
-	vmwrite(CR0_READ_SHADOW, r->cr0);
-	vmwrite(GUEST_CR3, r->cr3);
-	vmwrite(GUEST_CR4, (r->cr4 & ~cr4_mask) | X86_CR4_VMXE | (__read_cr4() & X86_CR4_MCE));
-	vmwrite(CR4_READ_SHADOW, r->cr4);
-	vmwrite(GUEST_IA32_EFER, r->efer);
-	vmwrite(VM_ENTRY_CONTROLS, entry_ctl | entry);
+	vmx_write(GUEST_CR0, (r->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | X86_CR0_NE);
+	vmx_write(CR0_READ_SHADOW, r->cr0);
+	vmx_write(GUEST_CR3, r->cr3);
+	vmx_write(GUEST_CR4, (r->cr4 & ~cr4_mask) | X86_CR4_VMXE | (__read_cr4() & X86_CR4_MCE));
+	vmx_write(CR4_READ_SHADOW, r->cr4);
+	vmx_write(GUEST_IA32_EFER, r->efer);
+	vmx_write(VM_ENTRY_CONTROLS, entry_ctl | entry);
 	for (i = 0; i < 4; i++)
-		vmwrite(GUEST_PDPTR0 + 2 * i, pdpte[i]);
+		vmx_write(GUEST_PDPTR0 + 2 * i, pdpte[i]);
 }
 
 static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
@@ -645,20 +645,20 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 		return;
 	for (i = 0; i < VIREO_SEGS; i++)
 		set_segment(i, &r->seg[i]);
-	vmwrite(GUEST_GDTR_BASE, r->gdt.base);
-	vmwrite(GUEST_GDTR_LIMIT, r->gdt.limit);
-	vmwrite(GUEST_IDTR_BASE, r->idt.base);
-	vmwrite(GUEST_IDTR_LIMIT, r->idt.limit);
+	vmx_write(GUEST_GDTR_BASE, r->gdt.base);
+	vmx_write(GUEST_GDTR_LIMIT, r->gdt.limit);
+	vmx_write(GUEST_IDTR_BASE, r->idt.base);
+	vmx_write(GUEST_IDTR_LIMIT, r->idt.limit);
 	set_cr(r, pdpte);
 	x->sce = r->efer & EFER_SCE;
 	x->cr2 = r->cr2;
 	x->dr6 = r->dr[4];
 	x->dr7 = r->dr[5];
-	vmwrite(GUEST_DR7, r->dr[5]);
-	vmwrite(GUEST_PENDING_DBG_EXCEPTIONS, 0);
-	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
+	vmx_write(GUEST_DR7, r->dr[5]);
+	vmx_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+	vmx_write(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	x->blocked = r->events & VIREO_EVENT_NMI_MASKED ? BLOCKED_BY_NMI : 0;
-	vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 	x->flush = true;
 	vmcs_end(flags);
 }
@@ -711,10 +711,10 @@ static int vmx_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
 /* The new value of EFER, or ~0 */
 static u64 new_efer(u64 value)
 {
-	u64 old = vmread(GUEST_IA32_EFER);
+	u64 old = vmx_read(GUEST_IA32_EFER);
 
 	if ((value & ~vireo_regs_efer()) ||
-	    (((value ^ old) & EFER_LME) && (vmread(GUEST_CR0) & X86_CR0_PG)))
+	    (((value ^ old) & EFER_LME) && (vmx_read(GUEST_CR0) & X86_CR0_PG)))
 		return ~0ULL;
 	return (value & ~EFER_LMA) | (old & EFER_LMA);
 }
@@ -738,7 +738,7 @@ static int vmx_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 	if (index == MSR_EFER && value == ~0ULL)
 		err = -EINVAL;
 	else
-		vmwrite(field, value);
+		vmx_write(field, value);
 	if (index == MSR_EFER && !err)
 		to_vmx(v)->sce = value & EFER_SCE;
 	vmcs_end(flags);
@@ -750,7 +750,7 @@ static void vmx_tsc_changed(struct vireo_vcpu *v)
 	unsigned long flags;
 
 	if (vmcs_begin(v, &flags)) {
-		vmwrite(TSC_OFFSET, v->tsc_offset);
+		vmx_write(TSC_OFFSET, v->tsc_offset);
 		vmcs_end(flags);
 	}
 }
@@ -815,7 +815,7 @@ static void vmx_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 	struct vmx_vcpu *x = to_vmx(v);
 	bool below = interrupt && prio >> 4 <= *vireo_lapic_tpr(v) >> 4;
 
-	vmwrite(TPR_THRESHOLD, below ? prio >> 4 : 0);
+	vmx_write(TPR_THRESHOLD, below ? prio >> 4 : 0);
 	set_proc(x, (x->proc & ~windows) |
 		 (interrupt && !below ? CPU_BASED_INTR_WINDOW_EXITING : 0) |
 		 (nmi ? CPU_BASED_NMI_WINDOW_EXITING : 0));
@@ -826,8 +826,8 @@ static void vmx_apic_changed(struct vireo_vcpu *v)
 {
 	u16 status = vireo_lapic_status(v);
 
-	if (vmread(GUEST_INTR_STATUS) != status)
-		vmwrite(GUEST_INTR_STATUS, status);
+	if (vmx_read(GUEST_INTR_STATUS) != status)
+		vmx_write(GUEST_INTR_STATUS, status);
 }
 
 /* ---- A stay on a processor ------------------------------------------------------------------ */
@@ -839,15 +839,15 @@ static void load_host(struct vmx_vcpu *x)
 
 	if (cr3 != x->host_cr3) {
 		x->host_cr3 = cr3;
-		vmwrite(HOST_CR3, cr3);
+		vmx_write(HOST_CR3, cr3);
 	}
 	if (cr4 != x->host_cr4) {
 		x->host_cr4 = cr4;
-		vmwrite(HOST_CR4, cr4);
+		vmx_write(HOST_CR4, cr4);
 	}
 	if (fs != x->host_fs) {
 		x->host_fs = fs;
-		vmwrite(HOST_FS_BASE, fs);
+		vmx_write(HOST_FS_BASE, fs);
 	}
 	/* The host's counters and PEBS, which writes to memory, stop in the guest. */
 	if (boot_cpu_has(X86_FEATURE_ARCH_PERFMON) &&
@@ -855,7 +855,7 @@ static void load_host(struct vmx_vcpu *x)
 		perf = msr_read(MSR_CORE_PERF_GLOBAL_CTRL);
 		if (perf != x->host_perf) {
 			x->host_perf = perf;
-			vmwrite(HOST_IA32_PERF_GLOBAL_CTRL, perf);
+			vmx_write(HOST_IA32_PERF_GLOBAL_CTRL, perf);
 		}
 	}
 }
@@ -899,7 +899,7 @@ static void put_debug(struct vmx_vcpu *x)
 	get_debugreg(dr6, 6);
 	x->dr6 = dr6;
 	set_debugreg(DR6_CLEAR, 6);
-	x->dr7 = vmread(GUEST_DR7);
+	x->dr7 = vmx_read(GUEST_DR7);
 	set_proc(x, x->proc | CPU_BASED_MOV_DR_EXITING);
 }
 
@@ -930,7 +930,7 @@ static void vmx_load(struct vireo_vcpu *v)
 	if (unlikely(x->dr7 & 0xff))
 		load_debug(v);
 	if (unlikely(longest_ms))
-		vmwrite(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
+		vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 	vireo_switch_load(v);
 	if (flush_l1d)
 		wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
@@ -982,11 +982,11 @@ static void inject(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	u32 info = INFO_VALID | e->vector | types[e->type] << 8;
 
 	/* 27.2.1.3: in real mode there are no error codes. */
-	if (e->has_error && (vmread(GUEST_CR0) & X86_CR0_PE)) {
+	if (e->has_error && (vmx_read(GUEST_CR0) & X86_CR0_PE)) {
 		info |= INFO_ERROR;
-		vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, e->error);
+		vmx_write(VM_ENTRY_EXCEPTION_ERROR_CODE, e->error);
 	}
-	vmwrite(VM_ENTRY_INTR_INFO_FIELD, info);
+	vmx_write(VM_ENTRY_INTR_INFO_FIELD, info);
 	v->inject.type = VEVENT_NONE;
 	v->shadow = false;	/* its delivery ends that */
 }
@@ -1008,13 +1008,13 @@ static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
 	case TYPE_NMI:		/* not in its handler yet */
 		e->type = VEVENT_NMI;
 		x->blocked &= ~BLOCKED_BY_NMI;
-		vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+		vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 		break;
 	case TYPE_EXCEPTION:
 		e->type = VEVENT_EXCEPTION;
 		e->has_error = !!(info & INFO_ERROR);
 		if (e->has_error)
-			e->error = vmread(IDT_VECTORING_ERROR_CODE);
+			e->error = vmx_read(IDT_VECTORING_ERROR_CODE);
 		break;
 	}
 }
@@ -1023,7 +1023,7 @@ static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
 static void block_nmi(struct vmx_vcpu *x)
 {
 	x->blocked |= BLOCKED_BY_NMI;
-	vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 }
 
 /* The interrupt shadow is not what the VMCS says. */
@@ -1032,10 +1032,10 @@ static void set_shadow(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	u32 bits = v->rflags & X86_EFLAGS_IF ? BLOCKED_BY_STI : BLOCKED_BY_MOV_SS;
 
 	x->blocked = (x->blocked & ~BLOCKED_SHADOW) | (v->shadow ? bits : 0);
-	vmwrite(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
+	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 	/* 27.3.1.5: a single step is pending there, or it is not */
-	vmwrite(GUEST_PENDING_DBG_EXCEPTIONS,
-		v->shadow && (v->rflags & X86_EFLAGS_TF) ? DR_STEP : 0);
+	vmx_write(GUEST_PENDING_DBG_EXCEPTIONS,
+		  v->shadow && (v->rflags & X86_EFLAGS_TF) ? DR_STEP : 0);
 }
 
 /* ---- Exits ------------------------------------------------------------------------------ */
@@ -1055,15 +1055,23 @@ static const u8 insn_exits[] = {
 
 static void exit_hypercall(struct vireo_vcpu *v)
 {
-	v->exit.cpl = vmread(GUEST_SS_AR_BYTES) >> 5 & 3;
-	v->exit.wide = (vmread(GUEST_CS_AR_BYTES) & ACCESS_LONG) &&
-		       (vmread(GUEST_IA32_EFER) & EFER_LMA);
+	v->exit.cpl = vmx_read(GUEST_SS_AR_BYTES) >> 5 & 3;
+	v->exit.wide = (vmx_read(GUEST_CS_AR_BYTES) & ACCESS_LONG) &&
+		       (vmx_read(GUEST_IA32_EFER) & EFER_LMA);
+}
+
+static void exit_no_details(struct vireo_vcpu *v)
+{
+	v->next_rip = 0;
+	v->exit.gpa = 0;
+	v->exit.insn_len = 0;
 }
 
 static void exit_io(struct vireo_vcpu *v)
 {
-	u32 qual = vmread(EXIT_QUALIFICATION);
+	u32 qual = vmx_read(EXIT_QUALIFICATION);
 
+	exit_no_details(v);	/* string I/O reports them */
 	v->exit.port = qual >> QUAL_IO_PORT_SHIFT;
 	v->exit.width = (qual & 7) + 1;
 	v->exit.write = !(qual & QUAL_IO_IN);
@@ -1072,23 +1080,23 @@ static void exit_io(struct vireo_vcpu *v)
 
 static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
 {
-	u64 next = v->rip + vmread(VM_EXIT_INSTRUCTION_LEN);
+	u64 next = v->rip + vmx_read(VM_EXIT_INSTRUCTION_LEN);
 
-	if (unlikely((next ^ v->rip) >> 32) && vmx_insn_mode(v) != VIREO_INSN_64)
-		next = (u32)next;
-	v->next_rip = next;
 	if (kind == VEXIT_HYPERCALL)
 		exit_hypercall(v);
 	else if (kind == VEXIT_IO)
 		exit_io(v);
+	if (unlikely((next ^ v->rip) >> 32) && vmx_insn_mode(v) != VIREO_INSN_64)
+		next = (u32)next;
+	v->next_rip = next;
 	return kind;
 }
 
 static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	u64 qual = vmread(EXIT_QUALIFICATION);
+	u64 qual = vmx_read(EXIT_QUALIFICATION);
 
-	v->exit.gpa = vmread(GUEST_PHYSICAL_ADDRESS);
+	v->exit.gpa = vmx_read(GUEST_PHYSICAL_ADDRESS);
 	v->exit.write = qual & QUAL_EPT_WRITE;
 	v->exit.fetch = (qual & QUAL_EPT_FETCH) ||
 			(qual & (QUAL_EPT_LINEAR | QUAL_EPT_FINAL)) == QUAL_EPT_LINEAR;
@@ -1103,7 +1111,7 @@ static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
  */
 static enum vireo_exit exit_cr(struct vireo_vcpu *v)
 {
-	u32 qual = vmread(EXIT_QUALIFICATION);
+	u32 qual = vmx_read(EXIT_QUALIFICATION);
 	u64 value = v->gpr[qual >> 8 & 15];
 
 	if (vmx_insn_mode(v) != VIREO_INSN_64)
@@ -1112,12 +1120,12 @@ static enum vireo_exit exit_cr(struct vireo_vcpu *v)
 	case 0:
 		if ((value & X86_CR0_NW) && !(value & X86_CR0_CD))
 			return VEXIT_GP;
-		vmwrite(CR0_READ_SHADOW, value);
+		vmx_write(CR0_READ_SHADOW, value);
 		return VEXIT_RESUME;
 	case 4:
 		if (value & ~vireo_regs_cr4())
 			return VEXIT_GP;
-		vmwrite(CR4_READ_SHADOW, value);
+		vmx_write(CR4_READ_SHADOW, value);
 		return VEXIT_RESUME;
 	}
 	return VEXIT_UNKNOWN;
@@ -1125,7 +1133,7 @@ static enum vireo_exit exit_cr(struct vireo_vcpu *v)
 
 static enum vireo_exit exit_debug(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
 {
-	u64 qual = vmread(EXIT_QUALIFICATION);
+	u64 qual = vmx_read(EXIT_QUALIFICATION);
 	unsigned long dr6;
 
 	/* 28.2.1: the exit comes before DR6 and DR7 change. */
@@ -1134,20 +1142,20 @@ static enum vireo_exit exit_debug(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 
 		x->dr6 = dr6;
 	}
 	if ((info & INFO_TYPE) >> 8 == TYPE_ICEBP)
-		v->rip += vmread(VM_EXIT_INSTRUCTION_LEN);
+		v->rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
 	else
 		x->dr6 = (x->dr6 & ~(u64)DR_TRAP_BITS) | (qual & QUAL_DEBUG);
 	if (v->dr_loaded)
 		set_debugreg(x->dr6, 6);
 	if (qual & DR6_BD)
-		vmwrite(GUEST_DR7, vmread(GUEST_DR7) & ~(u64)DR7_GD);
+		vmx_write(GUEST_DR7, vmx_read(GUEST_DR7) & ~(u64)DR7_GD);
 	return VEXIT_EXCEPTION;
 }
 
 /* An exception or NMI; those that are the host's are its handlers' to deal with. */
 static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	u32 info = vmread(VM_EXIT_INTR_INFO);
+	u32 info = vmx_read(VM_EXIT_INTR_INFO);
 	u8 vector = info & INFO_VECTOR;
 
 	if ((info & INFO_TYPE) >> 8 == TYPE_NMI) {
@@ -1166,7 +1174,7 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		.has_error = !!(info & INFO_ERROR),
 	};
 	if (v->exit.event.has_error)
-		v->exit.event.error = vmread(VM_EXIT_INTR_ERROR_CODE);
+		v->exit.event.error = vmx_read(VM_EXIT_INTR_ERROR_CODE);
 	return vector == X86_TRAP_DB ? exit_debug(v, x, info) : VEXIT_EXCEPTION;
 }
 
@@ -1178,7 +1186,7 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 r
 	case EXIT_REASON_CR_ACCESS:
 		return exit_cr(v);
 	case EXIT_REASON_APIC_WRITE:	/* a SELF IPI of a vector below 16 */
-		vireo_lapic_write(v, 0x83f, vmread(EXIT_QUALIFICATION) == 0x3f0 ? 0 : 0x100);
+		vireo_lapic_write(v, 0x83f, vmx_read(EXIT_QUALIFICATION) == 0x3f0 ? 0 : 0x100);
 		return VEXIT_RESUME;
 	case EXIT_REASON_DR_ACCESS:
 		load_debug(v);
@@ -1205,6 +1213,7 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 {
 	if (reason < ARRAY_SIZE(insn_exits) && insn_exits[reason])
 		return exit_insn(v, insn_exits[reason]);
+	exit_no_details(v);
 	switch (reason) {
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
 	case EXIT_REASON_PREEMPTION_TIMER:
@@ -1223,10 +1232,11 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
 {
 	if (x->entry.failed)
-		reason = vmread(VM_INSTRUCTION_ERROR);
+		reason = vmx_read(VM_INSTRUCTION_ERROR);
 	x->entry.failed = 0;
+	exit_no_details(v);
 	v->exit.code = reason;
-	vmwrite(VM_ENTRY_INTR_INFO_FIELD, 0);
+	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
 	if (reason == (REASON_FAILED | EXIT_REASON_MCE_DURING_VMENTRY)) {
 		asm volatile("int $18");
 		return VEXIT_RESUME;
@@ -1237,17 +1247,17 @@ static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 /* Apart, because a descriptor on the stack costs its caller a stack guard. */
 static noinline void flush(struct vmx_vcpu *x)
 {
-	invept(invept_single ? INVEPT_SINGLE : INVEPT_ALL, x->eptp);
+	vmx_invept(invept_single ? INVEPT_SINGLE : INVEPT_ALL, x->eptp);
 	x->flush = false;
 }
 
 static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	vmwrite(GUEST_RIP, v->rip);
+	vmx_write(GUEST_RIP, v->rip);
 	if (unlikely(v->rflags != x->rflags))
-		vmwrite(GUEST_RFLAGS, v->rflags);
+		vmx_write(GUEST_RFLAGS, v->rflags);
 	if (unlikely(v->gpr[VIREO_RSP] != x->rsp))
-		vmwrite(GUEST_RSP, v->gpr[VIREO_RSP]);
+		vmx_write(GUEST_RSP, v->gpr[VIREO_RSP]);
 	if (unlikely(v->inject.type))
 		inject(v, x);
 	if (unlikely(v->shadow != !!(x->blocked & BLOCKED_SHADOW)))
@@ -1272,24 +1282,21 @@ static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 	u64 rflags, rsp;
 
 	run_enter(v, x);
-	reason = vmread(VM_EXIT_REASON);
+	reason = vmx_read(VM_EXIT_REASON);
 	v->exit.code = reason;
-	v->rip = vmread(GUEST_RIP);
-	rflags = vmread(GUEST_RFLAGS);
-	rsp = vmread(GUEST_RSP);
+	v->rip = vmx_read(GUEST_RIP);
+	rflags = vmx_read(GUEST_RFLAGS);
+	rsp = vmx_read(GUEST_RSP);
 	v->rflags = rflags;
 	x->rflags = rflags;
 	v->gpr[VIREO_RSP] = rsp;
 	x->rsp = rsp;
-	v->next_rip = 0;
-	v->exit.gpa = 0;
-	v->exit.insn_len = 0;
 	if (unlikely((reason & REASON_FAILED) || x->entry.failed))
 		return exit_failed(v, x, reason);
 	x->entry.launched = 1;
-	x->blocked = vmread(GUEST_INTERRUPTIBILITY_INFO);
+	x->blocked = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
 	v->shadow = x->blocked & BLOCKED_SHADOW;
-	info = vmread(IDT_VECTORING_INFO_FIELD);
+	info = vmx_read(IDT_VECTORING_INFO_FIELD);
 	if (unlikely(info & INFO_VALID))
 		exit_interrupted(v, x, info);
 	return exit_decode(v, x, reason);
