@@ -373,6 +373,7 @@ static int exit_fail(struct vireo_vcpu *v)
 	v->run->exit_reason = VIREO_EXIT_FAIL_ENTRY;
 	memset(&v->run->fail, 0, sizeof(v->run->fail));
 	v->run->fail.code = v->exit.code;
+	v->run->fail.check = v->exit.check;
 	return 1;
 }
 

@@ -101,6 +101,7 @@ struct vireo_exit_info {
 	bool wide;		/* likewise: made in 64-bit mode */
 	bool string;
 	bool fetch;		/* the fault was an instruction fetch or a page walk */
+	u8 check;		/* of a failed entry: VIREO_CHECK_* */
 	u8 insn_len;
 	u8 insn[16];
 };

@@ -293,6 +293,14 @@ enum {
 	VIREO_SHUTDOWN_EXIT,		/* an exit this module does not know */
 };
 
+/* vireo_run.fail.check: what the processor refused, as far as it says */
+enum {
+	VIREO_CHECK_UNKNOWN,
+	VIREO_CHECK_PDPTE,		/* PAE paging: an entry that CR3 points to */
+	VIREO_CHECK_NMI,		/* an NMI to deliver, in the shadow of an instruction */
+	VIREO_CHECK_CONTROLS,		/* not the guest's state: a fault of the module */
+};
+
 /**
  * struct vireo_run - the page shared with a vCPU's thread (mmap at offset 0)
  * @immediate_exit: user space sets 1 to make VIREO_RUN return EINTR before it
@@ -307,8 +315,8 @@ enum {
  * @shutdown: VIREO_EXIT_SHUTDOWN: @shutdown.reason VIREO_SHUTDOWN_*, @shutdown.info
  *	the hardware's exit code, @shutdown.gpa the address where there is one,
  *	@shutdown.insn the first bytes of the instruction where they are known
- * @fail: VIREO_EXIT_FAIL_ENTRY: @fail.code the hardware's code, @fail.check
- *	0: the field at fault is not known
+ * @fail: VIREO_EXIT_FAIL_ENTRY: @fail.code the hardware's code (VT-x: the exit
+ *	reason, bit 31 set, or the VM-instruction error), @fail.check VIREO_CHECK_*
  *
  * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
  * VIREO_RUN, which completes the instruction.

@@ -1231,8 +1231,14 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 /* 27.8: the guest did not run; 31.4 has the numbers of the errors. */
 static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
 {
-	if (x->entry.failed)
+	u64 qual = vmx_read(EXIT_QUALIFICATION);	/* table 28-7: 2 and 3 */
+
+	v->exit.check = qual == 2 ? VIREO_CHECK_PDPTE :
+			qual == 3 ? VIREO_CHECK_NMI : VIREO_CHECK_UNKNOWN;
+	if (x->entry.failed) {
 		reason = vmx_read(VM_INSTRUCTION_ERROR);
+		v->exit.check = VIREO_CHECK_CONTROLS;
+	}
 	x->entry.failed = 0;
 	exit_no_details(v);
 	v->exit.code = reason;

@@ -220,7 +220,7 @@ static void guest_exits(u64 arg)
 	for (i = 0; i < arg; i++) {
 		cpuid(0, 0);
 		hypercall(VIREO_HC_NOP, 0, 0, 0, 0);
-		rdmsr(APIC_VERSION);
+		rdmsr(MSR_TSC_DEADLINE);
 		out8(0x80, 0);
 	}
 }

@@ -488,4 +488,38 @@ TEST(lapic_refused)
 	lapic_refused(vcpu, &lapic, "reserved bit of the divider");
 }
 
+/* What only the processor refuses ends the run, not the host. */
+TEST(entry_refused)
+{
+	static const u8 out[] = { 0xe6, 0x10 };
+	u64 pdpte[4] = { ~0ULL, ~0ULL, ~0ULL, ~0ULL };
+	struct vireo_regs regs;
+	struct test_vcpu *vcpu;
+	struct test_vm vm;
+
+	vm_boot(&vm, 1, VM_RAM);
+	vcpu = &vm.vcpu[0];
+	if (!(vm.info.features & VIREO_FEAT_VMX))
+		SKIP("AMD-V does not look at these when it enters");
+	vcpu_set_code(vcpu, MODE_PAE32, out, sizeof(out));
+	vcpu_get_regs(vcpu, &regs);
+	regs.cr3 = VM_SCRATCH;
+	vm_write(&vm, VM_SCRATCH, pdpte, sizeof(pdpte));
+	vcpu_set_regs(vcpu, &regs);
+	vcpu_run_exit(vcpu, VIREO_EXIT_FAIL_ENTRY);
+	EXPECT_EQ(vcpu->run->fail.code, 0x80000021);
+	EXPECT_EQ(vcpu->run->fail.check, VIREO_CHECK_PDPTE);
+
+	vcpu_set_code(vcpu, MODE_COMPAT32, out, sizeof(out));
+	vcpu_get_regs(vcpu, &regs);
+	regs.rip |= 1ULL << 32;
+	vcpu_set_regs(vcpu, &regs);
+	vcpu_run_exit(vcpu, VIREO_EXIT_FAIL_ENTRY);
+	EXPECT_EQ(vcpu->run->fail.code, 0x80000021);
+
+	/* And it goes on with good registers */
+	vcpu_set_code(vcpu, MODE_LONG, out, sizeof(out));
+	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
+}
+
 TEST_MAIN()
