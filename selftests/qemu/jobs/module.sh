@@ -36,6 +36,10 @@ free_memory()
 	     END { print int(n / 1024) }' /proc/meminfo /proc/zoneinfo
 }
 
+# Bochs boots a guest in a minute and more of its time.
+wait=60 lives=5
+[ "$EMULATOR" = qemu ] || wait=300 lives=1
+
 # Start a guest that stays, in the background; wait for its user space.
 start()
 {
