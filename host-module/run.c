@@ -73,12 +73,8 @@ static void run_inject(struct vireo_vcpu *v)
 		nmi = false;
 	}
 
-	if (v->apic.delivers) {
-		vireo_ops->apic_changed(v);
-		vector = -1;
-	} else {
-		vector = vireo_lapic_pending(v);
-	}
+	vireo_ops->apic_changed(v);
+	vector = v->apic.delivers ? -1 : vireo_lapic_pending(v);
 	if (vector >= 0 && !v->inject.type && !v->shadow &&
 	    (v->rflags & X86_EFLAGS_IF) && vector >> 4 > *vireo_lapic_tpr(v) >> 4) {
 		vireo_lapic_accept(v, vector);

@@ -147,7 +147,7 @@ struct vireo_ops {
 	void (*flush_tlb)(struct vireo_vcpu *v);
 	/* Ask for VEXIT_WINDOW once priority @prio (bits 7:4 of a vector) or an NMI can go in. */
 	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
-	/* Where apic.delivers: what vireo_lapic_status() says has changed. */
+	/* The task priority, or where apic.delivers vireo_lapic_status(), may have changed. */
 	void (*apic_changed)(struct vireo_vcpu *v);
 	unsigned int (*get_cpl)(struct vireo_vcpu *v);
 	u64 (*get_cr4)(struct vireo_vcpu *v);

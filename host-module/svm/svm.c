@@ -476,9 +476,16 @@ static void svm_flush_tlb(struct vireo_vcpu *v)
 	to_svm(v)->flush = true;
 }
 
-/* AVIC is not used: no emulator at hand has it. */
+/* The task priority alone: AVIC is not used, no emulator at hand has it. */
 static void svm_apic_changed(struct vireo_vcpu *v)
 {
+	struct svm_vcpu *s = to_svm(v);
+	u8 cr8 = *vireo_lapic_tpr(v) >> 4;
+
+	if ((s->vmcb->int_control & 0xf) == cr8)
+		return;
+	s->vmcb->int_control = (s->vmcb->int_control & ~V_TPR_MASK) | cr8;
+	s->dirty |= CLEAN_TPR;
 }
 
 /* ---- Windows ------------------------------------------------------------------------------- */
@@ -776,17 +783,12 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	struct svm_vcpu *s = to_svm(v);
 	struct vmcb *vmcb = s->vmcb;
 	u32 guest_spec = 0, host_spec = 0;
-	u8 *tpr = vireo_lapic_tpr(v);
 
 	vmcb->rip = v->rip;
 	vmcb->rflags = v->rflags;
 	vmcb->rax = v->gpr[VIREO_RAX];
 	vmcb->rsp = v->gpr[VIREO_RSP];
 	vmcb->int_state = v->shadow;
-	if (unlikely((vmcb->int_control & 0xf) != *tpr >> 4)) {
-		vmcb->int_control = (vmcb->int_control & ~V_TPR_MASK) | *tpr >> 4;
-		s->dirty |= CLEAN_TPR;
-	}
 	if (unlikely(v->inject.type)) {
 		vmcb->event_inject = inject_encode(&v->inject);
 		if (v->inject.type == VEVENT_NMI) {
@@ -814,8 +816,7 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	v->gpr[VIREO_RAX] = vmcb->rax;
 	v->gpr[VIREO_RSP] = vmcb->rsp;
 	v->shadow = vmcb->int_state & 1;
-	if (unlikely((vmcb->int_control & 0xf) != *tpr >> 4))
-		*tpr = vmcb->int_control << 4;
+	*vireo_lapic_tpr(v) = vmcb->int_control << 4;
 	v->next_rip = 0;
 	v->exit.code = vmcb->exit_code;
 	v->exit.gpa = 0;

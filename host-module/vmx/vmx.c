@@ -824,8 +824,11 @@ static void vmx_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 /* 25.4.2: the guest interrupt status */
 static void vmx_apic_changed(struct vireo_vcpu *v)
 {
-	u16 status = vireo_lapic_status(v);
+	u16 status;
 
+	if (!v->apic.delivers)
+		return;
+	status = vireo_lapic_status(v);
 	if (vmx_read(GUEST_INTR_STATUS) != status)
 		vmx_write(GUEST_INTR_STATUS, status);
 }
