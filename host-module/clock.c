@@ -157,7 +157,6 @@ bool vireo_steal_enter(struct vireo_vcpu *v)
  * vireo_steal_leave() - tell the guest that the vCPU does not run
  * @v: the vCPU
  * Context: Process context, the vCPU's mutex held.
- * Return: Nothing.
  */
 void vireo_steal_leave(struct vireo_vcpu *v)
 {
@@ -198,7 +197,6 @@ static int pv_eoi_set(struct vireo_vcpu *v, u64 value)
  * vireo_pv_eoi_offer() - let the guest end the interrupt it gets without an exit
  * @v: the vCPU; nothing else is in service or waiting
  * Context: Interrupts off, v->mode is VCPU_INSIDE.
- * Return: Nothing.
  */
 void vireo_pv_eoi_offer(struct vireo_vcpu *v)
 {
@@ -214,7 +212,6 @@ void vireo_pv_eoi_offer(struct vireo_vcpu *v)
  * vireo_pv_eoi_sync() - see whether the guest took the offer; withdraw it
  * @v: the vCPU; the offer stands
  * Context: Interrupts off, v->mode is VCPU_INSIDE.
- * Return: Nothing.
  */
 void vireo_pv_eoi_sync(struct vireo_vcpu *v)
 {

@@ -234,7 +234,6 @@ static u64 host_xcr0(void)
 /**
  * vireo_cpuid_init() - make the default table
  * Context: Module load.
- * Return: Nothing.
  */
 void vireo_cpuid_init(void)
 {
@@ -393,7 +392,6 @@ static noinline void exec_varying(struct vireo_vcpu *v)
  * vireo_cpuid_exec() - the CPUID instruction
  * @v: the vCPU
  * Context: The inner loop.
- * Return: Nothing.
  */
 void vireo_cpuid_exec(struct vireo_vcpu *v)
 {

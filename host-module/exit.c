@@ -21,7 +21,6 @@
  * @error: the error code
  *
  * Context: The vCPU's mutex is held.
- * Return: Nothing.
  */
 void vireo_inject_exception(struct vireo_vcpu *v, u8 vector, bool has_error, u32 error)
 {
@@ -308,7 +307,6 @@ static int exit_mmio(struct vireo_vcpu *v)
  * @v: the vCPU
  *
  * Context: The vCPU's mutex is held.
- * Return: Nothing.
  */
 void vireo_exit_complete(struct vireo_vcpu *v)
 {

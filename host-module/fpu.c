@@ -124,7 +124,6 @@ int vireo_fpu_create(struct vireo_vcpu *v)
  * @v: the vCPU
  *
  * Context: Any.
- * Return: Nothing.
  */
 void vireo_fpu_free(struct vireo_vcpu *v)
 {

@@ -106,17 +106,6 @@ static void apic_error(struct vireo_vcpu *v, u32 bit)
 }
 
 /**
- * vireo_lapic_tpr() - the task priority
- * @v: the vCPU
- * Context: The vCPU's own thread.
- * Return: Where it is kept: bits 7:4 are CR8.
- */
-u8 *vireo_lapic_tpr(struct vireo_vcpu *v)
-{
-	return (u8 *)reg(&v->apic, X2_TPR);
-}
-
-/**
  * vireo_lapic_pending() - the interrupt to deliver next
  * @v: the vCPU; the task priority is the caller's to compare
  * Context: The vCPU's own thread.
@@ -154,7 +143,6 @@ u16 vireo_lapic_status(struct vireo_vcpu *v)
  * @v: the vCPU
  * @vector: what vireo_lapic_pending() gave
  * Context: The inner loop.
- * Return: Nothing.
  */
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
 {
@@ -171,7 +159,6 @@ void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
  * vireo_lapic_eoi() - the guest has dealt with the highest interrupt in service
  * @v: the vCPU
  * Context: The vCPU's own thread.
- * Return: Nothing.
  */
 void vireo_lapic_eoi(struct vireo_vcpu *v)
 {
@@ -452,7 +439,6 @@ static u64 tsc_to_ns(u64 ticks)
  * @v: the vCPU
  * @tsc: guest TSC at which to interrupt, 0 to disarm
  * Context: The vCPU's own thread, also with interrupts off.
- * Return: Nothing.
  */
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc)
 {
@@ -658,7 +644,6 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
  * @v: the vCPU
  * @s: where to; zeroed by the caller
  * Context: The vCPU's mutex is held.
- * Return: Nothing.
  */
 void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
 {
@@ -746,7 +731,6 @@ int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
  * vireo_lapic_reset() - the state after power-on or INIT
  * @v: the vCPU
  * Context: The vCPU's mutex is held.
- * Return: Nothing.
  */
 void vireo_lapic_reset(struct vireo_vcpu *v)
 {
@@ -786,7 +770,6 @@ int vireo_lapic_create(struct vireo_vcpu *v)
  * vireo_lapic_free() - free it
  * @v: the vCPU
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_lapic_free(struct vireo_vcpu *v)
 {

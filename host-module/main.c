@@ -111,7 +111,6 @@ int vireo_hw_get(void)
 /**
  * vireo_hw_put() - a VM is gone; switch the extension off after the last
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_hw_put(void)
 {

@@ -279,7 +279,6 @@ int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes)
  * @mem: the VM's memory
  * @stat: where to
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
 {
@@ -307,7 +306,6 @@ int vireo_mem_init(struct vireo_mem *mem)
  * vireo_mem_destroy() - give all memory back
  * @mem: a VM's that nobody can reach any more
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_mem_destroy(struct vireo_mem *mem)
 {

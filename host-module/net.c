@@ -1022,7 +1022,6 @@ int __init vireo_net_init(void)
  *
  * When it returns no interface is on its way out any more.
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_net_exit(void)
 {

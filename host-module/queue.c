@@ -131,7 +131,6 @@ bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead)
  * @comp: tag, status, length and info of each
  * @n: how many, at least one
  * Context: Any.  The queue may be gone when this returns, unless more is in flight.
- * Return: Nothing.
  */
 void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n)
 {
@@ -207,7 +206,6 @@ static void queue_free(struct kref *ref)
  * vireo_queue_kick() - have the backend look, now or when it is done with the last
  * @q: the queue
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_queue_kick(struct vireo_queue *q)
 {
@@ -247,7 +245,6 @@ static void queue_again(struct work_struct *work)
  * @q: the queue
  * @delay: jiffies from now, in place of what was asked for before
  * Context: Any, with a reference.
- * Return: Nothing.
  */
 void vireo_queue_defer(struct vireo_queue *q, unsigned long delay)
 {
@@ -460,7 +457,6 @@ int vireo_queue_init(void)
 /**
  * vireo_queue_exit() - the module goes; there is no fd any more
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_queue_exit(void)
 {

@@ -160,7 +160,6 @@ static int regs_check(const struct vireo_regs *r)
  * @v: the vCPU
  * @r: where to; zeroed by the caller
  * Context: The vCPU's mutex is held.
- * Return: Nothing.
  */
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 {
@@ -253,7 +252,6 @@ int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
  *
  * Intel SDM vol. 3, 10.1.1; AMD APM vol. 2, 14.1.
  * Context: Process context, the vCPU's mutex held.
- * Return: Nothing.
  */
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
 {
@@ -293,7 +291,6 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
  * @v: a vCPU in VIREO_MP_INIT
  * @vector: bits 19:12 of the address
  * Context: Process context, the vCPU's mutex held.
- * Return: Nothing.
  */
 void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector)
 {

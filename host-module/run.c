@@ -302,7 +302,8 @@ int vireo_vcpu_run(struct vireo_vcpu *v)
 	int ret;
 
 	rcu_assign_pointer(v->task, current);
-	vireo_exit_complete(v);
+	if (v->pending_io != VIO_NONE)
+		vireo_exit_complete(v);
 	for (;;) {
 		ret = run_guest(v);	/* which looks whether it can */
 		if (ret)

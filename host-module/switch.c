@@ -29,7 +29,6 @@ static u64 host_xss;
 /**
  * vireo_switch_init() - look at what the host has
  * Context: Module load.
- * Return: Nothing.
  */
 void vireo_switch_init(void)
 {
@@ -42,7 +41,6 @@ void vireo_switch_init(void)
 /**
  * vireo_switch_enable() - likewise on each processor, when the extension goes on
  * Context: Interrupts off.
- * Return: Nothing.
  */
 void vireo_switch_enable(void)
 {
@@ -59,7 +57,6 @@ void vireo_switch_enable(void)
  * vireo_switch_forget() - a vCPU goes away
  * @v: the vCPU; its address may come back as another's, which needs a barrier
  * Context: Any.
- * Return: Nothing.
  */
 void vireo_switch_forget(struct vireo_vcpu *v)
 {
@@ -73,7 +70,6 @@ void vireo_switch_forget(struct vireo_vcpu *v)
  * vireo_switch_dr() - the guest gets its own DR0 to DR3, until the stay ends
  * @v: the vCPU
  * Context: Between load and put.
- * Return: Nothing.
  */
 void vireo_switch_dr(struct vireo_vcpu *v)
 {
@@ -100,7 +96,6 @@ static void put_dr(struct vireo_vcpu *v)
  * vireo_switch_load() - a stay begins
  * @v: the vCPU
  * Context: Interrupts off, from the backend's load.
- * Return: Nothing.
  */
 void vireo_switch_load(struct vireo_vcpu *v)
 {
@@ -147,7 +142,6 @@ static void put_xcr0(struct vireo_vcpu *v)
  * vireo_switch_put() - a stay ends
  * @v: the vCPU
  * Context: Interrupts off, from the backend's put.
- * Return: Nothing.
  */
 void vireo_switch_put(struct vireo_vcpu *v)
 {

@@ -93,7 +93,6 @@ int vireo_tree_init(struct vireo_tree *t, u64 leaf,
  * vireo_tree_destroy() - drop all of a tree
  * @t: the tree; nobody walks it any more
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_tree_destroy(struct vireo_tree *t)
 {
@@ -405,7 +404,6 @@ int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write,
  * @t: the tree; flushed first if need be
  * @s: the fault's
  * Context: May sleep; the tree's lock is held.
- * Return: Nothing.
  */
 void vireo_tree_drop(struct vireo_tree *t, struct vireo_supply *s)
 {

@@ -19,7 +19,6 @@
  * @v: the vCPU
  * @req: VREQ_*
  * Context: Any, also with interrupts off.
- * Return: Nothing.
  */
 void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
 {
@@ -99,7 +98,6 @@ static long vcpu_lapic(void *v, unsigned int cmd, void *lapic)
  * @v: the vCPU
  * @s: what to add to
  * Context: Any; the counters are read while they may be counting.
- * Return: Nothing.
  */
 void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s)
 {
@@ -212,7 +210,6 @@ static const struct file_operations vcpu_fops = {
  * vireo_vcpu_free() - free a vCPU
  * @v: of a VM that nobody can reach any more
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_vcpu_free(struct vireo_vcpu *v)
 {

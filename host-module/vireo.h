@@ -411,7 +411,6 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
 bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
-u8 *vireo_lapic_tpr(struct vireo_vcpu *v);
 int vireo_lapic_pending(struct vireo_vcpu *v);
 u16 vireo_lapic_status(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
@@ -458,6 +457,12 @@ static inline struct vireo_vcpu *vireo_vcpu_by_id(struct vireo_vm *vm, u64 id)
 static inline u64 vireo_guest_tsc(struct vireo_vcpu *v)
 {
 	return rdtsc() + v->tsc_offset;
+}
+
+/* Where the task priority is: bits 7:4 are CR8.  Register 8; (v). */
+static inline u8 *vireo_lapic_tpr(struct vireo_vcpu *v)
+{
+	return v->apic.page + 0x80;
 }
 
 static inline void vireo_stat_inc(struct vireo_vcpu *v, unsigned int counter)

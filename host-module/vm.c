@@ -35,7 +35,6 @@ static void vm_free(struct kref *ref)
  * vireo_vm_put() - one fd less; the last frees everything
  * @vm: the VM
  * Context: May sleep.
- * Return: Nothing.
  */
 void vireo_vm_put(struct vireo_vm *vm)
 {
@@ -49,7 +48,6 @@ void vireo_vm_put(struct vireo_vm *vm)
  * When it returns no processor uses a translation that was looked up before:
  * a vCPU that is inside has left, one that is outside will flush on its way in.
  * Context: May be called with mem->lock held, which the inner loop never takes.
- * Return: Nothing.
  */
 void vireo_vm_flush(struct vireo_vm *vm)
 {
