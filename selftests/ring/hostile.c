@@ -362,17 +362,20 @@ TEST(ring_as_target)
 
 /* ---- never lets up ------------------------------------------------------------------ */
 
-/* Entries and completions without end, and a doorbell without pause */
+/* One vCPU has entries and completions without end, the others doorbells without pause */
 static void guest_endless(u64 arg)
 {
 	struct ring r = { 0 };
 
-	ring_open(&r, RING, ENTRIES, DOORBELL);
+	if (!arg)
+		ring_open(&r, RING, ENTRIES, DOORBELL);
 	for (;;) {
-		WRITE_ONCE(r.ctl->comp_head, READ_ONCE(r.ctl->comp_tail));
-		WRITE_ONCE(r.ctl->sub_tail, READ_ONCE(r.ctl->comp_head) + ENTRIES);
-		if (arg)
+		if (!arg) {
+			WRITE_ONCE(r.ctl->comp_head, READ_ONCE(r.ctl->comp_tail));
+			WRITE_ONCE(r.ctl->sub_tail, READ_ONCE(r.ctl->comp_head) + ENTRIES);
+		} else {
 			hypercall(VIREO_HC_DOORBELL, DOORBELL, 0, 0, 0);
+		}
 	}
 }
 
