@@ -25,7 +25,6 @@
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/tcp.h>
-#include <linux/workqueue.h>
 #include <net/ip.h>
 #include <net/net_namespace.h>
 #include <net/rtnetlink.h>
@@ -70,7 +69,6 @@ struct net_buf {
  */
 struct net_rx {
 	struct vireo_queue *q;		/* (i) */
-	struct delayed_work work;	/* while buffers are short */
 	unsigned long since;		/* (x) when they became so */
 	u32 want;			/* (x) bytes that a packet waits for */
 	bool starved;			/* (a) too long: drop what does not fit */
@@ -86,7 +84,6 @@ struct net_rx {
 /* A queue that the guest transmits to; all under kick_lock */
 struct net_tx {
 	struct vireo_queue *q;		/* (i) */
-	struct delayed_work work;	/* goes on when the budget is used up */
 	struct vireo_comp comp[NET_BATCH];
 	struct vireo_seg segs[VIREO_RING_INDIRECT];
 };
@@ -332,17 +329,12 @@ static void net_tx_kick(struct vireo_queue *q)
 	do {
 		while (net_tx_batch(tx)) {
 			if (!--budget) {
-				queue_delayed_work(system_unbound_wq, &tx->work, 0);
+				vireo_queue_defer(q, 0);
 				return;
 			}
 			cond_resched();
 		}
 	} while (vireo_queue_rearm(q, 0));
-}
-
-static void net_tx_work(struct work_struct *work)
-{
-	vireo_queue_kick(container_of(work, struct net_tx, work.work)->q);
 }
 
 /* ---- To the guest: the sender's part, under the lock of the interface's queue --------------- */
@@ -431,7 +423,7 @@ static bool net_rx_short(struct net_rx *rx, struct netdev_queue *txq, u32 want)
 		netif_tx_start_queue(txq);
 		return false;
 	}
-	schedule_delayed_work(&rx->work, NET_POLL);
+	vireo_queue_defer(rx->q, NET_POLL);
 	return true;
 }
 
@@ -562,25 +554,29 @@ static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 	return VIREO_COMP_OK;
 }
 
-/* Lets the sender go on if it waits for what has come, or has waited too long. */
-static void net_rx_wake(struct net_rx *rx, bool starved)
+/* Lets the sender go on if what it waits for has come, or has not come for too long. */
+static void net_rx_wake(struct net_rx *rx)
 {
 	struct net_if *net = rx->q->dev;
 	struct netdev_queue *txq;
 	struct net_device *dev;
+	bool enough;
 
 	smp_mb();	/* pairs with net_rx_short(): the bytes, then the look at the queue */
 	rcu_read_lock();
 	dev = rcu_dereference(net->dev);
 	txq = dev ? netdev_get_tx_queue(dev, rx->q->index / 2) : NULL;
-	if (net_rx_room(rx) >= READ_ONCE(rx->want))
-		starved = false;
-	else if (!starved)
-		txq = NULL;
-	if (READ_ONCE(rx->starved) != starved)
-		WRITE_ONCE(rx->starved, starved);
-	if (txq && netif_tx_queue_stopped(txq))
-		netif_tx_wake_queue(txq);
+	enough = net_rx_room(rx) >= READ_ONCE(rx->want);
+	if (enough && READ_ONCE(rx->starved))
+		WRITE_ONCE(rx->starved, false);
+	if (txq && netif_tx_queue_stopped(txq)) {
+		if (!enough && time_before(jiffies, READ_ONCE(rx->since) + NET_PATIENCE)) {
+			vireo_queue_defer(rx->q, NET_POLL);
+		} else {
+			WRITE_ONCE(rx->starved, !enough);
+			netif_tx_wake_queue(txq);
+		}
+	}
 	rcu_read_unlock();
 }
 
@@ -601,31 +597,17 @@ static void net_rx_kick(struct vireo_queue *q)
 			else
 				room--;
 			if (!--budget) {
-				mod_delayed_work(system_wq, &rx->work, 0);
+				vireo_queue_defer(q, 0);
 				break;
 			}
 		}
-		net_rx_wake(rx, false);
+		net_rx_wake(rx);
 		/*
 		 * The next doorbell: when half of what is there now has been put
 		 * again.  So it comes before the last buffer is used, and in any case
 		 * if the driver puts as many as before.
 		 */
 	} while (vireo_queue_rearm(q, (rx->tail - READ_ONCE(rx->head)) / 2) && room && budget);
-}
-
-/* Buffers are short, or there were too many at once: looks without a doorbell. */
-static void net_rx_work(struct work_struct *work)
-{
-	struct net_rx *rx = container_of(work, struct net_rx, work.work);
-
-	vireo_queue_kick(rx->q);
-	if (net_rx_room(rx) >= READ_ONCE(rx->want) || READ_ONCE(rx->starved))
-		return;
-	if (time_before(jiffies, READ_ONCE(rx->since) + NET_PATIENCE))
-		schedule_delayed_work(&rx->work, NET_POLL);
-	else
-		net_rx_wake(rx, true);
 }
 
 /* ---- Queues --------------------------------------------------------------------------------- */
@@ -682,7 +664,6 @@ static int net_rx_start(struct vireo_queue *q)
 		return err;
 	}
 	rx->q = q;
-	INIT_DELAYED_WORK(&rx->work, net_rx_work);
 	q->priv = rx;
 	net_rx_set(q, rx);
 	return 0;
@@ -694,7 +675,6 @@ static void net_rx_stop(struct vireo_queue *q)
 
 	net_claim(q, false);
 	net_rx_set(q, NULL);
-	cancel_delayed_work_sync(&rx->work);
 	net_rx_drain(rx);
 	kvfree(rx->comp);
 	kvfree(rx);
@@ -716,7 +696,6 @@ static int net_tx_start(struct vireo_queue *q)
 		return err;
 	}
 	tx->q = q;
-	INIT_DELAYED_WORK(&tx->work, net_tx_work);
 	q->priv = tx;
 	return 0;
 }
@@ -726,7 +705,6 @@ static void net_tx_stop(struct vireo_queue *q)
 	struct net_tx *tx = q->priv;
 
 	net_claim(q, false);
-	cancel_delayed_work_sync(&tx->work);
 	kvfree(tx);
 }
 
@@ -973,13 +951,15 @@ static const struct file_operations net_fops = {
 
 /**
  * vireo_net_create() - VIREO_CREATE_NET
- * @vm: the VM
- * @args: unchecked
+ * @object: the VM
+ * @cmd: the call
+ * @arg: struct vireo_create_net, unchecked
  * Context: May sleep.
  * Return: The interface's fd, or -EPERM, -EINVAL, -EEXIST, -ENOMEM, -EMFILE...
  */
-int vireo_net_create(struct vireo_vm *vm, const struct vireo_create_net *args)
+long vireo_net_create(void *object, unsigned int cmd, void *arg)
 {
+	const struct vireo_create_net *args = arg;
 	struct net_if *net;
 	int err;
 
@@ -997,8 +977,8 @@ int vireo_net_create(struct vireo_vm *vm, const struct vireo_create_net *args)
 	net->filter = args->flags & VIREO_NET_FILTER;
 	net->pairs = args->pairs;
 	net->mtu = args->mtu;
-	net->vm = vm;
-	vireo_vm_get(vm);
+	net->vm = object;
+	vireo_vm_get(net->vm);
 	err = net_register(net, args);
 	if (!err)
 		err = anon_inode_getfd("vireo-net", &net_fops, net, O_RDWR | O_CLOEXEC);

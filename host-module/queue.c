@@ -328,6 +328,17 @@ static long queue_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	return vireo_call(queue_calls, file->private_data, cmd, (void __user *)arg);
 }
 
+/* The backend lets go, and is called no more. */
+static void queue_stop(struct vireo_queue *q)
+{
+	mutex_lock(&q->kick_lock);
+	q->stopped = true;
+	q->ops->stop(q);
+	mutex_unlock(&q->kick_lock);
+	if (cancel_delayed_work_sync(&q->again))
+		kref_put(&q->ref, queue_free);
+}
+
 /* No doorbell finds it any more, the backend lets go, and what is in flight ends. */
 static int queue_release(struct inode *inode, struct file *file)
 {
@@ -337,12 +348,7 @@ static int queue_release(struct inode *inode, struct file *file)
 	RCU_INIT_POINTER(q->vm->queues[q->doorbell], NULL);
 	mutex_unlock(&q->vm->lock);
 
-	mutex_lock(&q->kick_lock);
-	q->stopped = true;
-	q->ops->stop(q);
-	mutex_unlock(&q->kick_lock);
-	if (cancel_delayed_work_sync(&q->again))
-		kref_put(&q->ref, queue_free);
+	queue_stop(q);
 	wait_event(q->idle, !vireo_queue_in_flight(q));
 	/* Whoever completed the last entry has left when it has let go of the lock. */
 	spin_lock_irq(&q->comp_lock);
@@ -390,7 +396,7 @@ static int queue_publish(struct vireo_queue *q)
 		goto out;
 	fd = anon_inode_getfd("vireo-queue", &queue_fops, q, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		q->ops->stop(q);
+		queue_stop(q);
 	else
 		rcu_assign_pointer(vm->queues[q->doorbell], q);
 out:

@@ -434,7 +434,7 @@ int vireo_pv_refresh(struct vireo_vcpu *v);
 /* net.c */
 int vireo_net_init(void);
 void vireo_net_exit(void);
-int vireo_net_create(struct vireo_vm *vm, const struct vireo_create_net *args);
+long vireo_net_create(void *object, unsigned int cmd, void *arg);
 
 static inline void vireo_vm_get(struct vireo_vm *vm)
 {

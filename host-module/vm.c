@@ -134,11 +134,6 @@ static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 	return 0;
 }
 
-static long vm_create_net(void *vm, unsigned int cmd, void *arg)
-{
-	return vireo_net_create(vm, arg);
-}
-
 static const struct vireo_call vm_calls[] = {
 	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vm_create_vcpu },
 	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory },
@@ -148,7 +143,7 @@ static const struct vireo_call vm_calls[] = {
 	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },
 	{ VIREO_CREATE_DISK, sizeof(struct vireo_create_disk), CALL_IN, vireo_disk_create,
 	  VIREO_DISK_READONLY },
-	{ VIREO_CREATE_NET, sizeof(struct vireo_create_net), CALL_IN, vm_create_net,
+	{ VIREO_CREATE_NET, sizeof(struct vireo_create_net), CALL_IN, vireo_net_create,
 	  VIREO_NET_FILTER },
 	{}
 };
