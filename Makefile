@@ -17,7 +17,7 @@ MODDIR	= $(O)/modules/$(RELEASE)
 # Type information for BPF is made from vmlinux, which header packages lack.
 NOBTF	= $(if $(wildcard $(KDIR)/vmlinux),,CONFIG_DEBUG_INFO_BTF_MODULES=)
 
-.PHONY: all modules tools selftests run test test-svm test-vmx test-drivers test-debug bench check kernels \
+.PHONY: all modules tools selftests run test test-svm test-vmx test-debug bench check kernels \
 	clean install dkms-install help
 
 all: modules tools selftests
@@ -51,10 +51,6 @@ test-svm:
 test-vmx:
 	@$(QEMU)/deps test bench
 	@$(QEMU)/test --vmx
-
-test-drivers:
-	@$(QEMU)/deps test
-	@$(QEMU)/test --svm drivers
 
 test-debug:
 	@$(QEMU)/deps test debug
@@ -93,7 +89,6 @@ help:
 	@echo 'make run           boot a guest under Vireo, in an emulated AMD-V machine'
 	@echo 'make run CPU=intel the same on an emulated Intel machine'
 	@echo 'make test          every test, on two host kernels, in emulated machines'
-	@echo 'make test-drivers  the guest drivers in Debian guests (may lose one to the emulator)'
 	@echo 'make test-svm      the part of it that runs on AMD-V; make test-vmx: on VT-x'
 	@echo 'make test-debug    the same on a kernel with KASAN, lockdep, kmemleak, UBSAN'
 	@echo 'make bench         Vireo and KVM side by side, in exact instruction counts'

@@ -41,6 +41,10 @@ lock()
 	}
 }
 
+# shellcheck disable=SC2034 # used by those who source this file
+qemu=("$cache/qemu/usr/bin/qemu-system-x86_64" -L "$cache/qemu/usr/share/seabios"
+	-L "$cache/qemu/usr/share/qemu")
+
 # A kernel is named 6.1, 6.12, either of them with -cloud behind it, or debug.
 # kernel_dir says where its files are, kernel_flavour how their names end.
 kernel_dir()

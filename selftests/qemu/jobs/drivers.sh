@@ -7,7 +7,7 @@
 # guests: 6.1 6.1-cloud 6.12-cloud
 # drivers: 6.1 6.1-cloud 6.12-cloud
 # guest-modules: ext4 crc32c_generic
-# machine: cpus=1 memory=3072 time=900 limit=200
+# machine: cpus=2 memory=3072 time=900 limit=200
 
 # shellcheck source=lib.sh
 . /jobs/lib
