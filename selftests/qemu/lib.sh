@@ -26,7 +26,7 @@ die()
 # The comment block at the head of a script is its help text.
 usage()
 {
-	sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0"
+	sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
 	exit "${1:-0}"
 }
 
