@@ -149,16 +149,17 @@ static void exit_xsetbv(struct vireo_vcpu *v)
  */
 bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 {
-	if (exit == VEXIT_DR)
-		return true;
 	if (!v->next_rip)
-		return false;
-	switch (exit) {
-	case VEXIT_HYPERCALL:
-		return exit_hypercall(v);
-	case VEXIT_CPUID:
+		return exit == VEXIT_DR;
+	/* The hottest first: a switch is a chain of branches. */
+	if (exit == VEXIT_CPUID) {
 		vireo_cpuid_exec(v);
-		break;
+		exit_skip(v);
+		return true;
+	}
+	if (exit == VEXIT_HYPERCALL)
+		return exit_hypercall(v);
+	switch (exit) {
 	case VEXIT_WRMSR:
 		if (!msr_is_fast(v->gpr[VIREO_RCX]))
 			return false;
@@ -401,18 +402,8 @@ static int exit_slow_skip(struct vireo_vcpu *v, enum vireo_exit exit)
 	}
 }
 
-/**
- * vireo_exit_slow() - resolve an exit, or hand it to user space
- * @v: the vCPU
- * @exit: what happened
- *
- * Context: Process context, interrupts on; may sleep.
- * Return: 0 to run on, 1 with v->run filled in, or -ENOMEM.
- */
-int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
+static noinline int exit_other(struct vireo_vcpu *v, enum vireo_exit exit)
 {
-	if (exit == VEXIT_IO)	/* the hottest first: a switch is a chain of branches */
-		return exit_io(v);
 	switch (exit) {
 	case VEXIT_INTR:
 	case VEXIT_RESUME:
@@ -451,4 +442,17 @@ int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 	default:
 		return exit_shutdown(v, VIREO_SHUTDOWN_EXIT);
 	}
+}
+
+/**
+ * vireo_exit_slow() - resolve an exit, or hand it to user space
+ * @v: the vCPU
+ * @exit: what happened
+ *
+ * Context: Process context, interrupts on; may sleep.
+ * Return: 0 to run on, 1 with v->run filled in, or -ENOMEM.
+ */
+int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
+{
+	return exit == VEXIT_IO ? exit_io(v) : exit_other(v, exit);
 }

@@ -54,9 +54,9 @@ void vireo_fpu_exit(void)
 	free_percpu(fpu_host);
 }
 
-static __always_inline void fpu_save(struct xregs_state *x)
+static __always_inline void fpu_save(struct xregs_state *x, u64 mask)
 {
-	u32 low = fpu_mask, high = fpu_mask >> 32;
+	u32 low = mask, high = mask >> 32;
 
 	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
 		asm volatile("xsaveopt64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
@@ -66,9 +66,9 @@ static __always_inline void fpu_save(struct xregs_state *x)
 		asm volatile("fxsave64 %0" : "+m" (*x) : : "memory");
 }
 
-static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x)
+static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x, u64 mask)
 {
-	u32 low = fpu_mask, high = fpu_mask >> 32;
+	u32 low = mask, high = mask >> 32;
 
 	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
 	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
@@ -86,8 +86,10 @@ static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x
  */
 void vireo_fpu_enter(struct vireo_vcpu *v)
 {
-	fpu_save(this_cpu_ptr(fpu_host));
-	fpu_load(v, v->fpu);
+	u64 mask = fpu_mask;
+
+	fpu_save(this_cpu_ptr(fpu_host), mask);
+	fpu_load(v, v->fpu, mask);
 }
 
 /**
@@ -97,8 +99,10 @@ void vireo_fpu_enter(struct vireo_vcpu *v)
  */
 void vireo_fpu_leave(struct vireo_vcpu *v)
 {
-	fpu_save(v->fpu);
-	fpu_load(v, this_cpu_ptr(fpu_host));
+	u64 mask = fpu_mask;
+
+	fpu_save(v->fpu, mask);
+	fpu_load(v, this_cpu_ptr(fpu_host), mask);
 }
 
 /**

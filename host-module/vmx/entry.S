@@ -79,7 +79,7 @@ SYM_FUNC_START(vmx_enter)
 	/* Still here: the registers are the guest's, as after an exit. */
 	push %rdi
 	mov 16(%rsp), %rdi
-	movl $1, ENTRY_FAILED(%rdi)
+	movl $REASON_FAILED, ENTRY_FAILED(%rdi)
 	pop %rdi
 
 SYM_INNER_LABEL(vmx_exit_point, SYM_L_GLOBAL)

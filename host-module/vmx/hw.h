@@ -16,6 +16,8 @@
 
 #define FIELD_HOST_RSP		0x6c14
 
+#define REASON_FAILED		0x80000000
+
 #ifndef __ASSEMBLY__
 
 #include <linux/build_bug.h>
@@ -27,7 +29,7 @@ struct vmx_entry {
 	u32 guest_spec;		/* SPEC_CTRL: written where the two differ */
 	u32 host_spec;
 	u32 launched;		/* VMRESUME, not VMLAUNCH */
-	u32 failed;		/* set when the processor did not take the VMCS at all */
+	u32 failed;		/* REASON_FAILED if the processor did not take the VMCS at all */
 };
 
 static_assert(offsetof(struct vmx_entry, host_rsp) == ENTRY_HOST_RSP);
@@ -63,7 +65,6 @@ static_assert(HOST_RSP == FIELD_HOST_RSP);
 #define QUAL_EPT_NMI		BIT(12)
 #define QUAL_DEBUG		0x600fULL	/* BS, BD, B3 to B0 */
 
-#define REASON_FAILED		BIT(31)
 #define REASON_GETSEC		11
 
 #define INFO_VALID		BIT(31)

@@ -70,7 +70,7 @@ struct vmx_vcpu {
 	u64 host_kernel_gs, host_debugctl;
 	struct desc_ptr gdt;	/* of v->cpu */
 	u16 ds, es, fs, gs, ldt;
-	bool segs;		/* one of them is not 0 */
+	u32 segs;		/* all of them: mostly 0 */
 };
 
 #define DR6_CLEAR	0xffff0ff0UL
@@ -200,14 +200,14 @@ static void msr_allow(u32 msr, bool read, bool write)
  */
 static void init_apicv(void)
 {
-	u32 i, ctl, apicv = SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
-			    SECONDARY_EXEC_APIC_REGISTER_VIRT |
-			    SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
+	u32 i, ctl, need = SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
+			   SECONDARY_EXEC_APIC_REGISTER_VIRT |
+			   SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
 
-	have_apicv = !control(MSR_IA32_VMX_PROCBASED_CTLS2, apicv, 0, &ctl);
+	have_apicv = !control(MSR_IA32_VMX_PROCBASED_CTLS2, need, 0, &ctl);
 	if (!have_apicv)
 		return;
-	proc2_ctl |= apicv;
+	proc2_ctl |= need;
 	for (i = 0; i < 64; i++)
 		if (VIREO_APIC_READABLE & BIT_ULL(i))
 			msr_allow(0x800 + i, i != 0x39, false);	/* the timer counts */
@@ -375,14 +375,10 @@ static void host_cpu(struct vmx_vcpu *x, int cpu)
 	vmx_write(HOST_IA32_SYSENTER_ESP, esp);
 }
 
-/* Interrupts off; no other processor holds it. */
-static void vmcs_load(struct vireo_vcpu *v)
+static noinline void vmcs_make_current(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
-	struct vmx_vcpu *x = to_vmx(v);
 
-	if (c->current_vmcs == x)
-		return;
 	vmx_ptrld(x->vmcs_pa);
 	c->current_vmcs = x;
 	if (v->cpu < 0) {
@@ -391,6 +387,13 @@ static void vmcs_load(struct vireo_vcpu *v)
 		host_cpu(x, v->cpu);
 		x->flush = true;
 	}
+}
+
+/* Interrupts off; no other processor holds it. */
+static __always_inline void vmcs_load(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	if (unlikely(this_cpu_read(vmx_cpus.current_vmcs) != x))
+		vmcs_make_current(v, x);
 }
 
 /*
@@ -406,7 +409,7 @@ static bool vmcs_begin(struct vireo_vcpu *v, unsigned long *flags)
 		cpu = READ_ONCE(v->cpu);
 		if (likely(this_cpu_read(vireo_cpu_enabled) &&
 			   (cpu < 0 || cpu == smp_processor_id()))) {
-			vmcs_load(v);
+			vmcs_load(v, to_vmx(v));
 			return true;
 		}
 		local_irq_restore(*flags);
@@ -838,7 +841,8 @@ static void vmx_apic_changed(struct vireo_vcpu *v)
 /* What an exit loads from the VMCS, where it has changed since the last stay */
 static void load_host(struct vmx_vcpu *x)
 {
-	u64 cr3 = __read_cr3(), cr4 = __read_cr4(), fs = x86_fsbase_read_cpu(), perf;
+	u64 fs = static_cpu_has(X86_FEATURE_FSGSBASE) ? rdfsbase() : x86_fsbase_read_cpu();
+	u64 cr3 = __native_read_cr3(), cr4 = __read_cr4(), perf;
 
 	if (cr3 != x->host_cr3) {
 		x->host_cr3 = cr3;
@@ -853,7 +857,7 @@ static void load_host(struct vmx_vcpu *x)
 		vmx_write(HOST_FS_BASE, fs);
 	}
 	/* The host's counters and PEBS, which writes to memory, stop in the guest. */
-	if (boot_cpu_has(X86_FEATURE_ARCH_PERFMON) &&
+	if (static_cpu_has(X86_FEATURE_ARCH_PERFMON) &&
 	    (exit_ctl & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL)) {
 		perf = msr_read(MSR_CORE_PERF_GLOBAL_CTRL);
 		if (perf != x->host_perf) {
@@ -866,12 +870,20 @@ static void load_host(struct vmx_vcpu *x)
 /* An exit leaves null selectors: a 64-bit program mostly had them anyway. */
 static void load_segs(struct vmx_vcpu *x)
 {
-	savesegment(ds, x->ds);
-	savesegment(es, x->es);
-	savesegment(fs, x->fs);
-	savesegment(gs, x->gs);
+	unsigned int ds, es, fs, gs;
+
+	savesegment(ds, ds);
+	savesegment(es, es);
+	savesegment(fs, fs);
+	savesegment(gs, gs);
 	store_ldt(x->ldt);
-	x->segs = x->ds | x->es | x->fs | x->gs | x->ldt;
+	x->segs = ds | es | fs | gs | x->ldt;
+	if (unlikely(x->segs)) {
+		x->ds = ds;
+		x->es = es;
+		x->fs = fs;
+		x->gs = gs;
+	}
 }
 
 static void put_segs(struct vmx_vcpu *x)
@@ -895,7 +907,7 @@ static void load_debug(struct vireo_vcpu *v)
 	set_proc(x, x->proc & ~CPU_BASED_MOV_DR_EXITING);
 }
 
-static void put_debug(struct vmx_vcpu *x)
+static noinline void put_debug(struct vmx_vcpu *x)
 {
 	unsigned long dr6;
 
@@ -921,7 +933,7 @@ static void vmx_load(struct vireo_vcpu *v)
 {
 	struct vmx_vcpu *x = to_vmx(v);
 
-	vmcs_load(v);
+	vmcs_load(v, x);
 	load_host(x);
 	load_segs(x);
 	x->host_debugctl = msr_read(MSR_IA32_DEBUGCTLMSR);
@@ -932,7 +944,7 @@ static void vmx_load(struct vireo_vcpu *v)
 		switch_sys(host_sys, x->sys);
 	if (unlikely(x->dr7 & 0xff))
 		load_debug(v);
-	if (unlikely(longest_ms))
+	if (unlikely(longest_ticks))
 		vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 	vireo_switch_load(v);
 	if (flush_l1d)
@@ -1074,23 +1086,25 @@ static void exit_io(struct vireo_vcpu *v)
 {
 	u32 qual = vmx_read(EXIT_QUALIFICATION);
 
-	exit_no_details(v);	/* string I/O reports them */
 	v->exit.port = qual >> QUAL_IO_PORT_SHIFT;
 	v->exit.width = (qual & 7) + 1;
 	v->exit.write = !(qual & QUAL_IO_IN);
 	v->exit.string = qual & QUAL_IO_STRING;
+	if (v->exit.string)
+		exit_no_details(v);	/* it is reported with them */
 }
 
 static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
 {
-	u64 next = v->rip + vmx_read(VM_EXIT_INSTRUCTION_LEN);
+	u32 len = vmx_read(VM_EXIT_INSTRUCTION_LEN);
+	u64 next = v->rip + len;
 
-	if (kind == VEXIT_HYPERCALL)
-		exit_hypercall(v);
-	else if (kind == VEXIT_IO)
+	if (kind == VEXIT_IO)
 		exit_io(v);
-	if (unlikely((next ^ v->rip) >> 32) && vmx_insn_mode(v) != VIREO_INSN_64)
-		next = (u32)next;
+	else if (kind == VEXIT_HYPERCALL)
+		exit_hypercall(v);
+	if (unlikely((u32)next < len) && vmx_insn_mode(v) != VIREO_INSN_64)
+		next = (u32)next;	/* beyond 4 GiB comes 0 */
 	v->next_rip = next;
 	return kind;
 }
@@ -1212,7 +1226,7 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 r
 	return VEXIT_UNKNOWN;		/* a task switch, for one */
 }
 
-static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
+static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u64 reason)
 {
 	if (reason < ARRAY_SIZE(insn_exits) && insn_exits[reason])
 		return exit_insn(v, insn_exits[reason]);
@@ -1260,6 +1274,17 @@ static noinline void flush(struct vmx_vcpu *x)
 	x->flush = false;
 }
 
+/* What an entry seldom has */
+static noinline void enter_rare(struct vireo_vcpu *v, struct vmx_vcpu *x)
+{
+	if (v->inject.type)
+		inject(v, x);
+	if (v->shadow != !!(x->blocked & BLOCKED_SHADOW))
+		set_shadow(v, x);
+	if (x->flush)
+		flush(x);
+}
+
 static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	vmx_write(GUEST_RIP, v->rip);
@@ -1267,12 +1292,8 @@ static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmx_write(GUEST_RFLAGS, v->rflags);
 	if (unlikely(v->gpr[VIREO_RSP] != x->rsp))
 		vmx_write(GUEST_RSP, v->gpr[VIREO_RSP]);
-	if (unlikely(v->inject.type))
-		inject(v, x);
-	if (unlikely(v->shadow != !!(x->blocked & BLOCKED_SHADOW)))
-		set_shadow(v, x);
-	if (unlikely(x->flush))
-		flush(x);
+	if (unlikely(v->inject.type | v->shadow | x->blocked | x->flush))
+		enter_rare(v, x);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL)) {
 		x->entry.guest_spec = v->spec_ctrl;
 		x->entry.host_spec = this_cpu_read(x86_spec_ctrl_current);
@@ -1287,11 +1308,11 @@ static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 {
 	struct vmx_vcpu *x = to_vmx(v);
-	u32 reason, info;
-	u64 rflags, rsp;
+	u64 rflags, rsp, reason;
+	u32 info;
 
 	run_enter(v, x);
-	reason = vmx_read(VM_EXIT_REASON);
+	reason = vmx_read(VM_EXIT_REASON) | x->entry.failed;
 	v->exit.code = reason;
 	v->rip = vmx_read(GUEST_RIP);
 	rflags = vmx_read(GUEST_RFLAGS);
@@ -1300,7 +1321,7 @@ static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 	x->rflags = rflags;
 	v->gpr[VIREO_RSP] = rsp;
 	x->rsp = rsp;
-	if (unlikely((reason & REASON_FAILED) || x->entry.failed))
+	if (unlikely(reason & REASON_FAILED))
 		return exit_failed(v, x, reason);
 	x->entry.launched = 1;
 	x->blocked = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
