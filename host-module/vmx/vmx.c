@@ -83,6 +83,10 @@ static unsigned int longest_ms;
 module_param(longest_ms, uint, 0444);
 MODULE_PARM_DESC(longest_ms, "VT-x: longest stay in a guest, ms, for emulators that lose interrupts there (0: any)");
 
+static bool apicv = true;
+module_param(apicv, bool, 0444);
+MODULE_PARM_DESC(apicv, "VT-x: the processor delivers interrupts by itself, if it can");
+
 static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
 /* Constant after init: */
 static u32 revision;
@@ -204,7 +208,7 @@ static void init_apicv(void)
 			   SECONDARY_EXEC_APIC_REGISTER_VIRT |
 			   SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
 
-	have_apicv = !control(MSR_IA32_VMX_PROCBASED_CTLS2, need, 0, &ctl);
+	have_apicv = apicv && !control(MSR_IA32_VMX_PROCBASED_CTLS2, need, 0, &ctl);
 	if (!have_apicv)
 		return;
 	proc2_ctl |= need;

@@ -330,6 +330,43 @@ TEST(interrupt_shadow)
 	run_guest(guest_shadow, 0);
 }
 
+/* With IF clear none goes in, whatever comes up on the host in the meantime. */
+static void guest_closed(u64 khz)
+{
+	u64 begin;
+	u32 i;
+
+	guest_vector[0x51] = guest_on_order;
+	wrmsr(APIC_SVR, APIC_ENABLED);
+	for (i = 0; i < 10; i++) {
+		WRITE_ONCE(taken, 0);
+		guest_sti();
+		guest_cli();
+		wrmsr(APIC_SELF_IPI, 0x51);
+		begin = read_tsc();
+		while (read_tsc() - begin < 3 * khz)
+			guest_pause();
+		GUEST_EQ(READ_ONCE(taken), 0);
+		guest_sti();
+		GUEST_EQ(READ_ONCE(taken), 1);
+		guest_cli();
+	}
+}
+
+TEST(no_interrupt_with_if_clear)
+{
+	struct test_vm vm;
+
+	vm_boot(&vm, 1, VM_RAM);
+	if ((vm.info.features & VIREO_FEAT_APICV) && host_is_bochs()) {
+		vm_close(&vm);
+		SKIP("this emulator delivers virtual interrupts in place of the host's");
+	}
+	vcpu_set_entry(&vm.vcpu[0], guest_closed, vm.info.tsc_khz);
+	vcpu_run_done(&vm.vcpu[0]);
+	vm_close(&vm);
+}
+
 /* ---- registers ------------------------------------------------------------------------ */
 
 static void guest_registers(u64 arg)

@@ -22,6 +22,13 @@ bool host_is_emulated(void)
 	return ebx == 0x54474354;	/* "TCGT" */
 }
 
+bool host_is_bochs(void)
+{
+	const char *emulator = getenv("EMULATOR");	/* from the runner */
+
+	return emulator && !strncmp(emulator, "bochs", 5);
+}
+
 bool host_is_intel(void)
 {
 	u32 eax, ebx, ecx, edx;
