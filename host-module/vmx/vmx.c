@@ -133,8 +133,22 @@ static int control(u32 msr, u32 need, u32 want, u32 *ctl)
 
 static int init_controls(void)
 {
-	u64 basic, misc, ept;
+	u64 basic, misc, proc, ept;
 
+	rdmsrl(MSR_IA32_VMX_PROCBASED_CTLS, proc);
+	if (!(proc >> 32 & CPU_BASED_ACTIVATE_SECONDARY_CONTROLS) ||
+	    control(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT,
+		    SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_ENABLE_RDTSCP |
+		    SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_WBINVD_EXITING |
+		    SECONDARY_EXEC_ENABLE_INVPCID | SECONDARY_EXEC_ENCLS_EXITING |
+		    VMCS_CONTROL_BIT(XSAVES), &proc2_ctl)) {
+		pr_err("this processor's VT-x has no EPT\n");
+		return -ENODEV;
+	}
+	if (!(proc2_ctl & SECONDARY_EXEC_UNRESTRICTED_GUEST)) {
+		pr_err("this processor's VT-x has no unrestricted guest\n");
+		return -ENODEV;
+	}
 	rdmsrl(MSR_IA32_VMX_BASIC, basic);
 	rdmsrl(MSR_IA32_VMX_MISC, misc);
 	longest_ticks = ((u64)min(longest_ms, 1000U) * tsc_khz) >> (misc & 31);
@@ -158,18 +172,6 @@ static int init_controls(void)
 		    VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT |
 		    VM_ENTRY_LOAD_IA32_EFER, VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, &entry_ctl)) {
 		pr_err("this processor's VT-x lacks basic controls (virtual NMIs, TPR shadow, MSR bitmaps)\n");
-		return -ENODEV;
-	}
-	if (control(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT,
-		    SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_ENABLE_RDTSCP |
-		    SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_WBINVD_EXITING |
-		    SECONDARY_EXEC_ENABLE_INVPCID | SECONDARY_EXEC_ENCLS_EXITING |
-		    VMCS_CONTROL_BIT(XSAVES), &proc2_ctl)) {
-		pr_err("this processor's VT-x has no EPT\n");
-		return -ENODEV;
-	}
-	if (!(proc2_ctl & SECONDARY_EXEC_UNRESTRICTED_GUEST)) {
-		pr_err("this processor's VT-x has no unrestricted guest\n");
 		return -ENODEV;
 	}
 	if (!(entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL))	/* both or none */
