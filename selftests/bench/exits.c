@@ -14,8 +14,8 @@
  * host's timer may fall into any of them; of the life cycles, the median.
  *
  * Only one hypervisor can hold the processor's extension.  KVM's turn comes
- * when Vireo is closed; KVM_KO and KVM_AMD_KO in the environment name modules
- * to load then (more than one, in order, if separated by blanks).
+ * when Vireo is closed; KVM_KO in the environment names modules to load then
+ * (more than one, in order, if separated by blanks).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -383,7 +383,6 @@ int main(void)
 		bench_hypercall[2] = 0xc1;	/* VMCALL */
 	any = measure(&vireo, ours);
 	load_modules("KVM_KO");
-	load_modules("KVM_AMD_KO");
 	any |= measure(&kvm, theirs);
 	for (i = 0; i < FIGURES; i++) {
 		printf("bench: %s", figures[i].name);

@@ -10,8 +10,5 @@
 # shellcheck source=lib.sh
 . /jobs/lib
 
-vendor=amd
-grep -q GenuineIntel /proc/cpuinfo && vendor=intel
-KVM_KO=$(modprobe -D kvm_$vendor | sed -n 's/^insmod \([^ ]*\).*/\1/p' | tr '\n' ' ')
-export KVM_KO
+kvm_modules
 run_tests bench

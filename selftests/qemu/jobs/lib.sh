@@ -29,6 +29,15 @@ run_test()
 	[ $test_status = 0 ] || [ $test_status = 4 ]
 }
 
+# KVM_KO: KVM's modules, in order, for programs that load them when they want to
+kvm_modules()
+{
+	vendor=amd
+	grep -q GenuineIntel /proc/cpuinfo && vendor=intel
+	KVM_KO=$(modprobe -D kvm_$vendor | sed -n 's/^insmod \([^ ]*\).*/\1/p' | tr '\n' ' ')
+	export KVM_KO
+}
+
 # For jobs that are tests themselves: TAP.
 tap_count=0
 tap_failed=0
