@@ -650,6 +650,12 @@ void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int i;
 
+	/* The timer first: one that fires now is seen twice rather than not at all. */
+	s->timer_current = timer_now(a);
+	s->timer_left = hrtimer_active(&a->timer) ? timer_left(a) : ~0ULL;
+	s->tsc_deadline = READ_ONCE(a->tsc_deadline);
+	while (hrtimer_callback_running(&a->timer))
+		cpu_relax();
 	apic_sync(a);
 	for (i = 0; i < 8; i++) {
 		s->irr[i] = *reg(a, X2_IRR + i);
@@ -660,11 +666,11 @@ void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
 	s->lvt[APIC_LVT_CMCI] = APIC_LVT_MASKED;
 	s->svr = *reg(a, X2_SVR);
 	s->esr = *reg(a, X2_ESR);
+	s->esr_next = a->esr_next;
+	s->requests = READ_ONCE(a->smi_init) & VIREO_LAPIC_REQUESTS;
+	s->sipi_vector = READ_ONCE(a->sipi_vector);
 	s->timer_initial = *reg(a, X2_TIMER_INIT);
-	s->timer_current = timer_now(a);
 	s->timer_divide = *reg(a, X2_TIMER_DIV);
-	s->timer_left = hrtimer_active(&a->timer) ? timer_left(a) : ~0ULL;
-	s->tsc_deadline = READ_ONCE(a->tsc_deadline);
 	s->icr = *(u64 *)reg(a, X2_ICR);
 }
 
@@ -675,8 +681,9 @@ static bool state_allowed(const struct vireo_lapic *s)
 	for (i = 0; i <= APIC_LVT_ERROR; i++)
 		if (!write_allowed(X2_LVT_TIMER + i, s->lvt[i]))
 			return false;
-	if (s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED ||
-	    memchr_inv(s->reserved, 0, sizeof(s->reserved)))
+	if (s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED || s->reserved ||
+	    (s->requests & ~VIREO_LAPIC_REQUESTS) || s->sipi_vector > 0xff ||
+	    (s->esr_next & ~0xffU))
 		return false;
 	if ((s->irr[0] | s->isr[0]) & 0xffff)
 		return false;
@@ -699,7 +706,7 @@ static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
 		*lvt(a, i) = s->lvt[i];
 	*reg(a, X2_SVR) = s->svr;
 	*reg(a, X2_ESR) = s->esr;
-	a->esr_next = 0;
+	a->esr_next = s->esr_next;
 	*(u64 *)reg(a, X2_ICR) = s->icr;
 	*reg(a, X2_TIMER_INIT) = s->timer_initial;
 	*reg(a, X2_TIMER_DIV) = s->timer_divide;
@@ -724,6 +731,9 @@ int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
 	if (!state_allowed(s))
 		return -EINVAL;
 	apic_load(v, s);
+	WRITE_ONCE(v->apic.sipi_vector, s->sipi_vector);
+	set_mask_bits(&v->apic.smi_init, VIREO_LAPIC_REQUESTS, s->requests);
+	set_bit(VREQ_MP, &v->requests);
 	return 0;
 }
 

@@ -30,6 +30,7 @@ static_assert(sizeof(struct vireo_cpuid) == 24);
 static_assert(sizeof(struct vireo_create_vcpu) == 16);
 static_assert(sizeof(struct vireo_memory) == 24);
 static_assert(sizeof(struct vireo_get_memory) == 8);
+static_assert(sizeof(struct vireo_fork) == 8);
 static_assert(sizeof(struct vireo_msi) == 24);
 static_assert(sizeof(struct vireo_stat) == 40 + 8 * VIREO_STAT_MAX);
 static_assert(sizeof(struct vireo_run) == 336);

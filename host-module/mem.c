@@ -91,6 +91,8 @@ int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
 			mem->resident += PAGE_SIZE << s.order;
 			mem->huge += s.order ? PAGE_SIZE << s.order : 0;
 		}
+		mem->huge -= s.split ? VT_SIZE(2) : 0;
+		s.split = false;
 		mutex_unlock(&mem->lock);
 		if (err == -EAGAIN && supply_fill(mem, &s))
 			err = -ENOMEM;
@@ -300,6 +302,34 @@ int vireo_mem_init(struct vireo_mem *mem)
 {
 	mutex_init(&mem->lock);
 	return vireo_tree_init(&mem->tree, vireo_ops->leaf, mem_flush);
+}
+
+/**
+ * vireo_mem_fork() - a new VM begins with another's memory
+ * @mem: the other's; nothing of it is pinned
+ * @child: the new VM's
+ *
+ * The lock keeps faults and copies out until every vCPU has forgotten that it
+ * may write: what is written before that both see, and nothing is after it.
+ * Context: May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child)
+{
+	int err;
+
+	mutex_init(&child->lock);
+	mutex_lock(&mem->lock);
+	err = vireo_tree_fork(&mem->tree, &child->tree);
+	if (!err) {
+		mem->tree.flush(&mem->tree);
+		child->end = mem->end;
+		child->bytes = mem->bytes;
+		child->resident = mem->resident;
+		child->huge = mem->huge;
+	}
+	mutex_unlock(&mem->lock);
+	return err;
 }
 
 /**

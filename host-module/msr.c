@@ -169,6 +169,14 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 	return msr_constant(index, value);
 }
 
+static int tsc_move(struct vireo_vcpu *v, u64 delta)
+{
+	v->tsc_offset += delta;
+	vireo_ops->tsc_changed(v);
+	vireo_lapic_set_deadline(v, READ_ONCE(v->apic.tsc_deadline));
+	return vireo_pv_set_msr(v, MSR_KVM_SYSTEM_TIME, v->pv.clock_msr);
+}
+
 /* User space sets the two one by one; for the guest a write of one moves both. */
 static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
 {
@@ -176,12 +184,7 @@ static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
 
 	if (adjust || !host)
 		v->tsc_adjust += delta;
-	if (adjust && host)
-		return 0;
-	v->tsc_offset += delta;
-	vireo_ops->tsc_changed(v);
-	vireo_lapic_set_deadline(v, READ_ONCE(v->apic.tsc_deadline));
-	return vireo_pv_set_msr(v, MSR_KVM_SYSTEM_TIME, v->pv.clock_msr);
+	return adjust && host ? 0 : tsc_move(v, delta);
 }
 
 /**
@@ -211,6 +214,11 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 		return msr_set_tsc(v, value, false, host);
 	case MSR_IA32_TSC_ADJUST:
 		return msr_set_tsc(v, value, true, host);
+	case VIREO_MSR_TSC_OFFSET:
+		if (!host)
+			return -ENOENT;
+		v->tsc_lost = READ_ONCE(vireo_tsc_lost);
+		return tsc_move(v, value - v->tsc_offset);
 	case MSR_TSC_AUX:
 		if (value >> 32)
 			return -EINVAL;

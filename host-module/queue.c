@@ -195,6 +195,7 @@ static void queue_free(struct kref *ref)
 
 	for (i = 0; i < ARRAY_SIZE(q->page) && q->page[i]; i++)
 		put_page(q->page[i]);
+	atomic_dec(&q->vm->nr_queues);
 	kvfree(q->room);
 	fput(q->owner);
 	vireo_vm_put(q->vm);
@@ -441,6 +442,9 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	q->entries = args->entries;
 	q->masked = true;
 	vireo_vm_get(vm);
+	mutex_lock(&vm->lock);	/* not while it is forked */
+	atomic_inc(&vm->nr_queues);
+	mutex_unlock(&vm->lock);
 	err = queue_pin(q, args->ring);
 	if (!err)
 		err = queue_publish(q);

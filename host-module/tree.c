@@ -131,6 +131,7 @@ static int entry_split(struct vireo_tree *t, u64 *entry, struct vireo_supply *s)
 		table[i] = ((e & ~(VT_LARGE | VT_WRITE)) + i * VT_SIZE(1));
 	vireo_page_get(e & VT_ADDR, VT_ENTRIES - 1);
 	t->tables++;
+	s->split = true;
 	s->stale = true;
 	WRITE_ONCE(*entry, vireo_va_to_pa(table) | VT_RWX);
 	return 0;

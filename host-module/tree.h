@@ -48,6 +48,7 @@ struct vireo_tree {
  * @order: 0 or 9: pages at @page, a power of two
  * @want: set by -EAGAIN: order of the page that is needed
  * @zero: set by -EAGAIN: the page must be zeroed (else it gets a copy)
+ * @split: set when a 2 MiB page became 4 KiB pages
  * @stale: set when translations changed that processors may have cached
  * @old: page to drop, once nobody can have it cached, or 0
  * @old_tables: tables to drop, likewise, by level
@@ -57,6 +58,7 @@ struct vireo_supply {
 	unsigned int order;
 	unsigned int want;
 	bool zero;
+	bool split;
 	bool stale;
 	u64 old;
 	u64 old_tables[VT_LEVELS];

@@ -49,6 +49,14 @@ static long vcpu_regs(void *v, unsigned int cmd, void *regs)
 	return 0;
 }
 
+static int msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
+{
+	if (index != VIREO_MSR_TSC_OFFSET)
+		return vireo_msr_get(v, index, value);
+	*value = v->tsc_offset + READ_ONCE(vireo_tsc_lost) - v->tsc_lost;
+	return 0;
+}
+
 static long vcpu_msrs(void *v, unsigned int cmd, void *arg)
 {
 	const struct vireo_msrs *m = arg;
@@ -67,7 +75,7 @@ static long vcpu_msrs(void *v, unsigned int cmd, void *arg)
 		if (e.reserved)
 			return -EINVAL;
 		if (set ? vireo_msr_set(v, e.index, e.value, true) :
-			  vireo_msr_get(v, e.index, &e.value))
+			  msr_get(v, e.index, &e.value))
 			break;
 		if (!set && put_user(e.value, &to[i].value))
 			return -EFAULT;

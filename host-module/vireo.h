@@ -211,7 +211,7 @@ struct vireo_lapic_state {
 /* The registers that can be read, by number: 2 to 3fh */
 #define VIREO_APIC_READABLE	0x43fd01ffffffa50cULL
 
-#define VAPIC_INIT	0	/* bit numbers in smi_init */
+#define VAPIC_INIT	0	/* bit numbers in smi_init; see VIREO_LAPIC_REQUESTS */
 #define VAPIC_SIPI	1
 #define VAPIC_NMI	2
 #define VAPIC_UNHALT	3	/* KVM_HC_KICK_CPU: end one HLT */
@@ -242,6 +242,7 @@ struct vireo_vm {
 	unsigned int nr_vcpus;		/* (l) */
 	struct vireo_vcpu *vcpus[VIREO_MAX_VCPUS]; /* (a) set once, release/acquire */
 	struct vireo_queue __rcu *queues[VIREO_MAX_QUEUES]; /* (l) to write; by doorbell */
+	atomic_t nr_queues;		/* (l) to raise; they hold pages */
 	u64 tsc_base;			/* (i) host TSC when the guest's was 0 */
 	u64 boot_ns;			/* (i) CLOCK_REALTIME then, ns */
 	u32 tsc_khz;			/* (i) what the clocks are scaled with */
@@ -333,6 +334,7 @@ void vireo_vm_flush(struct vireo_vm *vm);
 
 /* mem.c */
 int vireo_mem_init(struct vireo_mem *mem);
+int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child);
 void vireo_mem_destroy(struct vireo_mem *mem);
 int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes);
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);

@@ -134,11 +134,31 @@ static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 	return 0;
 }
 
+static int vm_open(struct vireo_vm *vm, struct vireo_vm *parent);
+
+static long vm_fork(void *object, unsigned int cmd, void *arg)
+{
+	struct vireo_vm *parent = object, *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	int fd;
+
+	if (!vm)
+		return -ENOMEM;
+	vm->max_vcpus = parent->max_vcpus;
+	vm->tsc_base = parent->tsc_base;
+	vm->boot_ns = parent->boot_ns;
+	vm->tsc_khz = parent->tsc_khz;
+	fd = vm_open(vm, parent);
+	if (fd < 0)
+		kfree(vm);
+	return fd;
+}
+
 static const struct vireo_call vm_calls[] = {
 	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vm_create_vcpu },
 	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory },
 	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vm_get_memory },
 	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vm_set_cpuid },
+	{ VIREO_FORK, sizeof(struct vireo_fork), CALL_IN, vm_fork },
 	{ VIREO_INJECT_MSI, sizeof(struct vireo_msi), CALL_IN, vm_inject_msi },
 	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },
 	{ VIREO_CREATE_DISK, sizeof(struct vireo_create_disk), CALL_IN, vireo_disk_create,
@@ -167,6 +187,41 @@ static const struct file_operations vm_fops = {
 	.llseek = noop_llseek,
 };
 
+/* Nothing of the parent's memory may be pinned; the lock keeps new queues out. */
+static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
+{
+	int err = -EBUSY;
+
+	mutex_lock(&parent->lock);
+	vm->cpuid = parent->cpuid;
+	if (!atomic_read(&parent->nr_queues))
+		err = vireo_mem_fork(&parent->mem, &vm->mem);
+	mutex_unlock(&parent->lock);
+	return err;
+}
+
+/* A new VM's memory, empty or another's, and its fd; the caller frees it if this fails. */
+static int vm_open(struct vireo_vm *vm, struct vireo_vm *parent)
+{
+	int err;
+
+	kref_init(&vm->ref);
+	mutex_init(&vm->lock);
+	err = vireo_hw_get();
+	if (err)
+		return err;
+	err = parent ? vm_inherit(vm, parent) : vireo_mem_init(&vm->mem);
+	if (err)
+		goto fail_hw;
+	err = anon_inode_getfd("vireo-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
+	if (err >= 0)
+		return err;
+	vireo_mem_destroy(&vm->mem);
+fail_hw:
+	vireo_hw_put();
+	return err;
+}
+
 /**
  * vireo_vm_create() - make a VM
  * @args: checked arguments
@@ -175,36 +230,18 @@ static const struct file_operations vm_fops = {
  */
 int vireo_vm_create(const struct vireo_create_vm *args)
 {
-	struct vireo_vm *vm;
-	int err;
+	struct vireo_vm *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	int fd;
 
-	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
 	if (!vm)
 		return -ENOMEM;
-	kref_init(&vm->ref);
-	mutex_init(&vm->lock);
 	vm->max_vcpus = args->max_vcpus;
 	vm->cpuid = vireo_cpuid_default;
 	vm->tsc_base = rdtsc();
 	vm->boot_ns = ktime_get_real_ns();
 	vm->tsc_khz = tsc_khz;
-
-	err = vireo_hw_get();
-	if (err)
-		goto fail_free;
-	err = vireo_mem_init(&vm->mem);
-	if (err)
-		goto fail_hw;
-	err = anon_inode_getfd("vireo-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
-	if (err < 0)
-		goto fail_mem;
-	return err;
-
-fail_mem:
-	vireo_mem_destroy(&vm->mem);
-fail_hw:
-	vireo_hw_put();
-fail_free:
-	kfree(vm);
-	return err;
+	fd = vm_open(vm, NULL);
+	if (fd < 0)
+		kfree(vm);
+	return fd;
 }

@@ -6,6 +6,7 @@
  *
  *	/dev/vireo --VIREO_CREATE_VM--> VM --VIREO_CREATE_VCPU--> vCPU
  *	                                 |---VIREO_GET_MEMORY---> memory
+ *	                                 |---VIREO_FORK---> another VM
  *	                                 \---VIREO_CREATE_DISK, _NET---> disk, interface
  *	                                          \---VIREO_CREATE_QUEUE---> queue
  *
@@ -258,10 +259,28 @@ struct vireo_stat {
 	__u64 counters[VIREO_STAT_MAX];
 };
 
+/**
+ * struct vireo_fork - (VIREO_FORK), returns the fd of a new VM
+ * @size: bytes of this structure
+ * @flags: 0
+ *
+ * The new VM has this one's memory, as it is when the call returns, and its
+ * max_vcpus, CPUID table and clock; vCPUs and devices it has none.  From then on
+ * neither sees what the other writes.  Takes the same time whatever the size.
+ * vCPUs may run meanwhile, but what their registers hold is of another moment.
+ * Errors: EBUSY a queue of the VM holds some of its memory; ENOMEM; and as
+ * VIREO_CREATE_VM.
+ */
+struct vireo_fork {
+	__u32 size;
+	__u32 flags;
+};
+
 #define VIREO_CREATE_VCPU	_IOW(VIREO_IOC, 0x20, struct vireo_create_vcpu)
 #define VIREO_ADD_MEMORY	_IOW(VIREO_IOC, 0x21, struct vireo_memory)
 #define VIREO_GET_MEMORY	_IOW(VIREO_IOC, 0x22, struct vireo_get_memory)
 #define VIREO_SET_CPUID		_IOW(VIREO_IOC, 0x23, struct vireo_cpuid)
+#define VIREO_FORK		_IOW(VIREO_IOC, 0x24, struct vireo_fork)
 #define VIREO_INJECT_MSI	_IOW(VIREO_IOC, 0x30, struct vireo_msi)
 #define VIREO_GET_STAT		_IOWR(VIREO_IOC, 0x40, struct vireo_stat)
 
@@ -486,6 +505,9 @@ struct vireo_msrs {
 
 #define VIREO_MAX_MSRS		256
 
+/* For these calls alone: the guest's TSC less the host's */
+#define VIREO_MSR_TSC_OFFSET	0x56490000U
+
 /**
  * struct vireo_xsave - extended state (VIREO_GET_XSAVE, VIREO_SET_XSAVE)
  * @size: bytes of this structure
@@ -517,6 +539,9 @@ struct vireo_xsave {
  * @timer_left: ns until the timer fires, ~0 if it is off
  * @tsc_deadline: IA32_TSC_DEADLINE
  * @icr: interrupt command register
+ * @requests: VIREO_LAPIC_*: what has come and was not acted upon
+ * @sipi_vector: of the last SIPI
+ * @esr_next: errors since @esr was latched
  * @reserved: 0
  */
 struct vireo_lapic {
@@ -533,8 +558,17 @@ struct vireo_lapic {
 	__u64 timer_left;
 	__u64 tsc_deadline;
 	__u64 icr;
-	__u32 reserved[4];
+	__u32 requests;
+	__u32 sipi_vector;
+	__u32 esr_next;
+	__u32 reserved;
 };
+
+/* vireo_lapic.requests; an NMI is in struct vireo_regs */
+#define VIREO_LAPIC_INIT	(1U << 0)
+#define VIREO_LAPIC_SIPI	(1U << 1)
+#define VIREO_LAPIC_UNHALT	(1U << 3)	/* KVM_HC_KICK_CPU: end one HLT */
+#define VIREO_LAPIC_REQUESTS	0x0bU
 
 /*
  * RUN takes no argument and returns 0 with vireo_run.exit_reason set.  Errors:

@@ -38,7 +38,8 @@ static const unsigned long requests[] = {
 	VIREO_SET_MSRS, VIREO_GET_XSAVE, VIREO_SET_XSAVE, VIREO_GET_LAPIC,
 	VIREO_SET_LAPIC, VIREO_INJECT_NMI, VIREO_CREATE_DISK, VIREO_GET_DISK,
 	VIREO_SET_DISK, VIREO_CREATE_QUEUE, VIREO_CREATE_QUEUE, VIREO_SET_MSI,
-	VIREO_GET_QUEUE_STAT, VIREO_CREATE_NET, VIREO_GET_NET, VIREO_SET_NET,
+	VIREO_GET_QUEUE_STAT, VIREO_CREATE_NET, VIREO_GET_NET, VIREO_SET_NET, VIREO_FORK,
+	VIREO_FORK,
 };
 
 /* Values near what is sensible, and now and then far from it */
@@ -151,7 +152,7 @@ static void *random_thread(void *seed)
 			random_argument(&state, arg, inner, request);
 		ret = do_ioctl(fd, request, arg);
 		if (ret > 2 && (request == VIREO_CREATE_VM || request == VIREO_CREATE_VCPU ||
-				request == VIREO_GET_MEMORY ||
+				request == VIREO_GET_MEMORY || request == VIREO_FORK ||
 				request == VIREO_CREATE_DISK ||
 				request == VIREO_CREATE_QUEUE))
 			slot_put(&state, ret);

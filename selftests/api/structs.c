@@ -29,6 +29,7 @@ union argument {
 	struct vireo_create_vcpu create_vcpu;
 	struct vireo_memory memory;
 	struct vireo_get_memory get_memory;
+	struct vireo_fork fork;
 	struct vireo_msi msi;
 	struct vireo_stat stat;
 	struct vireo_regs regs;
@@ -68,6 +69,7 @@ static const struct call {
 	{ "GET_MEMORY", VM, VIREO_GET_MEMORY, sizeof(struct vireo_get_memory) },
 	{ "SET_CPUID", VM, VIREO_SET_CPUID, sizeof(struct vireo_cpuid),
 	  { FIELD(vireo_cpuid, reserved) } },
+	{ "FORK", VM, VIREO_FORK, sizeof(struct vireo_fork) },
 	{ "INJECT_MSI", VM, VIREO_INJECT_MSI, sizeof(struct vireo_msi),
 	  { FIELD(vireo_msi, reserved) } },
 	{ "GET_STAT", VM, VIREO_GET_STAT, sizeof(struct vireo_stat) },
@@ -83,7 +85,7 @@ static const struct call {
 	{ "SET_XSAVE", VCPU, VIREO_SET_XSAVE, sizeof(struct vireo_xsave) },
 	{ "GET_LAPIC", VCPU, VIREO_GET_LAPIC, sizeof(struct vireo_lapic) },
 	{ "SET_LAPIC", VCPU, VIREO_SET_LAPIC, sizeof(struct vireo_lapic),
-	  { FIELD(vireo_lapic, reserved[0]), FIELD(vireo_lapic, reserved) } },
+	  { FIELD(vireo_lapic, reserved) } },
 	{ "CREATE_DISK", VM, VIREO_CREATE_DISK, sizeof(struct vireo_create_disk),
 	  { FIELD(vireo_create_disk, reserved) }, VIREO_DISK_READONLY },
 	{ "GET_DISK", DISK, VIREO_GET_DISK, sizeof(struct vireo_disk) },
@@ -233,6 +235,10 @@ static int call_with(const struct call *call,
 		objects_vcpu(&o);
 	if (call->kind == NET)
 		objects_net(&o);
+	if (call->request == VIREO_FORK) {	/* which a queue forbids */
+		close(o.fd[QUEUE]);
+		o.fd[QUEUE] = -1;
+	}
 	argument_fill(&o, call, &arg);
 	if (change)
 		change(call, &arg);

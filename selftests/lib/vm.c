@@ -92,6 +92,13 @@ int vm_get_memory(int vm)
 	return do_ioctl(vm, VIREO_GET_MEMORY, &arg);
 }
 
+int vm_fd_fork(int vm)
+{
+	struct vireo_fork arg = { .size = sizeof(arg) };
+
+	return do_ioctl(vm, VIREO_FORK, &arg);
+}
+
 int vm_create_vcpu(int vm, u32 id)
 {
 	struct vireo_create_vcpu arg = { .size = sizeof(arg), .id = id };
@@ -177,6 +184,54 @@ void vm_close(struct test_vm *vm)
 	close(vm->fd);
 	close(vm->dev);
 	memset(vm, 0, sizeof(*vm));
+}
+
+void vm_fork(struct test_vm *vm, struct test_vm *child)
+{
+	memset(child, 0, sizeof(*child));
+	child->dev = dup(vm->dev);
+	child->info = vm->info;
+	child->fd = vm_fd_fork(vm->fd);
+	ASSERT_GE(child->fd, 0);
+	child->mem = vm_get_memory(child->fd);
+	ASSERT_GE(child->mem, 0);
+}
+
+/* What is not in the other structures; the clock behind what it is made of */
+static const u32 clone_msrs[] = {
+	0x10, 0x1b, 0x3b, 0x48, 0x174, 0x175, 0x176, 0x1a0, 0x277, 0x2ff,
+	0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000103,
+	VIREO_MSR_TSC_OFFSET, 0x4b564d01, 0x4b564d03, 0x4b564d04,
+};
+
+struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm)
+{
+	struct vireo_lapic lapic = { .size = sizeof(lapic) };
+	struct test_vcpu *to = vm_vcpu(vm, from->id);
+	struct vireo_xsave xsave = { .size = sizeof(xsave) };
+	struct vireo_regs regs;
+	unsigned int i;
+	u64 value;
+	void *data;
+
+	from->run->immediate_exit = 1;
+	ASSERT_EQ(vcpu_run(from), -EINTR);
+	from->run->immediate_exit = 0;
+
+	xsave.bytes = vm->info.xsave_size;
+	data = aligned_alloc(64, (xsave.bytes + 63) & ~63ULL);
+	xsave.data = (uintptr_t)data;
+	ASSERT_EQ(do_ioctl(from->fd, VIREO_GET_XSAVE, &xsave), 0);
+	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_XSAVE, &xsave), 0);
+	free(data);
+	vcpu_get_regs(from, &regs);
+	vcpu_set_regs(to, &regs);
+	for (i = 0; i < ARRAY_SIZE(clone_msrs); i++)
+		if (vcpu_fd_get_msr(from->fd, clone_msrs[i], &value) == 1)
+			ASSERT_EQ(vcpu_fd_set_msr(to->fd, clone_msrs[i], value), 1);
+	ASSERT_EQ(do_ioctl(from->fd, VIREO_GET_LAPIC, &lapic), 0);
+	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_LAPIC, &lapic), 0);
+	return to;
 }
 
 struct test_vcpu *vm_vcpu(struct test_vm *vm, u32 id)

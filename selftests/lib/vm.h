@@ -137,6 +137,7 @@ int dev_open(void);			/* skips the test if there is no /dev/vireo */
 int dev_create_vm(int dev, u32 max_vcpus);
 int vm_add_memory(int vm, u64 gpa, u64 bytes);
 int vm_get_memory(int vm);
+int vm_fd_fork(int vm);
 int vm_create_vcpu(int vm, u32 id);
 int vm_inject_msi(int vm, u64 address, u32 data);
 int fd_get_stat(int fd, struct vireo_stat *stat);
@@ -148,6 +149,7 @@ int vcpu_fd_set_msr(int fd, u32 index, u64 value);
 /* The rest ends the test if something does not work */
 void vm_open(struct test_vm *vm, u32 max_vcpus);	/* a VM, nothing in it */
 void vm_close(struct test_vm *vm);
+void vm_fork(struct test_vm *vm, struct test_vm *child);	/* memory, no vCPUs */
 struct test_vcpu *vm_vcpu(struct test_vm *vm, u32 id);	/* create one */
 void vm_write(struct test_vm *vm, u64 gpa, const void *buf, size_t len);
 void vm_read(struct test_vm *vm, u64 gpa, void *buf, size_t len);
@@ -167,6 +169,9 @@ void vm_boot(struct test_vm *vm, u32 vcpus, u64 ram);
 	__typeof__(var) value_ = (val);					\
 	vm_write(vm, (uintptr_t)&(var), &value_, sizeof(value_));	\
 } while (0)
+
+/* A vCPU like that one in @vm, its VM's child; an exit that waits for RUN is completed */
+struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm);
 
 void vcpu_get_regs(struct test_vcpu *vcpu, struct vireo_regs *regs);
 void vcpu_set_regs(struct test_vcpu *vcpu, struct vireo_regs *regs);
