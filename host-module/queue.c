@@ -383,7 +383,7 @@ static int queue_pin(struct vireo_queue *q, u64 gpa)
 }
 
 /* Gives it its number, which makes it reachable, and its fd. */
-static int queue_publish(struct vireo_queue *q)
+static int queue_publish(struct vireo_queue *q, bool resume)
 {
 	struct vireo_vm *vm = q->vm;
 	int fd;
@@ -395,6 +395,8 @@ static int queue_publish(struct vireo_queue *q)
 	fd = q->ops->start(q);
 	if (fd)
 		goto out;
+	if (resume)
+		vireo_queue_defer(q, 0);
 	fd = anon_inode_getfd("vireo-queue", &queue_fops, q, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		queue_stop(q);
@@ -421,7 +423,7 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	struct vireo_queue *q;
 	int err;
 
-	if (args->reserved || args->doorbell >= VIREO_MAX_QUEUES ||
+	if ((args->start && !args->flags) || args->doorbell >= VIREO_MAX_QUEUES ||
 	    !PAGE_ALIGNED(args->ring) || !is_power_of_2(args->entries) ||
 	    args->entries < VIREO_RING_MIN || args->entries > VIREO_RING_MAX)
 		return -EINVAL;
@@ -440,6 +442,8 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	q->doorbell = args->doorbell;
 	q->index = args->index;
 	q->entries = args->entries;
+	q->sub_head = args->start;
+	q->comp_tail = args->start;
 	q->masked = true;
 	vireo_vm_get(vm);
 	mutex_lock(&vm->lock);	/* not while it is forked */
@@ -447,7 +451,7 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	mutex_unlock(&vm->lock);
 	err = queue_pin(q, args->ring);
 	if (!err)
-		err = queue_publish(q);
+		err = queue_publish(q, args->flags & VIREO_QUEUE_RESUME);
 	if (err < 0)
 		kref_put(&q->ref, queue_free);
 	return err;

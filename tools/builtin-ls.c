@@ -11,7 +11,8 @@
 static const char ls_help[] =
 	"usage: vireo ls [--json]\n"
 	"\n"
-	"List the running virtual machines of this user.\n"
+	"List the running virtual machines of this user, each below the one that it was\n"
+	"forked from.\n"
 	"\n"
 	"  -j, --json   as a JSON array\n";
 
@@ -21,66 +22,45 @@ static const struct option ls_options[] = {
 	{ NULL, 0, NULL, 0 }
 };
 
-static const char *get_text(struct json_object *vm, const char *key)
+static void print_vm(struct json_object *vm, unsigned int depth)
 {
-	struct json_object *value = NULL;
+	char memory[32], name[128];
+	bool clone = json_object_object_get_ex(vm, "parent", NULL);
 
-	json_object_object_get_ex(vm, key, &value);
-	return value ? json_object_get_string(value) : "?";
+	snprintf(name, sizeof(name), "%*s%s", (int)(2 * depth), "", info_text(vm, "name"));
+	format_size(info_number(vm, "memory"), memory, sizeof(memory));
+	printf("%-24s %7llu %-12s %5llu %10s %9.1fs %s\n", name, info_number(vm, "pid"),
+	       info_text(vm, "state"), info_number(vm, "vcpus"), memory,
+	       (double)info_number(vm, "uptime_ms") / 1000, clone ? info_text(vm, "parent") : "-");
 }
 
-static __u64 get_number(struct json_object *vm, const char *key)
+/* Those that were forked from @parent, each with its own; NULL: the rest */
+static void print_tree(struct json_object *vms, struct json_object *parent, unsigned int depth)
 {
-	struct json_object *value = NULL;
-
-	json_object_object_get_ex(vm, key, &value);
-	return value ? json_object_get_uint64(value) : 0;
-}
-
-/* Ask each; one that ends meanwhile is left out, one that hangs is shown as such. */
-static struct json_object *ask_all(struct json_object *names)
-{
-	struct json_object *vms = json_object_new_array(), *reply;
-	struct vireo_error err;
-	const char *name;
-	size_t i;
-
-	for (i = 0; i < json_object_array_length(names); i++) {
-		name = json_object_get_string(json_object_array_get_idx(names, i));
-		if (control_ask(name, "info", NULL, NULL, &reply, &err)) {
-			if (err.code == ENOENT || err.code == EPIPE)
-				continue;
-			reply = json_object_new_object();
-			json_object_object_add(reply, "name", json_object_new_string(name));
-			json_object_object_add(reply, "state",
-					       json_object_new_string("unresponsive"));
-		}
-		json_object_object_del(reply, "ok");
-		json_object_array_add(vms, reply);
-	}
-	return vms;
-}
-
-static void print_table(struct json_object *vms)
-{
+	size_t count = json_object_array_length(vms), i, j;
 	struct json_object *vm;
-	char memory[32];
-	size_t i;
+	bool fits;
 
-	printf("%-24s %7s %-12s %5s %10s %10s\n", "NAME", "PID", "STATE", "VCPUS", "MEMORY",
-	       "UPTIME");
-	for (i = 0; i < json_object_array_length(vms); i++) {
+	for (i = 0; i < count; i++) {
 		vm = json_object_array_get_idx(vms, i);
-		format_size(get_number(vm, "memory"), memory, sizeof(memory));
-		printf("%-24s %7llu %-12s %5llu %10s %9.1fs\n", get_text(vm, "name"),
-		       get_number(vm, "pid"), get_text(vm, "state"), get_number(vm, "vcpus"),
-		       memory, (double)get_number(vm, "uptime_ms") / 1000);
+		fits = parent && info_is_child(vm, parent);
+		if (!parent) {
+			for (j = 0; j < count; j++) {
+				if (info_is_child(vm, json_object_array_get_idx(vms, j)))
+					break;
+			}
+			fits = j == count;
+		}
+		if (!fits)
+			continue;
+		print_vm(vm, depth);
+		print_tree(vms, vm, depth + 1);
 	}
 }
 
 int cmd_ls(int argc, char **argv)
 {
-	struct json_object *names = NULL, *vms;
+	struct json_object *vms = NULL;
 	struct vireo_error err;
 	bool json = false;
 	int c;
@@ -97,18 +77,19 @@ int cmd_ls(int argc, char **argv)
 	}
 	if (optind < argc)
 		return usage_error("ls", "unexpected argument `%s`", argv[optind]);
-	if (control_list(&names, &err)) {
+	if (control_infos(&vms, &err)) {
 		complain("%s", err.text);
-		json_object_put(names);
+		json_object_put(vms);
 		return STATUS_ERROR;
 	}
-	vms = ask_all(names);
-	if (json)
+	if (json) {
 		puts(json_object_to_json_string_ext(vms, JSON_C_TO_STRING_PRETTY |
 						    JSON_C_TO_STRING_NOSLASHESCAPE));
-	else
-		print_table(vms);
+	} else {
+		printf("%-24s %7s %-12s %5s %10s %10s %s\n", "NAME", "PID", "STATE", "VCPUS",
+		       "MEMORY", "UPTIME", "FROM");
+		print_tree(vms, NULL, 0);
+	}
 	json_object_put(vms);
-	json_object_put(names);
 	return STATUS_OK;
 }

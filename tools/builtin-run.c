@@ -14,6 +14,7 @@
 #include "console.h"
 #include "control.h"
 #include "devices.h"
+#include "session.h"
 
 #define MEMORY_MIN	(64 * VIREO_MIB)
 #define MEMORY_DEFAULT	(256 * VIREO_MIB)
@@ -50,60 +51,6 @@ static const char run_help[] =
 	"On a terminal Ctrl-A x ends the machine, Ctrl-A h shows more keys.\n"
 	"Exit status: 0 powered off, 10 rebooted, 11 crashed, 12 shut down by the\n"
 	"processor, 13 stopped from outside, 14 refused by the processor, 1 error, 2 usage.\n";
-
-/**
- * struct run_options - what the user asked for
- * @kernel: path
- * @initrd: path or NULL
- * @append: addition to the command line or NULL
- * @bare: leave the default command line out
- * @stat: print counters at the end
- * @vcpus: processors
- * @memory: bytes
- * @name: the VM's name
- * @console: see console_open()
- * @slots: for devices that come and go
- * @devices: number of @device
- * @device: disks and interfaces, in the order of their slots
- */
-struct run_options {
-	const char *kernel;
-	const char *initrd;
-	const char *append;
-	bool bare;
-	bool stat;
-	__u64 vcpus;
-	__u64 memory;
-	char name[65];
-	const char *console;
-	__u64 slots;
-	unsigned int devices;
-	struct device_spec device[VIREO_PCI_SLOTS - 1];
-};
-
-/**
- * struct session - a run
- * @opt: what the user asked for
- * @machine: the VM
- * @console: its console
- * @control: its control socket
- * @signal_fd: signals that end it, and SIGCONT
- * @watch_fd: changes of the host's interfaces, -1: the VM has none
- * @left: the user typed Ctrl-A x
- * @start: when it began, CLOCK_MONOTONIC
- * @cmdline: the kernel command line
- */
-struct session {
-	struct run_options opt;
-	struct vireo_machine machine;
-	struct console console;
-	struct control control;
-	int signal_fd;
-	int watch_fd;
-	bool left;
-	struct timespec start;
-	char cmdline[8192];
-};
 
 enum {
 	OPT_NO_DEFAULT_APPEND = 256,
@@ -286,6 +233,10 @@ static void reply_info(struct session *s, struct json_object *reply)
 		   (__u64)((now.tv_sec - s->start.tv_sec) * 1000 +
 			   (now.tv_nsec - s->start.tv_nsec) / 1000000));
 	json_object_object_add(reply, "kernel", json_object_new_string(s->opt.kernel));
+	if (!s->parent[0])
+		return;
+	json_object_object_add(reply, "parent", json_object_new_string(s->parent));
+	add_number(reply, "parent_pid", (__u64)s->parent_pid);
 }
 
 static int add_stat(struct session *s, struct json_object *reply, struct vireo_error *err)
@@ -371,6 +322,8 @@ static int do_command(struct session *s, const char *command, struct json_object
 	else if (!strcmp(command, "resize") || !strcmp(command, "detach") ||
 		 !strcmp(command, "pull"))
 		ret = device_command(s, command, get_text(request, "device"), err);
+	else if (!strcmp(command, "fork"))
+		ret = session_fork(s, request, reply, err);
 	else if (!strcmp(command, "pause"))
 		ret = vireo_machine_pause(&s->machine);
 	else if (!strcmp(command, "resume"))
@@ -399,8 +352,14 @@ static bool handle_request(void *ctx, const char *command, struct json_object *r
 
 /* ---- the run ---- */
 
-/* Signals come through an fd, for the main thread alone; a broken pipe is an error. */
-static int catch_signals(struct session *s, struct vireo_error *err)
+/**
+ * catch_signals - have signals come through an fd, for the main thread alone
+ * @s: gets it
+ * @err: why not
+ *
+ * A broken pipe is an error; nobody waits for clones.
+ */
+int catch_signals(struct session *s, struct vireo_error *err)
 {
 	sigset_t set;
 
@@ -412,6 +371,7 @@ static int catch_signals(struct session *s, struct vireo_error *err)
 	sigaddset(&set, SIGCONT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s->signal_fd < 0)
 		return vireo_fail(err, errno, "signalfd: %s", strerror(errno));

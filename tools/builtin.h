@@ -38,6 +38,7 @@ int cmd_stop(int argc, char **argv);
 int cmd_resize(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_detach(int argc, char **argv);
+int cmd_fork(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 /* vireo.c */

@@ -371,6 +371,31 @@ int console_open(struct console *con, const char *spec, struct vireo_error *err)
 	return 0;
 }
 
+/**
+ * console_detach - in a clone: leave the terminal to the other process
+ * @con: the other's; the output that waits is the other's too
+ * @out_fd: where output goes from now on, -1: nowhere
+ * @err: why not
+ */
+int console_detach(struct console *con, int out_fd, struct vireo_error *err)
+{
+	termios_is_raw = 0;
+	if (con->out_fd > STDERR_FILENO)
+		close(con->out_fd);
+	close(con->wake_fd);
+	con->in_fd = -1;
+	con->out_fd = out_fd;
+	con->tty = false;
+	con->escape = false;
+	con->armed = false;
+	con->full = false;
+	con->tail = con->head;
+	con->last = '\n';
+	pthread_mutex_init(&con->lock, NULL);
+	con->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return con->wake_fd < 0 ? vireo_fail(err, errno, "eventfd: %s", strerror(errno)) : 0;
+}
+
 /* Whether the message that comes next would go on in the guest's last line */
 static bool line_is_open(const struct console *con)
 {

@@ -51,6 +51,7 @@ bool console_input(struct console *con);
 void console_wake(struct console *con);
 int console_timeout(struct console *con);
 void console_flush(struct console *con);
+int console_detach(struct console *con, int out_fd, struct vireo_error *err);
 void console_close(struct console *con);
 void console_environment(const char *spec, char *buf, size_t len);
 

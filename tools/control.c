@@ -179,8 +179,10 @@ int control_open(struct control *control, const char *name, struct vireo_error *
 	control->name = name;
 	control->path[0] = '\0';
 	control->listen_fd = -1;
-	for (i = 0; i < CONTROL_CLIENTS; i++)
-		control->client[i].fd = -1;
+	for (i = 0; i < CONTROL_CLIENTS; i++) {
+		if (&control->client[i] != control->asking)
+			control->client[i].fd = -1;
+	}
 	ret = make_run_dir(dir, sizeof(dir), err);
 	if (!ret)
 		ret = socket_path(path, sizeof(path), name, err);
@@ -208,7 +210,8 @@ int control_open(struct control *control, const char *name, struct vireo_error *
 
 static void client_close(struct control_client *client)
 {
-	close(client->fd);
+	if (client->fd >= 0)
+		close(client->fd);
 	client->fd = -1;
 }
 
@@ -229,13 +232,35 @@ static void client_accept(struct control *control)
 	close(fd);
 }
 
+/**
+ * control_reply - answer the client that asks
+ * @control: within its @handle
+ * @reply: what to say
+ * @ok: whether the request was carried out
+ */
+void control_reply(struct control *control, struct json_object *reply, bool ok)
+{
+	struct control_client *client = control->asking;
+	const char *text;
+	size_t len;
+
+	json_object_object_add(reply, "ok", json_object_new_boolean(ok));
+	text = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN);
+	len = strlen(text);
+	/* A reply fits the socket's buffer; a client that does not read loses it. */
+	if (send(client->fd, text, len, MSG_NOSIGNAL) != (ssize_t)len ||
+	    send(client->fd, "\n", 1, MSG_NOSIGNAL) != 1)
+		client_close(client);
+}
+
 static void answer(struct control *control, struct control_client *client)
 {
 	struct json_object *request, *command = NULL, *reply = json_object_new_object();
 	const char *text = NULL;
 	bool ok = false;
-	size_t len;
 
+	control->asking = client;
+	control->silent = false;
 	request = json_tokener_parse(client->line);
 	if (request && json_object_is_type(request, json_type_object) &&
 	    json_object_object_get_ex(request, "command", &command))
@@ -245,13 +270,10 @@ static void answer(struct control *control, struct control_client *client)
 	else
 		json_object_object_add(reply, "error",
 				       json_object_new_string("not a request"));
-	json_object_object_add(reply, "ok", json_object_new_boolean(ok));
-	text = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN);
-	len = strlen(text);
-	/* A reply fits the socket's buffer; a client that does not read loses it. */
-	if (send(client->fd, text, len, MSG_NOSIGNAL) != (ssize_t)len ||
-	    send(client->fd, "\n", 1, MSG_NOSIGNAL) != 1)
+	if (control->silent)
 		client_close(client);
+	else
+		control_reply(control, reply, ok);
 	json_object_put(reply);
 	json_object_put(request);
 }
@@ -334,6 +356,25 @@ void control_close(struct control *control)
 	control->listen_fd = -1;
 }
 
+/**
+ * control_leave - after fork(2): the sockets are the parent's, and so is the name
+ * @control: may then be opened under another name
+ * @keep_asking: keep the client that asks
+ */
+void control_leave(struct control *control, bool keep_asking)
+{
+	int i;
+
+	for (i = 0; i < CONTROL_CLIENTS; i++) {
+		if (!keep_asking || &control->client[i] != control->asking)
+			client_close(&control->client[i]);
+	}
+	if (control->listen_fd >= 0)
+		close(control->listen_fd);
+	control->listen_fd = -1;
+	control->path[0] = '\0';
+}
+
 /* ---- the asking side ---- */
 
 static int connect_name(const char *name, struct vireo_error *err)
@@ -382,33 +423,29 @@ static int read_reply(int fd, const char *name, struct json_object **reply,
 }
 
 /**
- * control_ask - send a command to a VM and wait for its reply, up to 5 s
+ * control_request - send a request to a VM and wait for its reply
  * @name: of the VM
- * @command: one of those in control.h
- * @key: of an argument, or NULL
- * @value: of it
+ * @request: see control.h
+ * @seconds: how long it may take
  * @reply: for the caller to json_object_put()
  * @err: why not; ENOENT: no such VM
  */
-int control_ask(const char *name, const char *command, const char *key, const char *value,
-		struct json_object **reply, struct vireo_error *err)
+int control_request(const char *name, struct json_object *request, unsigned int seconds,
+		    struct json_object **reply, struct vireo_error *err)
 {
-	struct json_object *request, *ok = NULL, *text = NULL;
+	struct json_object *ok = NULL, *text = NULL;
+	struct timeval tv = { .tv_sec = seconds };
 	char line[CONTROL_LINE + 1];
 	int fd, len, ret;
 
 	fd = connect_name(name, err);
 	if (fd < 0)
 		return fd;
-	request = json_object_new_object();
-	json_object_object_add(request, "command", json_object_new_string(command));
-	if (key)
-		json_object_object_add(request, key, json_object_new_string(value));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	len = snprintf(line, sizeof(line), "%s\n",
 		       json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN));
-	json_object_put(request);
 	if (len >= CONTROL_LINE)
-		ret = vireo_fail(err, E2BIG, "the %s is too long", key);
+		ret = vireo_fail(err, E2BIG, "the request is too long");
 	else if (send(fd, line, (size_t)len, MSG_NOSIGNAL) != len)
 		ret = vireo_fail(err, errno, "cannot ask %s: %s", name, strerror(errno));
 	else
@@ -422,6 +459,29 @@ int control_ask(const char *name, const char *command, const char *key, const ch
 	vireo_fail(err, EIO, "%s: %s", name, text ? json_object_get_string(text) : "refused");
 	json_object_put(*reply);
 	return -EIO;
+}
+
+/**
+ * control_ask - send a command to a VM and wait for its reply, up to 5 s
+ * @name: of the VM
+ * @command: one of those in control.h
+ * @key: of an argument, or NULL
+ * @value: of it
+ * @reply: for the caller to json_object_put()
+ * @err: why not; ENOENT: no such VM
+ */
+int control_ask(const char *name, const char *command, const char *key, const char *value,
+		struct json_object **reply, struct vireo_error *err)
+{
+	struct json_object *request = json_object_new_object();
+	int ret;
+
+	json_object_object_add(request, "command", json_object_new_string(command));
+	if (key)
+		json_object_object_add(request, key, json_object_new_string(value));
+	ret = control_request(name, request, ASK_SECONDS, reply, err);
+	json_object_put(request);
+	return ret;
 }
 
 /** control_kill - SIGKILL the process that serves a VM */
@@ -501,4 +561,56 @@ int control_list(struct json_object **names, struct vireo_error *err)
 	closedir(d);
 	json_object_array_sort(*names, by_name);
 	return 0;
+}
+
+/** info_text - a string in a VM's answer, "?" if it is not there */
+const char *info_text(struct json_object *vm, const char *key)
+{
+	struct json_object *value = NULL;
+
+	json_object_object_get_ex(vm, key, &value);
+	return value ? json_object_get_string(value) : "?";
+}
+
+/** info_number - a number in a VM's answer, 0 if it is not there */
+__u64 info_number(struct json_object *vm, const char *key)
+{
+	struct json_object *value = NULL;
+
+	json_object_object_get_ex(vm, key, &value);
+	return value ? json_object_get_uint64(value) : 0;
+}
+
+/** info_is_child - whether one VM was forked from another, which is still the same one */
+bool info_is_child(struct json_object *vm, struct json_object *parent)
+{
+	return !strcmp(info_text(vm, "parent"), info_text(parent, "name")) &&
+	       info_number(vm, "parent_pid") == info_number(parent, "pid");
+}
+
+int control_infos(struct json_object **vms, struct vireo_error *err)
+{
+	struct json_object *names, *reply;
+	struct vireo_error why;
+	const char *name;
+	size_t i;
+	int ret;
+
+	*vms = json_object_new_array();
+	ret = control_list(&names, err);
+	for (i = 0; !ret && i < json_object_array_length(names); i++) {
+		name = json_object_get_string(json_object_array_get_idx(names, i));
+		if (control_ask(name, "info", NULL, NULL, &reply, &why)) {
+			if (why.code == ENOENT || why.code == EPIPE)
+				continue;	/* it has just ended */
+			reply = json_object_new_object();
+			json_object_object_add(reply, "name", json_object_new_string(name));
+			json_object_object_add(reply, "state",
+					       json_object_new_string("unresponsive"));
+		}
+		json_object_object_del(reply, "ok");
+		json_object_array_add(*vms, reply);
+	}
+	json_object_put(names);
+	return ret;
 }

@@ -6,6 +6,8 @@
  *	{"command": "info" | "stat" | "pause" | "resume" | "stop"}
  *	{"command": "resize" | "detach" | "pull", "device": NAME}
  *	{"command": "attach-disk" | "attach-net", "device": as for vireo run}
+ *	{"command": "fork", "count": N, "name": NAME, "log": DIRECTORY}, the last
+ *		two optional; in the reply "clones": [NAME, ...]
  *	{"ok": true, ...} or {"ok": false, "error": "one line"}
  */
 #ifndef _VIREO_CONTROL_H
@@ -21,6 +23,7 @@
 
 #define CONTROL_CLIENTS	8
 #define CONTROL_LINE	8192	/* longest request, bytes */
+#define CLONES_MAX	1000	/* of one request */
 
 /**
  * struct control - the serving side
@@ -30,6 +33,8 @@
  * @client: connections, fd -1 where there is none
  * @handle: fills @reply in for @command of @request; false: @reply's "error" says why not
  * @ctx: its first argument
+ * @asking: the client whose request @handle has
+ * @silent: set by @handle: another process answers
  */
 struct control {
 	const char *name;
@@ -43,21 +48,34 @@ struct control {
 	bool (*handle)(void *ctx, const char *command, struct json_object *request,
 		       struct json_object *reply);
 	void *ctx;
+	struct control_client *asking;
+	bool silent;
 };
 
 int control_open(struct control *control, const char *name, struct vireo_error *err);
 unsigned int control_poll_fds(struct control *control, struct pollfd *pfd);
 void control_poll_done(struct control *control, const struct pollfd *pfd, unsigned int count);
 void control_close(struct control *control);
+void control_leave(struct control *control, bool keep_asking);
+void control_reply(struct control *control, struct json_object *reply, bool ok);
 
 #define CONTROL_POLL_FDS	(CONTROL_CLIENTS + 1)
 
-/* The asking side; the reply belongs to the caller (json_object_put). */
+/* The asking side; the reply belongs to the caller (json_object_put), @request too. */
+int control_request(const char *name, struct json_object *request, unsigned int seconds,
+		    struct json_object **reply, struct vireo_error *err);
 int control_ask(const char *name, const char *command, const char *key, const char *value,
 		struct json_object **reply, struct vireo_error *err);
 int control_kill(const char *name, struct vireo_error *err);
 
 /* Names of the VMs that run, sorted, in a JSON array; stale sockets are removed. */
 int control_list(struct json_object **names, struct vireo_error *err);
+
+/* What each of them says to "info"; one that hangs has the state "unresponsive". */
+int control_infos(struct json_object **vms, struct vireo_error *err);
+
+const char *info_text(struct json_object *vm, const char *key);
+__u64 info_number(struct json_object *vm, const char *key);
+bool info_is_child(struct json_object *vm, struct json_object *parent);
 
 #endif /* _VIREO_CONTROL_H */

@@ -18,6 +18,7 @@ static const struct command commands[] = {
 	{ "pause", cmd_pause, "stop its processors for a while" },
 	{ "resume", cmd_resume, "let them go on" },
 	{ "stop", cmd_stop, "end it" },
+	{ "fork", cmd_fork, "make running copies of it" },
 	{ "attach", cmd_attach, "give it a disk or an interface while it runs" },
 	{ "detach", cmd_detach, "take that away" },
 	{ "resize", cmd_resize, "tell it that a disk has another size now" },

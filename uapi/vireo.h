@@ -702,14 +702,16 @@ struct vireo_net {
  * interface), returns the queue's fd; its last close ends the queue and returns
  * when nothing of it is in flight
  * @size: bytes of this structure
- * @flags: 0
+ * @flags: VIREO_QUEUE_RESUME or 0
  * @doorbell: number that rings it, unique in the VM, 0 to VIREO_MAX_QUEUES - 1
  * @index: of an interface: as the guest counts its queues (vireo_net.h); else 0
  * @ring: gpa of the ring (vireo_ring.h), a multiple of 4096
  * @entries: of the ring, a power of two, VIREO_RING_MIN to VIREO_RING_MAX
- * @reserved: 0
+ * @start: with VIREO_QUEUE_RESUME the device's indices, else 0
  *
- * The ring's indices must be 0.  Interrupts are masked until VIREO_SET_MSI.
+ * The ring's indices must be 0, unless with VIREO_QUEUE_RESUME an earlier queue
+ * has left them; it completed all that it took, so they are one number.  What
+ * waits in the ring is then taken without a doorbell.  Interrupts are masked until VIREO_SET_MSI.
  * Errors: EINVAL out of range, misaligned; ENXIO the ring is not all in RAM;
  * EBUSY the doorbell or the index is taken; ENOMEM.
  */
@@ -720,8 +722,10 @@ struct vireo_create_queue {
 	__u32 index;
 	__u64 ring;
 	__u32 entries;
-	__u32 reserved;
+	__u32 start;
 };
+
+#define VIREO_QUEUE_RESUME	(1U << 0)
 
 #define VIREO_MAX_QUEUES	256
 

@@ -180,6 +180,63 @@ TEST(queues)
 	disk_close(&d);
 }
 
+static u8 sector_data[4096] __aligned(4096);
+
+/* Reads on both sides of the fork; one request waits in the ring when it comes */
+static void guest_reads(u64 arg)
+{
+	struct vireo_comp comp;
+	struct ring r;
+	int i;
+
+	ring_open(&r, RING, ENTRIES, DOORBELL);
+	for (i = 0; i < 100; i++)
+		GUEST_EQ(ring_do(&r, VIREO_BLK_READ, 0, i * 8, sector_data, 4096), 0);
+	ring_request(&r, 77, VIREO_BLK_READ, 0, 8, sector_data, 4096);
+	guest_sync(r.tail);
+	comp = ring_wait(&r);		/* without a doorbell */
+	GUEST_EQ(comp.tag, 77);
+	GUEST_TRUE(pattern_is(sector_data, 4096, 8, 3));
+	r.told = r.tail;
+	for (i = 0; i < 100; i++)
+		GUEST_EQ(ring_do(&r, VIREO_BLK_READ, 0, i * 8, sector_data, 4096), 0);
+}
+
+TEST(disk_goes_on)
+{
+	struct test_disk parent, child;
+	static u8 data[4096];
+	u32 put, start;
+
+	if (!disk_boot(&parent, BACKING_FILE, 1, 0))
+		SKIP("no file for a disk");
+	pattern_fill(data, sizeof(data), 8, 3);
+	ASSERT_EQ(do_pwrite(parent.file, data, sizeof(data), 4096), sizeof(data));
+	vcpu_set_entry(&parent.vm.vcpu[0], guest_reads, 0);
+	put = vcpu_run_sync(&parent.vm.vcpu[0]);
+	close(parent.queue);
+	vm_read(&parent.vm, RING + offsetof(struct vireo_ring_ctl, comp_tail), &start, 4);
+	EXPECT_EQ(start, put - 1);
+	vm_fork(&parent.vm, &child.vm);
+	vcpu_clone(&parent.vm.vcpu[0], &child.vm);
+	child.file = dup(parent.file);
+	child.disk = disk_create(child.vm.fd, child.file, VIREO_DISK_READONLY);
+	ASSERT_GE(child.disk, 0);
+	parent.queue = queue_resume(parent.disk, DOORBELL, RING, ENTRIES, start);
+	ASSERT_GE(parent.queue, 0);
+	child.queue = queue_resume(child.disk, DOORBELL, RING, ENTRIES, start);
+	ASSERT_GE(child.queue, 0);
+	EXPECT_EQ(vcpu_run_done(&parent.vm.vcpu[0]), 0);
+	EXPECT_EQ(vcpu_run_done(&child.vm.vcpu[0]), 0);
+	close(child.queue);
+	child.queue = queue_resume(child.disk, DOORBELL, RING, ENTRIES, start - 1);
+	ASSERT_GE(child.queue, 0);
+	usleep(100000);
+	EXPECT_EQ(queue_stat(child.queue).error, VIREO_RING_ERROR_INDEX);
+	disk_close(&parent);
+	disk_close(&child);
+}
+
 /* ---- vCPUs that write meanwhile ------------------------------------------------ */
 
 #define PAGES		64	/* that one vCPU writes, in turn */

@@ -92,7 +92,8 @@ static const struct call {
 	{ "SET_DISK", DISK, VIREO_SET_DISK, sizeof(struct vireo_disk),
 	  { FIELD(vireo_disk, reserved) }, VIREO_DISK_READONLY },
 	{ "CREATE_QUEUE", DISK, VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue),
-	  { FIELD(vireo_create_queue, reserved), FIELD(vireo_create_queue, index) } },
+	  { FIELD(vireo_create_queue, start), FIELD(vireo_create_queue, index) },
+	  VIREO_QUEUE_RESUME },
 	{ "SET_MSI", QUEUE, VIREO_SET_MSI, sizeof(struct vireo_queue_msi),
 	  { FIELD(vireo_queue_msi, reserved) }, VIREO_MSI_MASKED },
 	{ "GET_QUEUE_STAT", QUEUE, VIREO_GET_QUEUE_STAT, sizeof(struct vireo_queue_stat) },
@@ -101,7 +102,7 @@ static const struct call {
 	{ "GET_NET", NET, VIREO_GET_NET, sizeof(struct vireo_net) },
 	{ "SET_NET", NET, VIREO_SET_NET, sizeof(struct vireo_net) },
 	{ "CREATE_QUEUE", NET, VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue),
-	  { FIELD(vireo_create_queue, reserved) } },
+	  { FIELD(vireo_create_queue, start) }, VIREO_QUEUE_RESUME },
 };
 
 struct objects {

@@ -39,6 +39,16 @@ int queue_create(int disk, u32 doorbell, u64 ring, u32 entries)
 	return do_ioctl(disk, VIREO_CREATE_QUEUE, &arg);
 }
 
+int queue_resume(int disk, u32 doorbell, u64 ring, u32 entries, u32 start)
+{
+	struct vireo_create_queue arg = {
+		.size = sizeof(arg), .flags = VIREO_QUEUE_RESUME, .doorbell = doorbell,
+		.ring = ring, .entries = entries, .start = start,
+	};
+
+	return do_ioctl(disk, VIREO_CREATE_QUEUE, &arg);
+}
+
 int queue_set_msi(int queue, u32 vcpu, u8 vector, u32 flags)
 {
 	struct vireo_queue_msi arg = {

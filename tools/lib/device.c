@@ -397,6 +397,64 @@ int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_st
 	return ret;
 }
 
+/**
+ * vireo_pv_suspend - serve no queue for a while; returns when nothing is in flight
+ * @pv: on a bus; no vCPU runs
+ * @err: why not; vireo_pv_resume() is due all the same
+ *
+ * Where a queue was is in its ring; a guest that lies there loses the queue.
+ */
+int vireo_pv_suspend(struct vireo_pv *pv, struct vireo_error *err)
+{
+	unsigned int i;
+	__u32 at = 0;
+	int ret = 0;
+
+	for (i = 0; i < pv->queues && !ret; i++) {
+		struct vireo_pv_queue *q = &pv->queue[i];
+
+		if (q->fd < 0)
+			continue;
+		queue_disable(q);
+		q->suspended = true;
+		ret = vireo_vm_read(pv->vm, q->ring + offsetof(struct vireo_ring_ctl, comp_tail),
+				    &at, sizeof(at), err);
+		q->start = at;
+	}
+	return ret;
+}
+
+/**
+ * vireo_pv_resume - go on where vireo_pv_suspend() stopped
+ * @pv: on a bus; no vCPU runs
+ * @err: why a queue cannot: it stays unserved
+ */
+int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < pv->queues; i++) {
+		struct vireo_pv_queue *q = &pv->queue[i];
+		struct vireo_create_queue create = {
+			.flags = VIREO_QUEUE_RESUME, .doorbell = pv->doorbell + i,
+			.index = pv->one_index ? 0 : i, .ring = q->ring, .entries = q->entries,
+			.start = q->start,
+		};
+
+		if (!q->suspended)
+			continue;
+		q->suspended = false;
+		q->fd = vireo_queue_create(pv->fd, &create);
+		if (q->fd >= 0)
+			queue_route(pv, q);
+		else
+			ret = vireo_fail(err, -q->fd, "cannot serve queue %u of %s again: %s", i,
+					 pv->name, strerror(-q->fd));
+	}
+	return ret;
+}
+
 /** vireo_pv_destroy - take a device from its bus if it is on one, and free it */
 void vireo_pv_destroy(struct vireo_pv *pv)
 {

@@ -181,9 +181,36 @@ static void disk_destroy(struct vireo_pv *pv)
 	free(d);
 }
 
+static int disk_can_fork(struct vireo_pv *pv, struct vireo_error *err)
+{
+	if (pv->offered & VIREO_BLK_F_READONLY)
+		return 0;
+	return vireo_fail(err, EOPNOTSUPP,
+			  "%s (%s) is writable, and two machines cannot write one disk: give it with `,ro`",
+			  pv->name, pv->backing);
+}
+
+/* The file and its lock are shared. */
+static int disk_fork(struct vireo_pv *pv, struct vireo_error *err)
+{
+	struct disk *d = to_disk(pv);
+	struct vireo_create_disk create = {
+		.size = sizeof(create), .flags = VIREO_DISK_READONLY, .fd = d->file,
+	};
+
+	close(pv->fd);
+	pv->fd = ioctl(pv->vm->fd, VIREO_CREATE_DISK, &create);
+	if (pv->fd < 0)
+		return vireo_fail(err, errno, "cannot make a disk of %s: %s", pv->backing,
+				  strerror(errno));
+	return set_disk(d, err);
+}
+
 static const struct vireo_pv_ops disk_ops = {
 	.kind = "disk",
 	.refresh = disk_refresh,
+	.can_fork = disk_can_fork,
+	.fork = disk_fork,
 	.destroy = disk_destroy,
 };
 

@@ -18,6 +18,7 @@
  *	net	an interface of the host as such a device
  *	boot	puts kernel, initrd, command line and tables into memory
  *	machine	vCPU threads, pause, the end of a run
+ *	fork	a machine's state, and the same machine on another VM
  *
  * Unless said otherwise a function returns 0 or a negative errno, and has then
  * written the reason into its struct vireo_error.  "gpa" is a guest physical
@@ -434,12 +435,16 @@ struct vireo_pv;
  * @accept: the driver is ready and takes these features, or (0, with @up false)
  *	was reset; a negative errno: the device does not agree.  May be NULL
  * @refresh: read the properties of what is behind it again, into @config
+ * @can_fork: whether a clone of the machine could have one like it; NULL: no
+ * @fork: in a clone: replace the module's part by one of its own VM
  * @destroy: free it
  */
 struct vireo_pv_ops {
 	const char *kind;
 	int (*accept)(struct vireo_pv *pv, bool up, __u64 features);
 	int (*refresh)(struct vireo_pv *pv, void *config, struct vireo_error *err);
+	int (*can_fork)(struct vireo_pv *pv, struct vireo_error *err);
+	int (*fork)(struct vireo_pv *pv, struct vireo_error *err);
 	void (*destroy)(struct vireo_pv *pv);
 };
 
@@ -487,6 +492,8 @@ struct vireo_pv {
 		__u32 entries;
 		__u64 ring;
 		__u32 vector;
+		bool suspended;	/* not served for a while */
+		__u32 start;	/* then: where it goes on */
 	} queue[VIREO_PCI_QUEUES];
 };
 
@@ -494,6 +501,8 @@ int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_por
 		    struct vireo_error *err);
 int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err);
 int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_stat *stat);
+int vireo_pv_suspend(struct vireo_pv *pv, struct vireo_error *err);
+int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err);
 void vireo_pv_destroy(struct vireo_pv *pv);
 
 /* ---- disk.c ---------------------------------------------------------------- */
@@ -655,6 +664,35 @@ void vireo_machine_end(struct vireo_machine *m, enum vireo_end end, struct vireo
 void vireo_machine_join(struct vireo_machine *m);
 void vireo_machine_dump(struct vireo_machine *m, FILE *out);
 void vireo_machine_destroy(struct vireo_machine *m);
+
+/* ---- fork.c ---------------------------------------------------------------- */
+
+#define VIREO_STATE_MSRS	64
+
+/**
+ * struct vireo_vcpu_state - all that a vCPU holds
+ * @regs: registers
+ * @lapic: its APIC and timer
+ * @xsave: extended state, vireo_info.xsave_size bytes
+ * @msrs: number of @msr
+ * @msr: in the order in which they are to be set
+ */
+struct vireo_vcpu_state {
+	struct vireo_regs regs;
+	struct vireo_lapic lapic;
+	void *xsave;
+	unsigned int msrs;
+	struct vireo_msr msr[VIREO_STATE_MSRS];
+};
+
+int vireo_machine_can_fork(struct vireo_machine *m, struct vireo_error *err);
+int vireo_machine_suspend(struct vireo_machine *m, struct vireo_error *err);
+int vireo_machine_serve(struct vireo_machine *m, struct vireo_error *err);
+struct vireo_vcpu_state *vireo_machine_save(struct vireo_machine *m, struct vireo_error *err);
+void vireo_state_free(struct vireo_vcpu_state *state, __u32 vcpus);
+int vireo_vm_fork(int vm, struct vireo_error *err);
+int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_state *state,
+			 struct vireo_error *err);
 
 /* ---- regs.c ---------------------------------------------------------------- */
 

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A run of a VM: what its process knows, for builtin-run.c and clone.c. */
+#ifndef _VIREO_SESSION_H
+#define _VIREO_SESSION_H
+
+#include <sys/types.h>
+#include <time.h>
+
+#include "console.h"
+#include "control.h"
+#include "devices.h"
+
+/**
+ * struct run_options - what the user asked for
+ * @kernel: path
+ * @initrd: path or NULL
+ * @append: addition to the command line or NULL
+ * @bare: leave the default command line out
+ * @stat: print counters at the end
+ * @vcpus: processors
+ * @memory: bytes
+ * @name: the VM's name
+ * @console: see console_open()
+ * @slots: for devices that come and go
+ * @devices: number of @device
+ * @device: disks and interfaces, in the order of their slots
+ */
+struct run_options {
+	const char *kernel;
+	const char *initrd;
+	const char *append;
+	bool bare;
+	bool stat;
+	__u64 vcpus;
+	__u64 memory;
+	char name[65];
+	const char *console;
+	__u64 slots;
+	unsigned int devices;
+	struct device_spec device[VIREO_PCI_SLOTS - 1];
+};
+
+/**
+ * struct session - a run
+ * @opt: what the user asked for
+ * @machine: the VM
+ * @console: its console
+ * @control: its control socket
+ * @signal_fd: signals that end it, and SIGCONT
+ * @watch_fd: changes of the host's interfaces, -1: the VM has none
+ * @parent: name of the VM that this one was forked from, or ""
+ * @parent_pid: its process then
+ * @left: the user typed Ctrl-A x
+ * @start: when it began, CLOCK_MONOTONIC
+ * @cmdline: the kernel command line
+ */
+struct session {
+	struct run_options opt;
+	struct vireo_machine machine;
+	struct console console;
+	struct control control;
+	int signal_fd;
+	int watch_fd;
+	char parent[65];
+	pid_t parent_pid;
+	bool left;
+	struct timespec start;
+	char cmdline[8192];
+};
+
+/* builtin-run.c */
+int catch_signals(struct session *s, struct vireo_error *err);
+
+/* clone.c */
+int session_fork(struct session *s, struct json_object *request, struct json_object *reply,
+		 struct vireo_error *err);
+
+#endif /* _VIREO_SESSION_H */
