@@ -13,28 +13,10 @@
 #include "queue.h"
 #include "trace.h"
 
-/**
- * vireo_inject_exception() - deliver an exception at the next entry
- * @v: the vCPU
- * @vector: which
- * @has_error: whether it pushes an error code
- * @error: the error code
- *
- * Context: The vCPU's mutex is held.
- */
-void vireo_inject_exception(struct vireo_vcpu *v, u8 vector, bool has_error, u32 error)
-{
-	v->inject = (struct vireo_event) {
-		.type = VEVENT_EXCEPTION,
-		.vector = vector,
-		.has_error = has_error,
-		.error = error,
-	};
-}
-
 static void inject_gp(struct vireo_vcpu *v)
 {
-	vireo_inject_exception(v, X86_TRAP_GP, true, 0);
+	v->inject = vireo_event(VEVENT_EXCEPTION, X86_TRAP_GP);
+	v->inject.has_error = true;
 }
 
 /* Steps over the intercepted instruction, whose end is known. */
@@ -45,7 +27,7 @@ static inline void exit_skip(struct vireo_vcpu *v)
 	v->rflags &= ~X86_EFLAGS_RF;
 	if (unlikely(v->rflags & X86_EFLAGS_TF)) {
 		vireo_ops->set_bs(v);
-		vireo_inject_exception(v, X86_TRAP_DB, false, 0);
+		v->inject = vireo_event(VEVENT_EXCEPTION, X86_TRAP_DB);
 	}
 }
 
@@ -276,7 +258,7 @@ static int exit_mmio(struct vireo_vcpu *v)
 	if (e->fetch)
 		return exit_shutdown(v, VIREO_SHUTDOWN_FETCH);
 	/* No instruction to decode when an event's delivery hits MMIO. */
-	if (v->inject.type)
+	if (v->inject.info)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
 	if (exit_fetch(v))
 		return 0;
@@ -420,7 +402,7 @@ static noinline int exit_other(struct vireo_vcpu *v, enum vireo_exit exit)
 		v->inject = v->exit.event;
 		return 0;
 	case VEXIT_UD:
-		vireo_inject_exception(v, X86_TRAP_UD, false, 0);
+		v->inject = vireo_event(VEVENT_EXCEPTION, X86_TRAP_UD);
 		return 0;
 	case VEXIT_GP:
 		inject_gp(v);

@@ -184,7 +184,7 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 
 	if (v->mp_state == VIREO_MP_INIT)
 		return req & (BIT(VAPIC_SIPI) | BIT(VAPIC_INIT));
-	if ((req & (BIT(VAPIC_INIT) | BIT(VAPIC_UNHALT))) || v->inject.type)
+	if ((req & (BIT(VAPIC_INIT) | BIT(VAPIC_UNHALT))) || v->inject.info)
 		return true;
 	if ((v->nmi_pending || (req & BIT(VAPIC_NMI))) && !vireo_ops->nmi_masked(v))
 		return true;

@@ -163,6 +163,8 @@ static int regs_check(const struct vireo_regs *r)
  */
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 {
+	const struct vireo_event *e = &v->inject;
+
 	memcpy(r->gpr, v->gpr, sizeof(r->gpr));
 	r->rip = v->rip;
 	r->rflags = v->rflags;
@@ -172,22 +174,18 @@ void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 	vireo_ops->get_regs(v, r);
 	r->cr8 = *vireo_lapic_tpr(v) >> 4;
 
-	switch (v->inject.type) {
-	case VEVENT_EXCEPTION:
+	if (!e->valid) {
+		/* none */
+	} else if (e->type == VEVENT_EXCEPTION) {
 		r->events |= VIREO_EVENT_EXCEPTION;
-		r->exception = v->inject.vector;
-		if (v->inject.has_error) {
-			r->events |= VIREO_EVENT_ERROR_CODE;
-			r->error_code = v->inject.error;
-		}
-		break;
-	case VEVENT_INTERRUPT:
+		r->events |= e->has_error ? VIREO_EVENT_ERROR_CODE : 0;
+		r->exception = e->vector;
+		r->error_code = e->has_error ? e->error : 0;
+	} else if (e->type == VEVENT_INTERRUPT) {
 		r->events |= VIREO_EVENT_INTERRUPT;
-		r->interrupt = v->inject.vector;
-		break;
-	case VEVENT_NMI:
+		r->interrupt = e->vector;
+	} else {
 		r->events |= VIREO_EVENT_NMI;
-		break;
 	}
 	if (v->nmi_pending || test_bit(VAPIC_NMI, &v->apic.smi_init))
 		r->events |= VIREO_EVENT_NMI;
@@ -211,19 +209,14 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 
 	v->pending_io = VIO_NONE;
 	v->shadow = r->events & VIREO_EVENT_SHADOW;
-	v->inject = (struct vireo_event) {};
-	if (r->events & VIREO_EVENT_EXCEPTION)
-		v->inject = (struct vireo_event) {
-			.type = VEVENT_EXCEPTION,
-			.vector = r->exception,
-			.has_error = !!(r->events & VIREO_EVENT_ERROR_CODE),
-			.error = r->error_code,
-		};
+	v->inject.info = 0;
+	if (r->events & VIREO_EVENT_EXCEPTION) {
+		v->inject = vireo_event(VEVENT_EXCEPTION, r->exception);
+		v->inject.has_error = !!(r->events & VIREO_EVENT_ERROR_CODE);
+		v->inject.error = r->error_code;
+	}
 	if (r->events & VIREO_EVENT_INTERRUPT)
-		v->inject = (struct vireo_event) {
-			.type = VEVENT_INTERRUPT,
-			.vector = r->interrupt,
-		};
+		v->inject = vireo_event(VEVENT_INTERRUPT, r->interrupt);
 	clear_bit(VAPIC_NMI, &v->apic.smi_init);
 	v->nmi_pending = r->events & VIREO_EVENT_NMI;
 	set_bit(VREQ_EVENT, &v->requests);

@@ -67,18 +67,18 @@ static void run_inject(struct vireo_vcpu *v)
 		v->nmi_pending = true;
 
 	nmi = v->nmi_pending;
-	if (nmi && !v->inject.type && !v->shadow && !vireo_ops->nmi_masked(v)) {
-		v->inject = (struct vireo_event) { .type = VEVENT_NMI, .vector = 2 };
+	if (nmi && !v->inject.info && !v->shadow && !vireo_ops->nmi_masked(v)) {
+		v->inject = vireo_event(VEVENT_NMI, X86_TRAP_NMI);
 		v->nmi_pending = false;
 		nmi = false;
 	}
 
 	vireo_ops->apic_changed(v);
 	vector = v->apic.delivers ? -1 : vireo_lapic_pending(v);
-	if (vector >= 0 && !v->inject.type && !v->shadow &&
+	if (vector >= 0 && !v->inject.info && !v->shadow &&
 	    (v->rflags & X86_EFLAGS_IF) && vector >> 4 > *vireo_lapic_tpr(v) >> 4) {
 		vireo_lapic_accept(v, vector);
-		v->inject = (struct vireo_event) { .type = VEVENT_INTERRUPT, .vector = vector };
+		v->inject = vireo_event(VEVENT_INTERRUPT, vector);
 		vireo_stat_inc(v, VIREO_STAT_INJECTED);
 		vector = -1;
 	}

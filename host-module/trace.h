@@ -18,17 +18,14 @@ TRACE_EVENT(vireo_entry,
 	TP_STRUCT__entry(
 		__field(unsigned int, vcpu)
 		__field(u64, rip)
-		__field(u8, event)
-		__field(u8, vector)
+		__field(u32, event)
 	),
 	TP_fast_assign(
 		__entry->vcpu = v->id;
 		__entry->rip = v->rip;
-		__entry->event = v->inject.type;
-		__entry->vector = v->inject.vector;
+		__entry->event = v->inject.info;
 	),
-	TP_printk("vcpu %u rip 0x%llx event %u vector 0x%x", __entry->vcpu,
-		  __entry->rip, __entry->event, __entry->vector)
+	TP_printk("vcpu %u rip 0x%llx event 0x%x", __entry->vcpu, __entry->rip, __entry->event)
 );
 
 TRACE_EVENT(vireo_exit,

@@ -68,18 +68,24 @@ enum vireo_exit {
 	VEXIT_COUNT
 };
 
-/* An event to deliver at the next entry, or one whose delivery was cut short */
-enum vireo_event_type {
-	VEVENT_NONE,
-	VEVENT_INTERRUPT,
-	VEVENT_NMI,
-	VEVENT_EXCEPTION,
-};
+/*
+ * An event to deliver at the next entry, or one whose delivery was cut short, as
+ * both vendors' hardware has it (AMD APM vol. 2, 15.20; Intel SDM vol. 3, 25.8.3).
+ */
+enum { VEVENT_INTERRUPT, VEVENT_NMI = 2, VEVENT_EXCEPTION };
+#define VEVENT_BITS	0x80000fffU	/* of @info, those below */
 
 struct vireo_event {
-	u8 type;		/* enum vireo_event_type */
-	u8 vector;
-	u8 has_error;
+	union {
+		u32 info;	/* 0: none */
+		struct {
+			u32 vector : 8;
+			u32 type : 3;
+			u32 has_error : 1;
+			u32 unused : 19;
+			u32 valid : 1;
+		};
+	};
 	u32 error;
 };
 
@@ -390,7 +396,6 @@ void vireo_switch_put(struct vireo_vcpu *v);
 bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit);
 int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit);
 void vireo_exit_complete(struct vireo_vcpu *v);
-void vireo_inject_exception(struct vireo_vcpu *v, u8 vector, bool has_error, u32 error);
 
 /* msr.c */
 int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value);
@@ -465,6 +470,11 @@ static inline u64 vireo_guest_tsc(struct vireo_vcpu *v)
 static inline u8 *vireo_lapic_tpr(struct vireo_vcpu *v)
 {
 	return v->apic.page + 0x80;
+}
+
+static inline struct vireo_event vireo_event(unsigned int type, u8 vector)
+{
+	return (struct vireo_event) { .valid = 1, .type = type, .vector = vector };
 }
 
 static inline void vireo_stat_inc(struct vireo_vcpu *v, unsigned int counter)

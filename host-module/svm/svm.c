@@ -24,12 +24,10 @@
 #include "../compat.h"
 #include "hw.h"
 
-/* What a processor needs while the extension is on */
+/* What a processor needs while the extension is on; its own, interrupts off */
 struct svm_cpu {
-	void *hsave;		/* (i) VM_HSAVE_PA (15.30.4) */
-	void *host_vmcb;	/* (i) for VMSAVE and VMLOAD of the host's state */
-	u64 host_pa;		/* (i) its address */
-	u64 asid_gen;		/* the rest: this processor, interrupts off */
+	u64 host_pa;		/* a VMCB for VMSAVE and VMLOAD of the host's state */
+	u64 asid_gen;
 	u32 next_asid;
 };
 
@@ -54,9 +52,23 @@ struct svm_vcpu {
 
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 static u32 max_asid;		/* constant after init, like all below */
+static void __percpu *host_pages;	/* VM_HSAVE_PA (15.30.4), then host_pa's */
 static void *msrpm;		/* 15.11: 8 KiB, for all vCPUs */
 static void *iopm;		/* 15.10.1: 12 KiB, all ports exit */
 static bool have_next_rip, have_decode, have_clean;
+
+/* MSRs that VMRUN, VMLOAD and VMSAVE switch: where they are in the save area */
+#define SAVED(msr, field)	{ msr, offsetof(struct vmcb_save_area, field) }
+static const struct {
+	u32 msr;
+	u32 offset;
+} switched[] = {
+	SAVED(MSR_STAR, star), SAVED(MSR_LSTAR, lstar), SAVED(MSR_CSTAR, cstar),
+	SAVED(MSR_SYSCALL_MASK, sfmask), SAVED(MSR_FS_BASE, fs.base),
+	SAVED(MSR_GS_BASE, gs.base), SAVED(MSR_KERNEL_GS_BASE, kernel_gs_base),
+	SAVED(MSR_IA32_SYSENTER_CS, sysenter_cs), SAVED(MSR_IA32_SYSENTER_ESP, sysenter_esp),
+	SAVED(MSR_IA32_SYSENTER_EIP, sysenter_eip), SAVED(MSR_IA32_CR_PAT, g_pat),
+};
 
 static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
 {
@@ -77,37 +89,20 @@ static void msrpm_allow(u32 msr)
 
 static void svm_exit(void)
 {
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		struct svm_cpu *c = per_cpu_ptr(&svm_cpus, cpu);
-
-		free_page((unsigned long)c->hsave);
-		free_page((unsigned long)c->host_vmcb);
-	}
+	free_percpu(host_pages);
 	free_pages((unsigned long)msrpm, 1);
 	free_pages((unsigned long)iopm, 2);
 }
 
 static int svm_alloc(void)
 {
-	int cpu;
-
 	msrpm = (void *)__get_free_pages(GFP_KERNEL, 1);
 	iopm = (void *)__get_free_pages(GFP_KERNEL, 2);
-	if (!msrpm || !iopm)
+	host_pages = __alloc_percpu(2 * PAGE_SIZE, PAGE_SIZE);
+	if (!msrpm || !iopm || !host_pages)
 		return -ENOMEM;
 	memset(msrpm, 0xff, PAGE_SIZE << 1);
 	memset(iopm, 0xff, PAGE_SIZE << 2);
-	for_each_possible_cpu(cpu) {
-		struct svm_cpu *c = per_cpu_ptr(&svm_cpus, cpu);
-
-		c->hsave = (void *)get_zeroed_page(GFP_KERNEL);
-		c->host_vmcb = (void *)get_zeroed_page(GFP_KERNEL);
-		if (!c->hsave || !c->host_vmcb)
-			return -ENOMEM;
-		c->host_pa = __pa(c->host_vmcb);
-	}
 	return 0;
 }
 
@@ -118,11 +113,6 @@ static bool svm_ident(void)
 
 static int svm_init(void)
 {
-	static const u32 allowed[] = {	/* VMRUN, VMLOAD and VMSAVE switch them */
-		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_FS_BASE, MSR_GS_BASE,
-		MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP,
-		MSR_IA32_SYSENTER_EIP, MSR_IA32_CR_PAT,
-	};
 	unsigned int i;
 	u64 vm_cr;
 
@@ -130,7 +120,7 @@ static int svm_init(void)
 		pr_err("this processor has no nested paging\n");
 		return -ENODEV;
 	}
-	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS)) {
+	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & SVM_VM_CR_SVM_DIS_MASK)) {
 		pr_err("firmware has locked AMD-V off: enable SVM in its set-up\n");
 		return -ENODEV;
 	}
@@ -147,8 +137,8 @@ static int svm_init(void)
 		svm_exit();
 		return -ENOMEM;
 	}
-	for (i = 0; i < ARRAY_SIZE(allowed); i++)
-		msrpm_allow(allowed[i]);
+	for (i = 0; i < ARRAY_SIZE(switched); i++)
+		msrpm_allow(switched[i].msr);
 	if (boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
 		msrpm_allow(MSR_IA32_SPEC_CTRL);
 	return 0;
@@ -172,7 +162,8 @@ static int svm_cpu_enable(void)
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
-	wrmsrl(MSR_VM_HSAVE_PA, __pa(c->hsave));
+	wrmsrl(MSR_VM_HSAVE_PA, slow_virt_to_phys(this_cpu_ptr(host_pages)));
+	c->host_pa = slow_virt_to_phys(this_cpu_ptr(host_pages) + PAGE_SIZE);
 	c->asid_gen++;
 	c->next_asid = max_asid + 1;	/* the first guest flushes what was there */
 	return 0;
@@ -195,7 +186,7 @@ static void svm_cpu_disable(void)
 
 static void intercept(struct svm_vcpu *s, unsigned int bit, bool on)
 {
-	u32 *word = &s->vmcb->intercept[bit / 32];
+	u32 *word = &s->vmcb->control.intercepts[bit / 32];
 	u32 was = *word;
 
 	*word = on ? was | BIT(bit % 32) : was & ~BIT(bit % 32);
@@ -205,21 +196,23 @@ static void intercept(struct svm_vcpu *s, unsigned int bit, bool on)
 
 static void intercept_dr(struct svm_vcpu *s, bool on)
 {
-	s->vmcb->intercept[1] = on ? ~0U : 0;
+	s->vmcb->control.intercepts[1] = on ? ~0U : 0;
 	s->dirty |= CLEAN_INTERCEPTS;
 }
 
 static void vmcb_init(struct vireo_vcpu *v)
 {
 	static const u8 always[] = {
-		INT_EXCEPTION + X86_TRAP_DB,	/* these two can loop in delivery, */
-		INT_EXCEPTION + X86_TRAP_AC,	/* out of reach of any interrupt */
-		INT_EXCEPTION + X86_TRAP_MC,	/* the host's */
-		INT_INTR, INT_NMI, INT_SMI, INT_INIT, INT_RDPMC, INT_CPUID, INT_INVD, INT_HLT,
-		INT_INVLPGA, INT_IOIO, INT_MSR, INT_SHUTDOWN, INT_VMRUN, INT_VMMCALL,
-		INT_VMLOAD, INT_VMSAVE, INT_STGI, INT_CLGI, INT_SKINIT, INT_WBINVD, INT_MONITOR,
-		INT_MWAIT, INT_XSETBV, INT_RDPRU, INT_INVLPGB, INT_INVLPGB_ILLEGAL, INT_MCOMMIT,
-		INT_TLBSYNC,
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB, /* these two can loop in delivery, */
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC, /* out of reach of any interrupt */
+		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC, /* the host's */
+		INTERCEPT_INTR, INTERCEPT_NMI, INTERCEPT_SMI, INTERCEPT_INIT, INTERCEPT_RDPMC,
+		INTERCEPT_CPUID, INTERCEPT_INVD, INTERCEPT_HLT, INTERCEPT_INVLPGA,
+		INTERCEPT_IOIO_PROT, INTERCEPT_MSR_PROT, INTERCEPT_SHUTDOWN, INTERCEPT_VMRUN,
+		INTERCEPT_VMMCALL, INTERCEPT_VMLOAD, INTERCEPT_VMSAVE, INTERCEPT_STGI,
+		INTERCEPT_CLGI, INTERCEPT_SKINIT, INTERCEPT_WBINVD, INTERCEPT_MONITOR,
+		INTERCEPT_MWAIT, INTERCEPT_XSETBV, INTERCEPT_RDPRU, INTERCEPT_INVLPGB,
+		INTERCEPT_INVLPGB_ILLEGAL, INTERCEPT_MCOMMIT, INTERCEPT_TLBSYNC,
 	};
 	struct svm_vcpu *s = to_svm(v);
 	struct vmcb *vmcb = s->vmcb;
@@ -228,13 +221,13 @@ static void vmcb_init(struct vireo_vcpu *v)
 	for (i = 0; i < ARRAY_SIZE(always); i++)
 		intercept(s, always[i], true);
 	intercept_dr(s, true);
-	vmcb->iopm = __pa(iopm);
-	vmcb->msrpm = __pa(msrpm);
-	vmcb->int_control = V_INTR_MASKING;
-	vmcb->np_control = NP_ENABLE;
-	vmcb->np_cr3 = __pa(s->top ?: v->vm->mem.tree.root);
-	vmcb->pat = 0x0007040600070406ULL;	/* 7.8.2: after reset */
-	vmcb->tsc_offset = v->tsc_offset;
+	vmcb->control.iopm_base_pa = __pa(iopm);
+	vmcb->control.msrpm_base_pa = __pa(msrpm);
+	vmcb->control.int_ctl = V_INTR_MASKING_MASK;
+	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	vmcb->control.nested_cr3 = __pa(s->top ?: v->vm->mem.tree.root);
+	vmcb->save.g_pat = 0x0007040600070406ULL;	/* 7.8.2: after reset */
+	vmcb->control.tsc_offset = v->tsc_offset;
 }
 
 static int svm_vcpu_create(struct vireo_vcpu *v)
@@ -273,137 +266,108 @@ static void svm_vcpu_free(struct vireo_vcpu *v)
 	kfree(s);
 }
 
-static struct vmcb_segment *vmcb_seg(struct vmcb *vmcb, unsigned int i)
+static struct vmcb_seg *vmcb_seg(struct vmcb_save_area *save, unsigned int i)
 {
-	struct vmcb_segment *segs[VIREO_SEGS] = {
-		[VIREO_ES] = &vmcb->es, [VIREO_CS] = &vmcb->cs, [VIREO_SS] = &vmcb->ss,
-		[VIREO_DS] = &vmcb->ds, [VIREO_FS] = &vmcb->fs, [VIREO_GS] = &vmcb->gs,
-		[VIREO_LDTR] = &vmcb->ldtr, [VIREO_TR] = &vmcb->tr,
-	};
-
-	return segs[i];
+	/* GDTR and IDTR stand before and behind LDTR. */
+	return i == VIREO_LDTR ? &save->ldtr : i == VIREO_TR ? &save->tr : &save->es + i;
 }
 
 static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 {
-	struct svm_vcpu *s = to_svm(v);
-	struct vmcb *vmcb = s->vmcb;
+	struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
 	unsigned int i;
 
 	for (i = 0; i < VIREO_SEGS; i++) {
-		const struct vmcb_segment *seg = vmcb_seg(vmcb, i);
+		const struct vmcb_seg *seg = vmcb_seg(save, i);
 
 		r->seg[i].base = seg->base;
 		r->seg[i].limit = seg->limit;
 		r->seg[i].selector = seg->selector;
-		r->seg[i].attr = seg->attr & 0xfff;
+		r->seg[i].attr = seg->attrib & 0xfff;
 	}
-	r->gdt.base = vmcb->gdtr.base;
-	r->gdt.limit = vmcb->gdtr.limit & 0xffff;
-	r->idt.base = vmcb->idtr.base;
-	r->idt.limit = vmcb->idtr.limit & 0xffff;
-	r->cr0 = vmcb->cr0;
-	r->cr2 = vmcb->cr2;
-	r->cr3 = vmcb->cr3;
-	r->cr4 = vmcb->cr4;
-	r->efer = vmcb->efer & ~EFER_SVME;
-	r->dr[4] = vmcb->dr6;
-	r->dr[5] = vmcb->dr7;
+	r->gdt.base = save->gdtr.base;
+	r->gdt.limit = save->gdtr.limit & 0xffff;
+	r->idt.base = save->idtr.base;
+	r->idt.limit = save->idtr.limit & 0xffff;
+	r->cr0 = save->cr0;
+	r->cr2 = save->cr2;
+	r->cr3 = save->cr3;
+	r->cr4 = save->cr4;
+	r->efer = save->efer & ~EFER_SVME;
+	r->dr[4] = save->dr6;
+	r->dr[5] = save->dr7;
 }
 
 static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 {
 	struct svm_vcpu *s = to_svm(v);
-	struct vmcb *vmcb = s->vmcb;
+	struct vmcb_save_area *save = &s->vmcb->save;
 	unsigned int i;
 
 	for (i = 0; i < VIREO_SEGS; i++) {
-		struct vmcb_segment *seg = vmcb_seg(vmcb, i);
+		struct vmcb_seg *seg = vmcb_seg(save, i);
 
 		seg->base = r->seg[i].base;
 		seg->limit = r->seg[i].limit;
 		seg->selector = r->seg[i].selector;
-		seg->attr = r->seg[i].attr;
+		seg->attrib = r->seg[i].attr;
 	}
-	vmcb->cpl = r->seg[VIREO_SS].attr >> 5 & 3;
-	vmcb->gdtr.base = r->gdt.base;
-	vmcb->gdtr.limit = r->gdt.limit;
-	vmcb->idtr.base = r->idt.base;
-	vmcb->idtr.limit = r->idt.limit;
-	vmcb->cr0 = r->cr0;
-	vmcb->cr2 = r->cr2;
-	vmcb->cr3 = r->cr3;
-	vmcb->cr4 = r->cr4;
-	vmcb->efer = r->efer | EFER_SVME;
-	vmcb->dr6 = r->dr[4];
-	vmcb->dr7 = r->dr[5];
+	save->cpl = r->seg[VIREO_SS].attr >> 5 & 3;
+	save->gdtr.base = r->gdt.base;
+	save->gdtr.limit = r->gdt.limit;
+	save->idtr.base = r->idt.base;
+	save->idtr.limit = r->idt.limit;
+	save->cr0 = r->cr0;
+	save->cr2 = r->cr2;
+	save->cr3 = r->cr3;
+	save->cr4 = r->cr4;
+	save->efer = r->efer | EFER_SVME;
+	save->dr6 = r->dr[4];
+	save->dr7 = r->dr[5];
 
 	s->nmi_masked = r->events & VIREO_EVENT_NMI_MASKED;
 	s->iret_seen = false;
 	s->step = false;
-	intercept(s, INT_IRET, s->nmi_masked);
+	intercept(s, INTERCEPT_IRET, s->nmi_masked);
 	s->flush = true;
 	s->dirty = CLEAN_ALL;
 }
 
-static u64 *vmcb_msr(struct vmcb *vmcb, u32 index)
+static u64 *vmcb_msr(struct vmcb_save_area *save, u32 index)
 {
-	switch (index) {
-	case MSR_STAR:
-		return &vmcb->star;
-	case MSR_LSTAR:
-		return &vmcb->lstar;
-	case MSR_CSTAR:
-		return &vmcb->cstar;
-	case MSR_SYSCALL_MASK:
-		return &vmcb->sfmask;
-	case MSR_KERNEL_GS_BASE:
-		return &vmcb->kernel_gs_base;
-	case MSR_FS_BASE:
-		return &vmcb->fs.base;
-	case MSR_GS_BASE:
-		return &vmcb->gs.base;
-	case MSR_IA32_SYSENTER_CS:
-		return &vmcb->sysenter_cs;
-	case MSR_IA32_SYSENTER_ESP:
-		return &vmcb->sysenter_esp;
-	case MSR_IA32_SYSENTER_EIP:
-		return &vmcb->sysenter_eip;
-	case MSR_IA32_CR_PAT:
-		return &vmcb->pat;
-	}
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(switched); i++)
+		if (switched[i].msr == index)
+			return (void *)save + switched[i].offset;
 	return NULL;
 }
 
 static int svm_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
 {
-	struct svm_vcpu *s = to_svm(v);
-	const u64 *field = vmcb_msr(s->vmcb, index);
+	struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
+	const u64 *field = vmcb_msr(save, index);
 
-	if (field) {
+	if (field)
 		*value = *field;
-		return 0;
-	}
-	switch (index) {
-	case MSR_EFER:
-		*value = s->vmcb->efer & ~EFER_SVME;
-		return 0;
-	case MSR_IA32_SPEC_CTRL:
-		*value = s->vmcb->spec_ctrl;
-		return boot_cpu_has(X86_FEATURE_V_SPEC_CTRL) ? 0 : -ENOENT;
-	}
-	return -ENOENT;
+	else if (index == MSR_EFER)
+		*value = save->efer & ~EFER_SVME;
+	else if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
+		*value = save->spec_ctrl;
+	else
+		return -ENOENT;
+	return 0;
 }
 
 static int set_efer(struct svm_vcpu *s, u64 value)
 {
-	u64 old = s->vmcb->efer;
+	u64 old = s->vmcb->save.efer;
 
 	if (value & ~vireo_regs_efer())
 		return -EINVAL;
-	if (((value ^ old) & EFER_LME) && (s->vmcb->cr0 & X86_CR0_PG))
+	if (((value ^ old) & EFER_LME) && (s->vmcb->save.cr0 & X86_CR0_PG))
 		return -EINVAL;
-	s->vmcb->efer = (value & ~EFER_LMA) | (old & EFER_LMA) | EFER_SVME;
+	s->vmcb->save.efer = (value & ~EFER_LMA) | (old & EFER_LMA) | EFER_SVME;
 	s->dirty |= CLEAN_CR;
 	return 0;
 }
@@ -411,63 +375,64 @@ static int set_efer(struct svm_vcpu *s, u64 value)
 static int svm_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 {
 	struct svm_vcpu *s = to_svm(v);
-	u64 *field = vmcb_msr(s->vmcb, index);
+	u64 *field = vmcb_msr(&s->vmcb->save, index);
 
 	if (index == MSR_EFER)
 		return set_efer(s, value);
-	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
-		field = &s->vmcb->spec_ctrl;
-	if (!field)
+	if (field)
+		*field = value;
+	else if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
+		s->vmcb->save.spec_ctrl = value;
+	else
 		return -ENOENT;
-	*field = value;
 	s->dirty |= CLEAN_SEG | CLEAN_NP;	/* the PAT is in the latter */
 	return 0;
 }
 
 static void svm_tsc_changed(struct vireo_vcpu *v)
 {
-	to_svm(v)->vmcb->tsc_offset = v->tsc_offset;
+	to_svm(v)->vmcb->control.tsc_offset = v->tsc_offset;
 	to_svm(v)->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
 }
 
 static enum vireo_insn_mode svm_insn_mode(struct vireo_vcpu *v)
 {
-	const struct vmcb *vmcb = to_svm(v)->vmcb;
+	const struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
 
-	if (!(vmcb->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
+	if (!(save->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
 		return VIREO_INSN_16;
-	if ((vmcb->efer & EFER_LMA) && (vmcb->cs.attr & BIT(9)))
+	if ((save->efer & EFER_LMA) && (save->cs.attrib & SVM_SELECTOR_L_MASK))
 		return VIREO_INSN_64;
-	return vmcb->cs.attr & BIT(10) ? VIREO_INSN_32 : VIREO_INSN_16;
+	return save->cs.attrib & SVM_SELECTOR_DB_MASK ? VIREO_INSN_32 : VIREO_INSN_16;
 }
 
 static void svm_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip)
 {
-	const struct vmcb *vmcb = to_svm(v)->vmcb;
+	const struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
 
-	w->cr0 = vmcb->cr0;
-	w->cr3 = vmcb->cr3;
-	w->cr4 = vmcb->cr4;
-	w->efer = vmcb->efer;
+	w->cr0 = save->cr0;
+	w->cr3 = save->cr3;
+	w->cr4 = save->cr4;
+	w->efer = save->efer;
 	if (svm_insn_mode(v) == VIREO_INSN_64)
 		*linear_rip = v->rip;
 	else
-		*linear_rip = (u32)(vmcb->cs.base + v->rip);
+		*linear_rip = (u32)(save->cs.base + v->rip);
 }
 
 static unsigned int svm_get_cpl(struct vireo_vcpu *v)
 {
-	return to_svm(v)->vmcb->cpl;
+	return to_svm(v)->vmcb->save.cpl;
 }
 
 static u64 svm_get_cr4(struct vireo_vcpu *v)
 {
-	return to_svm(v)->vmcb->cr4;
+	return to_svm(v)->vmcb->save.cr4;
 }
 
 static void svm_set_bs(struct vireo_vcpu *v)
 {
-	to_svm(v)->vmcb->dr6 |= DR_STEP;
+	to_svm(v)->vmcb->save.dr6 |= DR_STEP;
 	to_svm(v)->dirty |= CLEAN_DR;
 }
 
@@ -476,16 +441,20 @@ static void svm_flush_tlb(struct vireo_vcpu *v)
 	to_svm(v)->flush = true;
 }
 
+static void set_int_ctl(struct svm_vcpu *s, u32 ctl)
+{
+	if (s->vmcb->control.int_ctl != ctl) {
+		s->vmcb->control.int_ctl = ctl;
+		s->dirty |= CLEAN_TPR;
+	}
+}
+
 /* The task priority alone: AVIC is not used, no emulator at hand has it. */
 static void svm_apic_changed(struct vireo_vcpu *v)
 {
-	struct svm_vcpu *s = to_svm(v);
-	u8 cr8 = *vireo_lapic_tpr(v) >> 4;
+	u32 ctl = to_svm(v)->vmcb->control.int_ctl & ~V_TPR_MASK;
 
-	if ((s->vmcb->int_control & 0xf) == cr8)
-		return;
-	s->vmcb->int_control = (s->vmcb->int_control & ~V_TPR_MASK) | cr8;
-	s->dirty |= CLEAN_TPR;
+	set_int_ctl(to_svm(v), ctl | *vireo_lapic_tpr(v) >> 4);
 }
 
 /* ---- Windows ------------------------------------------------------------------------------- */
@@ -503,19 +472,16 @@ static bool svm_nmi_masked(struct vireo_vcpu *v)
 static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi)
 {
 	struct svm_vcpu *s = to_svm(v);
-	u64 control = s->vmcb->int_control & (V_TPR_MASK | V_INTR_MASKING);
+	u32 ctl = s->vmcb->control.int_ctl & (V_TPR_MASK | V_INTR_MASKING_MASK);
 
 	if (interrupt)
-		control |= V_IRQ | (u64)(prio >> 4) << V_PRIO_SHIFT | (u64)prio << V_VECTOR_SHIFT;
-	if (control != s->vmcb->int_control) {
-		s->vmcb->int_control = control;
-		s->dirty |= CLEAN_TPR;
-	}
-	intercept(s, INT_VINTR, interrupt);
+		ctl |= V_IRQ_MASK | (prio >> 4) << V_INTR_PRIO_SHIFT;
+	set_int_ctl(s, ctl);
+	intercept(s, INTERCEPT_VINTR, interrupt);
 
 	if (!nmi)
 		return;
-	if (v->inject.type) {
+	if (v->inject.info) {
 		/* Behind another event: try again as soon as that is in. */
 		set_bit(VREQ_EVENT, &v->requests);
 		compat_self_ipi();
@@ -533,9 +499,9 @@ static void new_asid(struct svm_vcpu *s, struct svm_cpu *c)
 	if (c->next_asid > max_asid) {
 		c->asid_gen++;
 		c->next_asid = 1;
-		s->vmcb->tlb_control = FLUSH_ALL_ASIDS;
+		s->vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
 	}
-	s->vmcb->asid = c->next_asid++;
+	s->vmcb->control.asid = c->next_asid++;
 	s->asid_gen = c->asid_gen;
 	s->flush = false;
 	s->dirty |= CLEAN_ASID;
@@ -562,7 +528,7 @@ static void svm_load(struct vireo_vcpu *v)
 	asm volatile("vmsave %0" : : "a" (c->host_pa) : "memory");
 	if (s->flush || s->asid_gen != c->asid_gen)
 		new_asid(s, c);
-	if (unlikely(s->vmcb->dr7 & 0xff))
+	if (unlikely(s->vmcb->save.dr7 & 0xff))
 		load_debug(v);
 	vireo_switch_load(v);
 }
@@ -573,21 +539,9 @@ static void svm_put(struct vireo_vcpu *v)
 
 	if (unlikely(v->dr_loaded))
 		intercept_dr(s, true);
-	if (unlikely(s->vmcb->dr6 != DR6_CLEAR))
+	if (unlikely(s->vmcb->save.dr6 != DR6_CLEAR))
 		set_debugreg(DR6_CLEAR, 6);
 	vireo_switch_put(v);
-}
-
-static u64 inject_encode(const struct vireo_event *e)
-{
-	static const u8 types[] = {
-		[VEVENT_INTERRUPT] = EVENT_INTR,
-		[VEVENT_NMI] = EVENT_NMI,
-		[VEVENT_EXCEPTION] = EVENT_EXCEPTION,
-	};
-
-	return EVENT_VALID | e->vector | types[e->type] << EVENT_TYPE_SHIFT |
-	       (e->has_error ? EVENT_ERROR : 0) | (u64)e->error << 32;
 }
 
 /*
@@ -595,133 +549,114 @@ static u64 inject_encode(const struct vireo_event *e)
  * the exceptions of INT3 and INTO are not delivered again: RIP is still at the
  * instruction, the guest runs it again.
  */
-static void inject_decode(struct vireo_event *e, u64 info)
-{
-	u8 type = info >> EVENT_TYPE_SHIFT & 7, vector = info;
-
-	*e = (struct vireo_event) { .vector = vector };
-	switch (type) {
-	case EVENT_INTR:
-		e->type = VEVENT_INTERRUPT;
-		break;
-	case EVENT_NMI:
-		e->type = VEVENT_NMI;
-		break;
-	case EVENT_EXCEPTION:
-		if (vector == X86_TRAP_BP || vector == X86_TRAP_OF)
-			break;
-		e->type = VEVENT_EXCEPTION;
-		e->has_error = !!(info & EVENT_ERROR);
-		e->error = info >> 32;
-		break;
-	}
-}
-
 static void exit_interrupted(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
-	inject_decode(&v->inject, s->vmcb->exit_int_info);
-	if (v->inject.type == VEVENT_NMI) {	/* not in its handler yet */
+	struct vireo_event *e = &v->inject;
+
+	e->info = s->vmcb->control.exit_int_info & VEVENT_BITS;
+	e->error = s->vmcb->control.exit_int_info_err;
+	if (e->type > VEVENT_EXCEPTION || (e->type == VEVENT_EXCEPTION &&
+					   (e->vector == X86_TRAP_BP || e->vector == X86_TRAP_OF)))
+		e->info = 0;
+	if (e->type == VEVENT_NMI) {	/* not in its handler yet */
 		s->nmi_masked = false;
-		intercept(s, INT_IRET, false);
+		intercept(s, INTERCEPT_IRET, false);
 	}
 }
 
 static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind, enum vireo_insn insn)
 {
 	if (have_next_rip)
-		v->next_rip = to_svm(v)->vmcb->next_rip;
+		v->next_rip = to_svm(v)->vmcb->control.next_rip;
 	v->exit.opcode = insn;
 	return kind;
 }
 
-static enum vireo_exit exit_ioio(struct vireo_vcpu *v, const struct vmcb *vmcb)
+static enum vireo_exit exit_ioio(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 {
-	u64 info = vmcb->exit_info1;
+	u64 info = c->exit_info_1;
 
-	v->next_rip = vmcb->exit_info2;
+	v->next_rip = c->exit_info_2;
 	v->exit.port = info >> IOIO_PORT_SHIFT;
-	v->exit.width = info >> IOIO_WIDTH_SHIFT & 7;
-	v->exit.write = !(info & IOIO_IN);
-	v->exit.string = info & IOIO_STRING;
+	v->exit.width = info >> SVM_IOIO_SIZE_SHIFT & 7;
+	v->exit.write = !(info & SVM_IOIO_TYPE_MASK);
+	v->exit.string = info & SVM_IOIO_STR_MASK;
 	return VEXIT_IO;
 }
 
-static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb *vmcb)
+static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 {
-	v->exit.gpa = vmcb->exit_info2;
-	v->exit.write = vmcb->exit_info1 & NPF_WRITE;
-	v->exit.fetch = vmcb->exit_info1 & (NPF_FETCH | NPF_WALK);
-	if (have_decode && vmcb->insn_len && vmcb->insn_len <= sizeof(vmcb->insn)) {
-		v->exit.insn_len = vmcb->insn_len;
-		memcpy(v->exit.insn, vmcb->insn, sizeof(vmcb->insn));
+	v->exit.gpa = c->exit_info_2;
+	v->exit.write = c->exit_info_1 & NPF_WRITE;
+	v->exit.fetch = c->exit_info_1 & (NPF_FETCH | NPF_WALK);
+	if (have_decode && c->insn_len && c->insn_len <= sizeof(c->insn_bytes)) {
+		v->exit.insn_len = c->insn_len;
+		memcpy(v->exit.insn, c->insn_bytes, sizeof(c->insn_bytes));
 	}
 	return VEXIT_FAULT;
 }
 
 static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
-	u8 vector = s->vmcb->exit_code - EXIT_EXCEPTION;
+	u8 vector = v->exit.code - SVM_EXIT_EXCP_BASE;
 
 	if (vector == X86_TRAP_MC) {
 		asm volatile("int $18");	/* the host's handler deals with it */
 		return VEXIT_RESUME;
 	}
 	if (vector == X86_TRAP_DB && s->stepped && !s->guest_tf) {
-		s->vmcb->dr6 &= ~(u64)DR_STEP;
+		s->vmcb->save.dr6 &= ~(u64)DR_STEP;
 		s->dirty |= CLEAN_DR;
 		return VEXIT_WINDOW;
 	}
-	if (vector == X86_TRAP_DB && (s->vmcb->dr6 & DR6_BD)) {
-		s->vmcb->dr7 &= ~(u64)DR7_GD;	/* as its delivery does (13.1.1.4) */
+	if (vector == X86_TRAP_DB && (s->vmcb->save.dr6 & DR6_BD)) {
+		s->vmcb->save.dr7 &= ~(u64)DR7_GD;	/* as its delivery does (13.1.1.4) */
 		s->dirty |= CLEAN_DR;
 	}
-	v->exit.event = (struct vireo_event) {
-		.type = VEVENT_EXCEPTION,
-		.vector = vector,
-		.has_error = vector == X86_TRAP_AC,
-	};
+	v->exit.event = vireo_event(VEVENT_EXCEPTION, vector);
+	v->exit.event.has_error = vector == X86_TRAP_AC;
 	return VEXIT_EXCEPTION;
 }
 
 static enum vireo_exit exit_iret(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
-	intercept(s, INT_IRET, false);
+	intercept(s, INTERCEPT_IRET, false);
 	s->iret_seen = true;
 	s->step_rip = v->rip;
 	return VEXIT_WINDOW;
 }
 
-static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s, u64 code)
+static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
-	switch (code) {
-	case EXIT_DR_READ ... EXIT_DR_LAST:
+	switch (v->exit.code) {
+	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
 		load_debug(v);
 		return VEXIT_DR;
-	case EXIT_EXCEPTION ... EXIT_EXCEPTION + 31:
+	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_LAST_EXCP:
 		return exit_exception(v, s);
-	case EXIT_IRET:
+	case SVM_EXIT_IRET:
 		return exit_iret(v, s);
-	case EXIT_SMI:
-	case EXIT_INIT:
+	case SVM_EXIT_SMI:
+	case SVM_EXIT_INIT:
 		return VEXIT_RESUME;	/* pending, taken by STGI */
-	case EXIT_INVD:
+	case SVM_EXIT_INVD:
 		return exit_insn(v, VEXIT_SKIP, VIREO_INSN_INVD);
-	case EXIT_WBINVD:
+	case SVM_EXIT_WBINVD:
 		return exit_insn(v, VEXIT_SKIP, VIREO_INSN_WBINVD);
-	case EXIT_XSETBV:
+	case SVM_EXIT_XSETBV:
 		return exit_insn(v, VEXIT_XSETBV, VIREO_INSN_XSETBV);
-	case EXIT_RDPMC:
+	case SVM_EXIT_RDPMC:
 		return VEXIT_GP;
-	case EXIT_INVLPGA:
-	case EXIT_VMRUN:
-	case EXIT_VMLOAD ... EXIT_SKINIT:
-	case EXIT_MONITOR ... EXIT_MWAIT_ARMED:
-	case EXIT_RDPRU:
+	case SVM_EXIT_INVLPGA:
+	case SVM_EXIT_VMRUN:
+	case SVM_EXIT_VMLOAD ... SVM_EXIT_SKINIT:
+	case SVM_EXIT_MONITOR ... SVM_EXIT_MWAIT_COND:
+	case SVM_EXIT_RDPRU:
 	case EXIT_INVLPGB ... EXIT_TLBSYNC:
 		return VEXIT_UD;
-	case EXIT_SHUTDOWN:
+	case SVM_EXIT_SHUTDOWN:
 		return VEXIT_SHUTDOWN;
-	case EXIT_INVALID:
+	case SVM_EXIT_ERR:
 		return VEXIT_FAIL;
 	}
 	return VEXIT_UNKNOWN;
@@ -731,35 +666,37 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
 	const struct vmcb *vmcb = s->vmcb;
 
-	switch (vmcb->exit_code) {
-	case EXIT_VMMCALL:
-		v->exit.cpl = vmcb->cpl;
-		v->exit.wide = (vmcb->efer & EFER_LMA) && (vmcb->cs.attr & BIT(9));
+	switch (v->exit.code) {
+	case SVM_EXIT_VMMCALL:
+		v->exit.cpl = vmcb->save.cpl;
+		v->exit.wide = (vmcb->save.efer & EFER_LMA) &&
+			       (vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK);
 		return exit_insn(v, VEXIT_HYPERCALL, VIREO_INSN_VMMCALL);
-	case EXIT_INTR:
-	case EXIT_NMI:
+	case SVM_EXIT_INTR:
+	case SVM_EXIT_NMI:
 		return VEXIT_INTR;
-	case EXIT_MSR:
-		return vmcb->exit_info1 ? exit_insn(v, VEXIT_WRMSR, VIREO_INSN_WRMSR) :
-					  exit_insn(v, VEXIT_RDMSR, VIREO_INSN_RDMSR);
-	case EXIT_CPUID:
+	case SVM_EXIT_MSR:
+		return vmcb->control.exit_info_1 ?
+		       exit_insn(v, VEXIT_WRMSR, VIREO_INSN_WRMSR) :
+		       exit_insn(v, VEXIT_RDMSR, VIREO_INSN_RDMSR);
+	case SVM_EXIT_CPUID:
 		return exit_insn(v, VEXIT_CPUID, VIREO_INSN_CPUID);
-	case EXIT_HLT:
+	case SVM_EXIT_HLT:
 		return exit_insn(v, VEXIT_HLT, VIREO_INSN_HLT);
-	case EXIT_IOIO:
-		return exit_ioio(v, vmcb);
-	case EXIT_NPF:
-		return exit_npf(v, vmcb);
-	case EXIT_VINTR:
+	case SVM_EXIT_IOIO:
+		return exit_ioio(v, &vmcb->control);
+	case SVM_EXIT_NPF:
+		return exit_npf(v, &vmcb->control);
+	case SVM_EXIT_VINTR:
 		return VEXIT_WINDOW;
 	}
-	return exit_rare(v, s, vmcb->exit_code);
+	return exit_rare(v, s);
 }
 
 static void step_prepare(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
 	s->guest_tf = v->rflags & X86_EFLAGS_TF;
-	s->vmcb->rflags |= X86_EFLAGS_TF;
+	s->vmcb->save.rflags |= X86_EFLAGS_TF;
 }
 
 /* Whether the instruction at step_rip is done, be it stepped or not. */
@@ -784,18 +721,19 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	struct vmcb *vmcb = s->vmcb;
 	u32 guest_spec = 0, host_spec = 0;
 
-	vmcb->rip = v->rip;
-	vmcb->rflags = v->rflags;
-	vmcb->rax = v->gpr[VIREO_RAX];
-	vmcb->rsp = v->gpr[VIREO_RSP];
-	vmcb->int_state = v->shadow;
-	if (unlikely(v->inject.type)) {
-		vmcb->event_inject = inject_encode(&v->inject);
+	vmcb->save.rip = v->rip;
+	vmcb->save.rflags = v->rflags;
+	vmcb->save.rax = v->gpr[VIREO_RAX];
+	vmcb->save.rsp = v->gpr[VIREO_RSP];
+	vmcb->control.int_state = v->shadow;
+	if (unlikely(v->inject.info)) {
+		vmcb->control.event_inj = v->inject.info;
+		vmcb->control.event_inj_err = v->inject.error;
 		if (v->inject.type == VEVENT_NMI) {
 			s->nmi_masked = true;
-			intercept(s, INT_IRET, true);
+			intercept(s, INTERCEPT_IRET, true);
 		}
-		v->inject.type = VEVENT_NONE;
+		v->inject.info = 0;
 	}
 	if (unlikely(s->step))
 		step_prepare(v, s);
@@ -806,24 +744,24 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	}
 	if (unlikely(s->flush))		/* asked for since svm_load() */
 		new_asid(s, this_cpu_ptr(&svm_cpus));
-	vmcb->clean = have_clean ? CLEAN_ALL & ~s->dirty : 0;
+	vmcb->control.clean = have_clean ? CLEAN_ALL & ~s->dirty : 0;
 	s->dirty = 0;
 
 	svm_enter(v->gpr, s->vmcb_pa, this_cpu_read(svm_cpus.host_pa), guest_spec, host_spec);
 
-	v->rip = vmcb->rip;
-	v->rflags = vmcb->rflags;
-	v->gpr[VIREO_RAX] = vmcb->rax;
-	v->gpr[VIREO_RSP] = vmcb->rsp;
-	v->shadow = vmcb->int_state & 1;
-	*vireo_lapic_tpr(v) = vmcb->int_control << 4;
+	v->rip = vmcb->save.rip;
+	v->rflags = vmcb->save.rflags;
+	v->gpr[VIREO_RAX] = vmcb->save.rax;
+	v->gpr[VIREO_RSP] = vmcb->save.rsp;
+	v->shadow = vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK;
+	*vireo_lapic_tpr(v) = vmcb->control.int_ctl << 4;
 	v->next_rip = 0;
-	v->exit.code = vmcb->exit_code;
+	v->exit.code = vmcb->control.exit_code | (u64)vmcb->control.exit_code_hi << 32;
 	v->exit.gpa = 0;
 	v->exit.insn_len = 0;
-	vmcb->event_inject = 0;
-	vmcb->tlb_control = 0;
-	if (unlikely(vmcb->exit_int_info & EVENT_VALID))
+	vmcb->control.event_inj = 0;
+	vmcb->control.tlb_ctl = 0;
+	if (unlikely(vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
 		exit_interrupted(v, s);
 	if (unlikely(s->step || s->iret_seen))
 		step_finish(v, s);

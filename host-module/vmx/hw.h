@@ -69,8 +69,8 @@ static_assert(HOST_RSP == FIELD_HOST_RSP);
 
 #define INFO_VALID		BIT(31)
 #define INFO_NMI_UNBLOCKED	BIT(12)
-#define INFO_ERROR		BIT(11)
 #define INFO_TYPE		0x700
+#define INFO_TYPE_ICEBP		0x500
 #define INFO_VECTOR		0xff
 
 /* 25.4.1: access rights; bits 7:0 are a descriptor's, 15:12 its bits 11:8 */

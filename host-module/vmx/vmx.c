@@ -990,25 +990,17 @@ static void vmx_put(struct vireo_vcpu *v)
 /* ---- Events ----------------------------------------------------------------------------- */
 
 /* 25.8.3 and 25.9.2: types of interruption */
-enum { TYPE_INTERRUPT, TYPE_NMI = 2, TYPE_EXCEPTION, TYPE_ICEBP = 5 };
-
 static void inject(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	static const u8 types[] = {
-		[VEVENT_INTERRUPT] = TYPE_INTERRUPT,
-		[VEVENT_NMI] = TYPE_NMI,
-		[VEVENT_EXCEPTION] = TYPE_EXCEPTION,
-	};
-	const struct vireo_event *e = &v->inject;
-	u32 info = INFO_VALID | e->vector | types[e->type] << 8;
+	struct vireo_event *e = &v->inject;
 
 	/* 27.2.1.3: in real mode there are no error codes. */
-	if (e->has_error && (vmx_read(GUEST_CR0) & X86_CR0_PE)) {
-		info |= INFO_ERROR;
+	if (e->has_error && !(vmx_read(GUEST_CR0) & X86_CR0_PE))
+		e->has_error = false;
+	if (e->has_error)
 		vmx_write(VM_ENTRY_EXCEPTION_ERROR_CODE, e->error);
-	}
-	vmx_write(VM_ENTRY_INTR_INFO_FIELD, info);
-	v->inject.type = VEVENT_NONE;
+	vmx_write(VM_ENTRY_INTR_INFO_FIELD, e->info);
+	e->info = 0;
 	v->shadow = false;	/* its delivery ends that */
 }
 
@@ -1021,22 +1013,14 @@ static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
 {
 	struct vireo_event *e = &v->inject;
 
-	*e = (struct vireo_event) { .vector = info & INFO_VECTOR };
-	switch ((info & INFO_TYPE) >> 8) {
-	case TYPE_INTERRUPT:
-		e->type = VEVENT_INTERRUPT;
-		break;
-	case TYPE_NMI:		/* not in its handler yet */
-		e->type = VEVENT_NMI;
+	e->info = info & VEVENT_BITS;
+	if (e->type > VEVENT_EXCEPTION)
+		e->info = 0;
+	if (e->has_error)
+		e->error = vmx_read(IDT_VECTORING_ERROR_CODE);
+	if (e->type == VEVENT_NMI) {	/* not in its handler yet */
 		x->blocked &= ~BLOCKED_BY_NMI;
 		vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
-		break;
-	case TYPE_EXCEPTION:
-		e->type = VEVENT_EXCEPTION;
-		e->has_error = !!(info & INFO_ERROR);
-		if (e->has_error)
-			e->error = vmx_read(IDT_VECTORING_ERROR_CODE);
-		break;
 	}
 }
 
@@ -1123,7 +1107,7 @@ static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	v->exit.write = qual & QUAL_EPT_WRITE;
 	v->exit.fetch = (qual & QUAL_EPT_FETCH) ||
 			(qual & (QUAL_EPT_LINEAR | QUAL_EPT_FINAL)) == QUAL_EPT_LINEAR;
-	if ((qual & QUAL_EPT_NMI) && !v->inject.type)
+	if ((qual & QUAL_EPT_NMI) && !v->inject.info)
 		block_nmi(x);
 	return VEXIT_FAULT;
 }
@@ -1164,7 +1148,7 @@ static enum vireo_exit exit_debug(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 
 		get_debugreg(dr6, 6);
 		x->dr6 = dr6;
 	}
-	if ((info & INFO_TYPE) >> 8 == TYPE_ICEBP)
+	if ((info & INFO_TYPE) == INFO_TYPE_ICEBP)
 		v->rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
 	else
 		x->dr6 = (x->dr6 & ~(u64)DR_TRAP_BITS) | (qual & QUAL_DEBUG);
@@ -1181,7 +1165,7 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	u32 info = vmx_read(VM_EXIT_INTR_INFO);
 	u8 vector = info & INFO_VECTOR;
 
-	if ((info & INFO_TYPE) >> 8 == TYPE_NMI) {
+	if ((info & INFO_TYPE) >> 8 == VEVENT_NMI) {
 		asm volatile("int $2");	/* NMIs are blocked until its IRET */
 		return VEXIT_INTR;
 	}
@@ -1189,13 +1173,11 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		asm volatile("int $18");
 		return VEXIT_RESUME;
 	}
-	if ((info & INFO_NMI_UNBLOCKED) && !v->inject.type)
+	if ((info & INFO_NMI_UNBLOCKED) && !v->inject.info)
 		block_nmi(x);
-	v->exit.event = (struct vireo_event) {
-		.type = VEVENT_EXCEPTION,
-		.vector = vector,
-		.has_error = !!(info & INFO_ERROR),
-	};
+	/* INT1's is one of its own type, but delivered as any other. */
+	v->exit.event.info = info & VEVENT_BITS;
+	v->exit.event.type = VEVENT_EXCEPTION;
 	if (v->exit.event.has_error)
 		v->exit.event.error = vmx_read(VM_EXIT_INTR_ERROR_CODE);
 	return vector == X86_TRAP_DB ? exit_debug(v, x, info) : VEXIT_EXCEPTION;
@@ -1283,7 +1265,7 @@ static noinline void flush(struct vmx_vcpu *x)
 /* What an entry seldom has */
 static noinline void enter_rare(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	if (v->inject.type)
+	if (v->inject.info)
 		inject(v, x);
 	if (v->shadow != !!(x->blocked & BLOCKED_SHADOW))
 		set_shadow(v, x);
@@ -1298,7 +1280,7 @@ static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmx_write(GUEST_RFLAGS, v->rflags);
 	if (unlikely(v->gpr[VIREO_RSP] != x->rsp))
 		vmx_write(GUEST_RSP, v->gpr[VIREO_RSP]);
-	if (unlikely(v->inject.type | v->shadow | x->blocked | x->flush))
+	if (unlikely(v->inject.info | v->shadow | x->blocked | x->flush))
 		enter_rare(v, x);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL)) {
 		x->entry.guest_spec = v->spec_ctrl;
