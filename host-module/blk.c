@@ -143,12 +143,14 @@ static void blk_bio_end(struct bio *bio)
 }
 
 static void blk_bio_init(struct bio *bio, struct blk_request *req, blk_opf_t op,
-			 struct bio_vec *vec, unsigned int nvecs)
+			 struct bio_vec *vec, unsigned int nvecs, u64 sector, u32 bytes)
 {
 	const struct blk_disk *d = req->q->dev;
 
 	bio_init(bio, d->bdev, vec, nvecs, op);
 	bio->bi_vcnt = nvecs;
+	bio->bi_iter.bi_sector = sector;
+	bio->bi_iter.bi_size = bytes;
 	bio->bi_private = req;
 	bio->bi_end_io = blk_bio_end;
 }
@@ -185,9 +187,7 @@ static void blk_submit_data(struct blk_request *req)
 		u32 bytes = 0;
 		unsigned int n = blk_cut(req, from, &bytes);
 
-		blk_bio_init(bio, req, op, req->vec + from, n);
-		bio->bi_iter.bi_sector = sector;
-		bio->bi_iter.bi_size = bytes;
+		blk_bio_init(bio, req, op, req->vec + from, n, sector, bytes);
 		sector += bytes >> SECTOR_SHIFT;
 		from += n;
 		last = from == req->nvecs;
@@ -200,24 +200,18 @@ static void blk_submit_data(struct blk_request *req)
 
 static void blk_submit(struct blk_request *req)
 {
-	struct bio *bio = &req->bio;
+	blk_opf_t op = req->op == VIREO_BLK_DISCARD ? REQ_OP_DISCARD :
+		       REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC;
 
 	req->err = 0;
 	atomic_set(&req->pending, 1);
-	switch (req->op) {
-	case VIREO_BLK_FLUSH:
-		blk_bio_init(bio, req, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC, NULL, 0);
-		break;
-	case VIREO_BLK_DISCARD:
-		blk_bio_init(bio, req, REQ_OP_DISCARD, NULL, 0);
-		bio->bi_iter.bi_sector = req->sector;
-		bio->bi_iter.bi_size = req->sectors << SECTOR_SHIFT;
-		break;
-	default:
+	if (req->op == VIREO_BLK_READ || req->op == VIREO_BLK_WRITE) {
 		blk_submit_data(req);
 		return;
 	}
-	submit_bio(bio);
+	/* The sectors of a flush are 0. */
+	blk_bio_init(&req->bio, req, op, NULL, 0, req->sector, req->sectors << SECTOR_SHIFT);
+	submit_bio(&req->bio);
 }
 
 /* ---- Files, and what sleeps ------------------------------------------------------------------ */
@@ -477,6 +471,7 @@ static void blk_start_one(struct vireo_queue *q, const struct vireo_blk_sub *sub
 	req->bytes = 0;
 	req->done = 0;
 	req->nvecs = 0;
+	req->sectors = 0;
 	req->extra = NULL;
 	status = blk_parse(req, sub);
 	q->bytes += req->bytes;

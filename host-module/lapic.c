@@ -27,7 +27,6 @@ enum {
 
 #define VERSION		0x00050014	/* six LVT entries */
 #define ESR_SEND_VECTOR	BIT(5)
-#define SVR_ALLOWED	0x1ffU
 #define PERIOD_MIN	100000		/* ns between interrupts of a periodic timer */
 #define ICR_SHORTHAND	0xc0000
 #define BROADCAST	U32_MAX
@@ -482,14 +481,30 @@ static void timer_lvt_write(struct vireo_vcpu *v, u32 value)
 
 /* ---- Registers ------------------------------------------------------------------------------ */
 
-static const u32 lvt_allowed[APIC_LVT_ERROR + 1] = {
-	[APIC_LVT_TIMER] = 0x700ff,
-	[APIC_LVT_THERMAL] = 0x107ff,
-	[APIC_LVT_PERF] = 0x107ff,
-	[APIC_LVT_LINT0] = 0x1a7ff,
-	[APIC_LVT_LINT1] = 0x1a7ff,
-	[APIC_LVT_ERROR] = 0x100ff,
+/* The registers that can be written, and the bits of each, by number: 0 to 3fh */
+#define WRITABLE	0xc1fd010000008900ULL
+
+static const u64 writable[] = {
+	[X2_TPR & 0x3f] = 0xff,
+	[X2_SVR & 0x3f] = 0x1ff,
+	[X2_ICR & 0x3f] = ~0xfff32000ULL,
+	[X2_LVT_TIMER & 0x3f] = 0x710ff,
+	[0x33 ... 0x34] = 0x117ff,		/* thermal, performance */
+	[0x35 ... 0x36] = 0x1b7ff,		/* LINT0, LINT1 */
+	[X2_LVT_ERROR & 0x3f] = 0x110ff,
+	[X2_TIMER_INIT & 0x3f] = U32_MAX,
+	[X2_TIMER_DIV & 0x3f] = 0xb,
+	[X2_SELF_IPI & 0x3f] = 0xff,
 };
+
+/* Checks a value against the reserved bits of its register. */
+static bool write_allowed(u32 msr, u64 value)
+{
+	if (msr == X2_LVT_TIMER && (value >> 17 & 3) == 3)	/* no such mode */
+		return false;
+	return msr <= X2_SELF_IPI && (WRITABLE & BIT_ULL(msr & 0x3f)) &&
+	       !(value & ~writable[msr & 0x3f]);
+}
 
 static u32 apic_ppr(struct vireo_vcpu *v)
 {
@@ -517,21 +532,10 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
 		return -ENOENT;
 	if (v->pv.eoi_pending)
 		vireo_pv_eoi_sync(v);
-	switch (msr) {
-	case X2_PPR:
-		*value = apic_ppr(v);
-		return 0;
-	case X2_TIMER_NOW:
-		*value = timer_now(a);
-		return 0;
-	case X2_ICR:
-		*value = *(u64 *)reg(a, X2_ICR);
-		return 0;
-	case X2_IRR ... X2_IRR + 7:
+	if (msr >= X2_IRR && msr <= X2_IRR + 7)
 		apic_sync(a);
-		break;
-	}
-	*value = *reg(a, msr);
+	*value = msr == X2_PPR ? apic_ppr(v) : msr == X2_TIMER_NOW ? timer_now(a) :
+		 msr == X2_ICR ? *(u64 *)reg(a, X2_ICR) : *reg(a, msr);
 	return 0;
 }
 
@@ -546,39 +550,13 @@ static void svr_write(struct vireo_lapic_state *a, u32 value)
 		*lvt(a, i) |= APIC_LVT_MASKED;
 }
 
-/* Checks a value against the reserved bits of its register. */
-static bool write_allowed(u32 msr, u64 value)
-{
-	switch (msr) {
-	case X2_EOI:
-	case X2_ESR:
-		return !value;
-	case X2_TPR:
-		return value <= 0xff;
-	case X2_SVR:
-		return !(value & ~(u64)SVR_ALLOWED);
-	case X2_LVT_TIMER ... X2_LVT_ERROR:
-		return !(value & ~(u64)lvt_allowed[msr - X2_LVT_TIMER] & ~(u64)BIT(12)) &&
-		       (msr != X2_LVT_TIMER || (value >> 17 & 3) != 3);
-	case X2_ICR:
-		return !(value & 0xfff32000);
-	case X2_TIMER_INIT:
-		return !(value >> 32);
-	case X2_TIMER_DIV:
-		return !(value & ~0xbULL);
-	case X2_SELF_IPI:
-		return value <= 0xff;
-	}
-	return false;
-}
-
 /**
  * vireo_lapic_write() - write a register
  * @v: the vCPU
  * @msr: 0x800 to 0x8ff
  * @value: what to write
  * Context: The vCPU's own thread, also with interrupts off.
- * Return: 0, -EINVAL (reserved bits) or -ENOENT: no such register.
+ * Return: 0 or -EINVAL: no such register, or reserved bits.
  */
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 {
@@ -630,11 +608,10 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 		*reg(a, msr) = value;
 		timer_arm(a, value * timer_divisor(a));
 		return 0;
-	case X2_TIMER_DIV:
+	default:		/* X2_TIMER_DIV */
 		*reg(a, msr) = value;
 		return 0;
 	}
-	return -ENOENT;
 }
 
 /* ---- All of it --------------------------------------------------------------------------- */
@@ -691,11 +668,20 @@ static bool state_allowed(const struct vireo_lapic *s)
 	       write_allowed(X2_ICR, s->icr);
 }
 
-static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
+/**
+ * vireo_lapic_set() - write all of it
+ * @v: the vCPU
+ * @s: the state, unchecked
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -EINVAL, nothing changed.
+ */
+int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int i;
 
+	if (!state_allowed(s))
+		return -EINVAL;
 	hrtimer_cancel(&a->timer);
 	apic_sync(a);
 	for (i = 0; i < 8; i++) {
@@ -717,20 +703,6 @@ static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
 	else if (s->timer_left != ~0ULL)
 		timer_arm(a, s->timer_left);
 	set_bit(VREQ_EVENT, &v->requests);
-}
-
-/**
- * vireo_lapic_set() - write all of it
- * @v: the vCPU
- * @s: the state, unchecked
- * Context: The vCPU's mutex is held.
- * Return: 0 or -EINVAL, nothing changed.
- */
-int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
-{
-	if (!state_allowed(s))
-		return -EINVAL;
-	apic_load(v, s);
 	WRITE_ONCE(v->apic.sipi_vector, s->sipi_vector);
 	set_mask_bits(&v->apic.smi_init, VIREO_LAPIC_REQUESTS, s->requests);
 	set_bit(VREQ_MP, &v->requests);
@@ -750,7 +722,7 @@ void vireo_lapic_reset(struct vireo_vcpu *v)
 		.timer_left = ~0ULL,
 	};
 
-	apic_load(v, &reset);
+	vireo_lapic_set(v, &reset);
 	memset(&v->pv, 0, sizeof(v->pv));
 }
 

@@ -53,7 +53,6 @@
 static_assert(sizeof(struct vireo_net_tx) == VIREO_RING_ENTRY);
 static_assert(sizeof(struct vireo_net_rx) == VIREO_RING_ENTRY);
 static_assert(sizeof(struct vireo_net_info) == sizeof_field(struct vireo_comp, info));
-static_assert(sizeof(struct vireo_net_config) == 20);
 
 /* A buffer that the guest has posted */
 struct net_buf {
@@ -107,14 +106,10 @@ struct net_if {
 	struct net_pair pair[NET_MAX_PAIRS];
 };
 
-/* What a net_device keeps */
-struct net_port {
-	struct net_if *net;
-};
-
+/* A net_device keeps no more than the pointer. */
 static struct net_if *net_of(const struct net_device *dev)
 {
-	return ((struct net_port *)netdev_priv(dev))->net;
+	return *(struct net_if **)netdev_priv(dev);
 }
 
 /* ---- From the guest ------------------------------------------------------------------------- */
@@ -786,13 +781,7 @@ static const struct net_device_ops net_ops = {
 	.ndo_validate_addr = eth_validate_addr,
 };
 
-static void net_get_drvinfo(struct net_device *dev, struct ethtool_drvinfo *info)
-{
-	strscpy(info->driver, "vireo", sizeof(info->driver));
-}
-
 static const struct ethtool_ops net_ethtool_ops = {
-	.get_drvinfo = net_get_drvinfo,
 	.get_link = ethtool_op_get_link,
 	.get_ts_info = ethtool_op_get_ts_info,
 };
@@ -829,14 +818,14 @@ static int net_register(struct net_if *net, const struct vireo_create_net *args)
 	struct net_device *dev;
 	int err;
 
-	dev = alloc_netdev_mqs(sizeof(struct net_port), args->name,
+	dev = alloc_netdev_mqs(sizeof(net), args->name,
 			       strchr(args->name, '%') ? NET_NAME_ENUM : NET_NAME_USER,
 			       net_setup, net->pairs, net->pairs);
 	if (!dev)
 		return -ENOMEM;
 	dev_net_set(dev, current->nsproxy->net_ns);
 	dev->mtu = net->mtu;
-	((struct net_port *)netdev_priv(dev))->net = net;
+	*(struct net_if **)netdev_priv(dev) = net;
 	netif_carrier_off(dev);
 	rtnl_lock();
 	err = register_netdevice(dev);
