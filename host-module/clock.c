@@ -228,35 +228,6 @@ void vireo_pv_eoi_sync(struct vireo_vcpu *v)
 /* ---- MSRs ----------------------------------------------------------------------------------- */
 
 /**
- * vireo_pv_get_msr() - read one of KVM's MSRs
- * @v: the vCPU
- * @index: its number
- * @value: where to
- * Context: The vCPU's mutex is held.
- * Return: 0 or -ENOENT.
- */
-int vireo_pv_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
-{
-	switch (index) {
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		*value = v->pv.wall_msr;
-		return 0;
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		*value = v->pv.clock_msr;
-		return 0;
-	case MSR_KVM_STEAL_TIME:
-		*value = v->pv.steal_msr;
-		return 0;
-	case MSR_KVM_PV_EOI_EN:
-		*value = v->pv.eoi_msr;
-		return 0;
-	}
-	return -ENOENT;
-}
-
-/**
  * vireo_pv_set_msr() - write one of KVM's MSRs
  * @v: the vCPU
  * @index: its number

@@ -96,6 +96,7 @@ static const struct leaf leaves[] = {
 
 struct vireo_cpuid_table vireo_cpuid_default;
 u64 vireo_xcr0;
+u32 vireo_xsave_size;
 
 /* Where a leaf is looked up: the ranges' first 64 leaves, and those of Vireo's. */
 static u8 *slot(struct vireo_cpuid_table *t, u32 function)
@@ -121,8 +122,14 @@ find(const struct vireo_cpuid_table *t, u32 function, u32 index)
 	return NULL;
 }
 
-/* Size of the components of XCR0, in the standard format or the compacted one. */
-static u32 xsave_size(u64 xcr0, bool compact)
+/**
+ * vireo_cpuid_xsave_size() - bytes that XSAVE needs
+ * @xcr0: the components
+ * @compact: in the compacted format, not the standard one
+ * Context: Any.
+ * Return: Bytes.
+ */
+u32 vireo_cpuid_xsave_size(u64 xcr0, bool compact)
 {
 	u32 size = 512 + 64, i;
 
@@ -138,28 +145,6 @@ static u32 xsave_size(u64 xcr0, bool compact)
 			size = max(size, e->eax + e->ebx);
 	}
 	return size;
-}
-
-/**
- * vireo_cpuid_xsave_size() - size of the standard XSAVE format
- * @xcr0: the components
- * Context: Any.
- * Return: Bytes.
- */
-u32 vireo_cpuid_xsave_size(u64 xcr0)
-{
-	return xsave_size(xcr0, false);
-}
-
-/**
- * vireo_cpuid_xsave_offset() - place of a component in the standard format
- * @component: its number, of those a guest may have
- * Context: Any.
- * Return: Bytes.
- */
-u32 vireo_cpuid_xsave_offset(unsigned int component)
-{
-	return find(&vireo_cpuid_default, 0xd, component)->ebx;
 }
 
 /* Leaves that exec_fixup() knows. */
@@ -259,6 +244,7 @@ void vireo_cpuid_init(void)
 		default_fixup(&e);
 		table_add(&vireo_cpuid_default, &e);
 	}
+	vireo_xsave_size = vireo_cpuid_xsave_size(vireo_xcr0, false);
 }
 
 /* Whether every feature bit of an entry is in the default table's too. */
@@ -351,9 +337,9 @@ static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4]
 	case 0xd:
 		if (index == 0) {
 			out[EBX] = v->xsave_size;
-			out[ECX] = vireo_cpuid_xsave_size(out[EAX] | (u64)out[EDX] << 32);
+			out[ECX] = vireo_cpuid_xsave_size(out[EAX] | (u64)out[EDX] << 32, false);
 		} else if (index == 1) {
-			out[EBX] = xsave_size(v->xcr0, true);
+			out[EBX] = vireo_cpuid_xsave_size(v->xcr0, true);
 		}
 		break;
 	case 0x80000001:
@@ -367,25 +353,25 @@ static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4]
 	}
 }
 
+static __always_inline void exec_answer(struct vireo_vcpu *v, const struct vireo_cpuid_entry *e)
+{
+	v->gpr[VIREO_RAX] = e->eax;
+	v->gpr[VIREO_RBX] = e->ebx;
+	v->gpr[VIREO_RCX] = e->ecx;
+	v->gpr[VIREO_RDX] = e->edx;
+}
+
 static noinline void exec_varying(struct vireo_vcpu *v)
 {
 	u32 function = v->gpr[VIREO_RAX], index = v->gpr[VIREO_RCX];
 	const struct vireo_cpuid_entry *e = find(&v->vm->cpuid, function, index);
-	u32 out[4] = {};
+	struct vireo_cpuid_entry out = {};
 
-	if (e) {
-		out[EAX] = e->eax;
-		out[EBX] = e->ebx;
-		out[ECX] = e->ecx;
-		out[EDX] = e->edx;
-		exec_fixup(v, function, index, out);
-	} else if (function == 0xb) {
-		exec_topology(v, index, out);
-	}
-	v->gpr[VIREO_RAX] = out[EAX];
-	v->gpr[VIREO_RBX] = out[EBX];
-	v->gpr[VIREO_RCX] = out[ECX];
-	v->gpr[VIREO_RDX] = out[EDX];
+	if (e)
+		out = *e;
+	if (e || function == 0xb)
+		exec_fixup(v, function, index, &out.eax);
+	exec_answer(v, &out);
 }
 
 /**
@@ -397,15 +383,9 @@ void vireo_cpuid_exec(struct vireo_vcpu *v)
 {
 	struct vireo_cpuid_table *t = &v->vm->cpuid;
 	const u8 *first = slot(t, v->gpr[VIREO_RAX]);
-	const struct vireo_cpuid_entry *e;
 
-	if (unlikely(!first || !*first || t->varies[*first - 1])) {
+	if (unlikely(!first || !*first || t->varies[*first - 1]))
 		exec_varying(v);
-		return;
-	}
-	e = &t->e[*first - 1];
-	v->gpr[VIREO_RAX] = e->eax;
-	v->gpr[VIREO_RBX] = e->ebx;
-	v->gpr[VIREO_RCX] = e->ecx;
-	v->gpr[VIREO_RDX] = e->edx;
+	else
+		exec_answer(v, &t->e[*first - 1]);
 }

@@ -174,7 +174,6 @@ bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 static int exit_shutdown(struct vireo_vcpu *v, u32 reason)
 {
 	v->run->exit_reason = VIREO_EXIT_SHUTDOWN;
-	memset(&v->run->shutdown, 0, sizeof(v->run->shutdown));
 	v->run->shutdown.reason = reason;
 	v->run->shutdown.info = v->exit.code;
 	v->run->shutdown.gpa = v->exit.gpa;
@@ -207,24 +206,28 @@ static int exit_fetch(struct vireo_vcpu *v)
 	return 0;
 }
 
+static void set_next_rip(struct vireo_vcpu *v, unsigned int len)
+{
+	v->next_rip = v->rip + len;
+	if (vireo_ops->insn_mode(v) != VIREO_INSN_64)
+		v->next_rip = (u32)v->next_rip;
+}
+
 /*
  * Finds where the intercepted instruction ends.  If it is not what was
  * intercepted, another vCPU has changed it since: let the guest run it again.
  */
 static int exit_next_rip(struct vireo_vcpu *v)
 {
-	enum vireo_insn_mode mode = vireo_ops->insn_mode(v);
 	int len;
 
 	if (exit_fetch(v))
 		return -EAGAIN;
-	len = vireo_insn_len(v->exit.insn, v->exit.insn_len, mode == VIREO_INSN_64,
-			     v->exit.opcode);
+	len = vireo_insn_len(v->exit.insn, v->exit.insn_len,
+			     vireo_ops->insn_mode(v) == VIREO_INSN_64, v->exit.opcode);
 	if (len < 0)
 		return -EAGAIN;
-	v->next_rip = v->rip + len;
-	if (mode != VIREO_INSN_64)
-		v->next_rip = (u32)v->next_rip;
+	set_next_rip(v, len);
 	return 0;
 }
 
@@ -275,9 +278,7 @@ static int exit_mmio(struct vireo_vcpu *v)
 	v->run->mmio.width = op->width;
 	v->run->mmio.write = op->write;
 	v->run->mmio.data = op->write ? vireo_mmio_store(op, v->gpr) : 0;
-	v->next_rip = v->rip + op->len;
-	if (vireo_ops->insn_mode(v) != VIREO_INSN_64)
-		v->next_rip = (u32)v->next_rip;
+	set_next_rip(v, op->len);
 	if (op->write)
 		exit_skip(v);
 	else
@@ -288,7 +289,6 @@ static int exit_mmio(struct vireo_vcpu *v)
 /**
  * vireo_exit_complete() - take user space's reply to the last exit
  * @v: the vCPU
- *
  * Context: The vCPU's mutex is held.
  */
 void vireo_exit_complete(struct vireo_vcpu *v)
@@ -329,19 +329,14 @@ static int exit_hypercall_slow(struct vireo_vcpu *v)
 {
 	u64 mask = v->exit.wide ? ~0ULL : U32_MAX;
 	u64 type = v->gpr[VIREO_RBX] & mask, code = v->gpr[VIREO_RCX] & mask;
+	bool doorbell = (u32)v->gpr[VIREO_RAX] == VIREO_HC_DOORBELL;
+	int ret = doorbell ? vireo_queue_doorbell(v->vm, type) :
+		  type > VIREO_SYSTEM_CRASH ? -KVM_EINVAL : 0;
 
-	if ((u32)v->gpr[VIREO_RAX] == VIREO_HC_DOORBELL) {
-		v->gpr[VIREO_RAX] = vireo_queue_doorbell(v->vm, type) & mask;
-		exit_skip(v);
-		return 0;
-	}
-	if (type > VIREO_SYSTEM_CRASH) {
-		v->gpr[VIREO_RAX] = -KVM_EINVAL;
-		exit_skip(v);
-		return 0;
-	}
-	v->gpr[VIREO_RAX] = 0;
+	v->gpr[VIREO_RAX] = ret & mask;
 	exit_skip(v);
+	if (doorbell || ret)
+		return 0;
 	v->run->exit_reason = VIREO_EXIT_SYSTEM;
 	v->run->system.type = type;
 	v->run->system.reserved = 0;
@@ -352,9 +347,9 @@ static int exit_hypercall_slow(struct vireo_vcpu *v)
 static int exit_fail(struct vireo_vcpu *v)
 {
 	v->run->exit_reason = VIREO_EXIT_FAIL_ENTRY;
-	memset(&v->run->fail, 0, sizeof(v->run->fail));
 	v->run->fail.code = v->exit.code;
 	v->run->fail.check = v->exit.check;
+	v->run->fail.reserved = 0;
 	return 1;
 }
 
@@ -409,13 +404,7 @@ static noinline int exit_other(struct vireo_vcpu *v, enum vireo_exit exit)
 		return 0;
 	case VEXIT_FAULT:
 		return exit_fault(v);
-	case VEXIT_CPUID:
-	case VEXIT_HYPERCALL:
-	case VEXIT_RDMSR:
-	case VEXIT_WRMSR:
-	case VEXIT_HLT:
-	case VEXIT_XSETBV:
-	case VEXIT_SKIP:
+	case VEXIT_CPUID ... VEXIT_SKIP:
 		return exit_slow_skip(v, exit);
 	case VEXIT_SHUTDOWN:
 		return exit_shutdown(v, VIREO_SHUTDOWN_TRIPLE_FAULT);

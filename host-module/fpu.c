@@ -13,6 +13,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
+#include <asm/processor.h>
 #include <asm/fpu/api.h>
 
 #include "vireo.h"
@@ -20,12 +21,8 @@
 /* Constant after init */
 static u32 mxcsr_mask;		/* bits that MXCSR has */
 static u64 fpu_mask;		/* components that are switched here */
+static u32 pkru_offset;		/* in the standard format; 0: there is none */
 static struct xregs_state __percpu *fpu_host;	/* the processor's own: what was displaced */
-
-static u32 fpu_size(void)
-{
-	return vireo_cpuid_xsave_size(vireo_xcr0_supported());
-}
 
 /**
  * vireo_fpu_init() - ask the processor what MXCSR has (Intel SDM vol. 1, 11.6.6)
@@ -35,13 +32,16 @@ static u32 fpu_size(void)
 int vireo_fpu_init(void)
 {
 	struct fxregs_state fx __aligned(16) = {};
+	u32 unused;
 
 	kernel_fpu_begin();
 	asm volatile("fxsave64 %0" : "+m" (fx));
 	kernel_fpu_end();
 	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
-	fpu_mask = vireo_xcr0_supported() & ~(u64)XFEATURE_MASK_PKRU;
-	fpu_host = __alloc_percpu(fpu_size(), 64);
+	fpu_mask = vireo_xcr0 & ~(u64)XFEATURE_MASK_PKRU;
+	if (vireo_xcr0 & XFEATURE_MASK_PKRU)
+		cpuid_count(0xd, XFEATURE_PKRU, &unused, &pkru_offset, &unused, &unused);
+	fpu_host = __alloc_percpu(vireo_xsave_size, 64);
 	return fpu_host ? 0 : -ENOMEM;
 }
 
@@ -107,15 +107,14 @@ void vireo_fpu_leave(struct vireo_vcpu *v)
 
 /**
  * vireo_fpu_create() - a new vCPU's state
- * @v: the vCPU
- *
+ * @v: the vCPU; its end is kfree()
  * Context: May sleep.
  * Return: 0 or -ENOMEM.
  */
 int vireo_fpu_create(struct vireo_vcpu *v)
 {
 	/* A power of two is aligned to itself; XSAVE wants 64. */
-	v->fpu = kzalloc(roundup_pow_of_two(fpu_size()), GFP_KERNEL_ACCOUNT);
+	v->fpu = kzalloc(roundup_pow_of_two(vireo_xsave_size), GFP_KERNEL_ACCOUNT);
 	if (!v->fpu)
 		return -ENOMEM;
 	v->fpu->i387.cwd = 0x37f;
@@ -124,41 +123,24 @@ int vireo_fpu_create(struct vireo_vcpu *v)
 }
 
 /**
- * vireo_fpu_free() - free it
- * @v: the vCPU
- *
- * Context: Any.
- */
-void vireo_fpu_free(struct vireo_vcpu *v)
-{
-	kfree(v->fpu);
-}
-
-static bool has_pkru(void)
-{
-	return vireo_xcr0_supported() & XFEATURE_MASK_PKRU;
-}
-
-/**
  * vireo_fpu_get() - copy the state to user space
  * @v: the vCPU
- * @to: fpu_size() bytes
- *
+ * @to: vireo_xsave_size bytes
  * Context: Process context, the vCPU's mutex held.
  * Return: 0, -EFAULT or -ENOMEM.
  */
 int vireo_fpu_get(struct vireo_vcpu *v, void __user *to)
 {
-	u8 *buf = kmemdup(v->fpu, fpu_size(), GFP_KERNEL_ACCOUNT);
+	u8 *buf = kmemdup(v->fpu, vireo_xsave_size, GFP_KERNEL_ACCOUNT);
 	int err;
 
 	if (!buf)
 		return -ENOMEM;
-	if (has_pkru()) {
+	if (pkru_offset) {
 		((struct xregs_state *)buf)->header.xfeatures |= XFEATURE_MASK_PKRU;
-		*(u32 *)(buf + vireo_cpuid_xsave_offset(XFEATURE_PKRU)) = v->pkru;
+		*(u32 *)(buf + pkru_offset) = v->pkru;
 	}
-	err = copy_to_user(to, buf, fpu_size()) ? -EFAULT : 0;
+	err = copy_to_user(to, buf, vireo_xsave_size) ? -EFAULT : 0;
 	kfree(buf);
 	return err;
 }
@@ -166,7 +148,7 @@ int vireo_fpu_get(struct vireo_vcpu *v, void __user *to)
 /* XRSTOR would fault on anything else (Intel SDM vol. 1, 13.8.1). */
 static bool fpu_valid(const struct xregs_state *x)
 {
-	return !(x->header.xfeatures & ~vireo_xcr0_supported()) && !x->header.xcomp_bv &&
+	return !(x->header.xfeatures & ~vireo_xcr0) && !x->header.xcomp_bv &&
 	       !memchr_inv(x->header.reserved, 0, sizeof(x->header.reserved)) &&
 	       !(x->i387.mxcsr & ~mxcsr_mask);
 }
@@ -174,26 +156,22 @@ static bool fpu_valid(const struct xregs_state *x)
 /**
  * vireo_fpu_set() - copy the state from user space
  * @v: the vCPU
- * @from: fpu_size() bytes
- *
+ * @from: vireo_xsave_size bytes
  * Context: Process context, the vCPU's mutex held.
  * Return: 0, -EFAULT, -EINVAL or -ENOMEM; nothing changed on failure.
  */
 int vireo_fpu_set(struct vireo_vcpu *v, const void __user *from)
 {
-	struct xregs_state *x = memdup_user(from, fpu_size());
-	u32 offset = has_pkru() ? vireo_cpuid_xsave_offset(XFEATURE_PKRU) : 0;
+	struct xregs_state *x = memdup_user(from, vireo_xsave_size);
 	int err = -EINVAL;
 
 	if (IS_ERR(x))
 		return PTR_ERR(x);
 	if (fpu_valid(x)) {
-		if (x->header.xfeatures & XFEATURE_MASK_PKRU)
-			v->pkru = *(u32 *)((u8 *)x + offset);
-		else
-			v->pkru = 0;
+		v->pkru = x->header.xfeatures & XFEATURE_MASK_PKRU ?
+			  *(u32 *)((u8 *)x + pkru_offset) : 0;
 		x->header.xfeatures &= ~(u64)XFEATURE_MASK_PKRU;
-		memcpy(v->fpu, x, fpu_size());
+		memcpy(v->fpu, x, vireo_xsave_size);
 		err = 0;
 	}
 	kfree(x);

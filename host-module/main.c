@@ -22,30 +22,6 @@
 
 const struct vireo_ops *vireo_ops;
 
-/* The ABI: these never change. */
-static_assert(sizeof(struct vireo_info) == 56);
-static_assert(sizeof(struct vireo_create_vm) == 16);
-static_assert(sizeof(struct vireo_cpuid_entry) == 32);
-static_assert(sizeof(struct vireo_cpuid) == 24);
-static_assert(sizeof(struct vireo_create_vcpu) == 16);
-static_assert(sizeof(struct vireo_memory) == 24);
-static_assert(sizeof(struct vireo_get_memory) == 8);
-static_assert(sizeof(struct vireo_fork) == 8);
-static_assert(sizeof(struct vireo_msi) == 24);
-static_assert(sizeof(struct vireo_stat) == 40 + 8 * VIREO_STAT_MAX);
-static_assert(sizeof(struct vireo_run) == 336);
-static_assert(sizeof(struct vireo_regs) == 496);
-static_assert(sizeof(struct vireo_msrs) == 24);
-static_assert(sizeof(struct vireo_xsave) == 24);
-static_assert(sizeof(struct vireo_lapic) == 160);
-static_assert(sizeof(struct vireo_create_disk) == 16);
-static_assert(sizeof(struct vireo_disk) == 72);
-static_assert(sizeof(struct vireo_create_net) == 36);
-static_assert(sizeof(struct vireo_net) == 48);
-static_assert(sizeof(struct vireo_create_queue) == 32);
-static_assert(sizeof(struct vireo_queue_msi) == 24);
-static_assert(sizeof(struct vireo_queue_stat) == 80);
-
 /* ---- The extension is on while there is a VM ------------------------------------ */
 
 static DEFINE_MUTEX(hw_lock);		/* inside cpus_read_lock() */
@@ -269,8 +245,8 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 		.max_gpa = VIREO_MAX_GPA,
 		.tsc_khz = tsc_khz,
 		.max_cpuid = VIREO_MAX_CPUID,
-		.xsave_size = vireo_cpuid_xsave_size(vireo_xcr0_supported()),
-		.xcr0 = vireo_xcr0_supported(),
+		.xsave_size = vireo_xsave_size,
+		.xcr0 = vireo_xcr0,
 	};
 	return 0;
 }
@@ -345,7 +321,6 @@ static int __init vireo_init(void)
 	if (err)
 		goto fail_queue;
 	vireo_run_init();
-	vireo_switch_init();
 	vireo_cpuid_init();
 	err = vireo_fpu_init();
 	if (err)

@@ -12,30 +12,46 @@
 #include "vireo.h"
 
 #define APIC_BASE_VALUE		(0xfee00000ULL | BIT(11) | BIT(10))	/* enabled, x2APIC */
+#define MTRR_FIRST		0x200
 #define MTRR_CAP		0x508	/* 8 variable, fixed, write-combining */
 
-/* Where an MTRR is kept: v->mtrr[0..15] variable, [16..26] fixed, [27] type. */
-static int mtrr_slot(u32 index)
+/* Where a register is kept, of those that read as they were written. */
+static u64 *msr_kept(struct vireo_vcpu *v, u32 index)
 {
 	switch (index) {
-	case 0x200 ... 0x20f:
-		return index - 0x200;
+	case MSR_IA32_TSC_DEADLINE:
+		return &v->apic.tsc_deadline;	/* 0: not armed */
+	case MSR_IA32_TSC_ADJUST:
+		return &v->tsc_adjust;
+	case MSR_TSC_AUX:
+		return &v->tsc_aux;
+	case MSR_IA32_MISC_ENABLE:
+		return &v->misc_enable;
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		return &v->pv.wall_msr;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		return &v->pv.clock_msr;
+	case MSR_KVM_STEAL_TIME:
+		return &v->pv.steal_msr;
+	case MSR_KVM_PV_EOI_EN:
+		return &v->pv.eoi_msr;
+	case MTRR_FIRST ... MTRR_FIRST + 0xf:	/* variable: a base and a mask each */
 	case MSR_MTRRfix64K_00000:
-		return 16;
-	case MSR_MTRRfix16K_80000:
-	case MSR_MTRRfix16K_A0000:
-		return 17 + index - MSR_MTRRfix16K_80000;
+	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
 	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-		return 19 + index - MSR_MTRRfix4K_C0000;
+		return &v->mtrr[index - MTRR_FIRST];
 	case MSR_MTRRdefType:
-		return 27;
+		return &v->mtrr_type;
 	}
-	return -1;
+	return NULL;
 }
 
 /* Registers that read as a constant; writes of anything are ignored. */
 static int msr_constant(u32 index, u64 *value)
 {
+	*value = 0;
 	switch (index) {
 	case MSR_IA32_UCODE_REV:
 		*value = 0x01000065;
@@ -44,9 +60,11 @@ static int msr_constant(u32 index, u64 *value)
 		*value = BIT(24);	/* the TSC counts at the P0 rate */
 		return 0;
 	case MSR_AMD64_DE_CFG:
-		*value = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ?
-			MSR_AMD64_DE_CFG_LFENCE_SERIALIZE : 0;
+		if (boot_cpu_has(X86_FEATURE_LFENCE_RDTSC))
+			*value = MSR_AMD64_DE_CFG_LFENCE_SERIALIZE;
 		return 0;
+	case MSR_IA32_XSS:
+		return boot_cpu_has(X86_FEATURE_XSAVES) ? 0 : -ENOENT;
 	case MSR_IA32_PLATFORM_ID:
 	case MSR_IA32_EBL_CR_POWERON:
 	case MSR_IA32_DEBUGCTLMSR:
@@ -61,7 +79,6 @@ static int msr_constant(u32 index, u64 *value)
 	case MSR_K8_INT_PENDING_MSG:
 	case MSR_K8_TSEG_ADDR:
 	case MSR_K8_TSEG_MASK:
-		*value = 0;
 		return 0;
 	}
 	return -ENOENT;
@@ -94,7 +111,7 @@ static u64 spec_ctrl_allowed(void)
 		SPEC_CTRL_SSBD : 0);
 }
 
-/* Checks a value for a register that the hardware switches. */
+/* Checks a value for a register that is no more than kept, or that the hardware switches. */
 static bool value_allowed(u32 index, u64 value)
 {
 	switch (index) {
@@ -110,6 +127,10 @@ static bool value_allowed(u32 index, u64 value)
 		return pat_allowed(value);
 	case MSR_IA32_SPEC_CTRL:
 		return !(value & ~spec_ctrl_allowed());
+	case MSR_TSC_AUX:
+		return !(value >> 32);
+	case MSR_IA32_XSS:
+		return !value;
 	}
 	return true;
 }
@@ -124,43 +145,28 @@ static bool value_allowed(u32 index, u64 value)
  */
 int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 {
-	int slot;
+	const u64 *kept;
 
 	if (index >= 0x800 && index < 0x900)
 		return vireo_lapic_read(v, index, value);
 
-	switch (index) {
-	case MSR_IA32_TSC_DEADLINE:
-		*value = READ_ONCE(v->apic.tsc_deadline);	/* 0: not armed */
+	kept = msr_kept(v, index);
+	if (kept) {
+		*value = READ_ONCE(*kept);
 		return 0;
+	}
+	switch (index) {
 	case MSR_IA32_APICBASE:
 		*value = APIC_BASE_VALUE | (v->id ? 0 : BIT(8));
 		return 0;
 	case MSR_IA32_TSC:
 		*value = vireo_guest_tsc(v);
 		return 0;
-	case MSR_IA32_TSC_ADJUST:
-		*value = v->tsc_adjust;
-		return 0;
-	case MSR_TSC_AUX:
-		*value = v->tsc_aux;
-		return 0;
-	case MSR_IA32_MISC_ENABLE:
-		*value = v->misc_enable;
-		return 0;
 	case MSR_MTRRcap:
 		*value = MTRR_CAP;
 		return 0;
-	case MSR_IA32_XSS:
-		*value = 0;
-		return boot_cpu_has(X86_FEATURE_XSAVES) ? 0 : -ENOENT;
 	}
-	slot = mtrr_slot(index);
-	if (slot >= 0) {
-		*value = v->mtrr[slot];
-		return 0;
-	}
-	if (!vireo_ops->get_msr(v, index, value) || !vireo_pv_get_msr(v, index, value))
+	if (!vireo_ops->get_msr(v, index, value))
 		return 0;
 	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
 		*value = v->spec_ctrl;
@@ -198,8 +204,8 @@ static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
  */
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 {
-	u64 unused;
-	int err, slot;
+	u64 *kept = msr_kept(v, index), unused;
+	int err;
 
 	if (index >= 0x800 && index < 0x900)
 		return vireo_lapic_write(v, index, value);
@@ -219,32 +225,22 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 			return -ENOENT;
 		v->tsc_lost = READ_ONCE(vireo_tsc_lost);
 		return tsc_move(v, value - v->tsc_offset);
-	case MSR_TSC_AUX:
-		if (value >> 32)
-			return -EINVAL;
-		v->tsc_aux = value;
-		return 0;
-	case MSR_IA32_MISC_ENABLE:
-		v->misc_enable = value;
-		return 0;
 	case MSR_IA32_PRED_CMD:
 		if ((value & ~PRED_CMD_IBPB) || !boot_cpu_has(X86_FEATURE_IBPB))
 			return -EINVAL;
 		if (value)
 			indirect_branch_prediction_barrier();
 		return 0;
-	case MSR_IA32_XSS:
-		if (!boot_cpu_has(X86_FEATURE_XSAVES))
-			return -ENOENT;
-		return value ? -EINVAL : 0;
 	}
-	slot = mtrr_slot(index);
-	if (slot >= 0) {
-		v->mtrr[slot] = value;
-		return 0;
-	}
+	err = vireo_pv_set_msr(v, index, value);
+	if (err != -ENOENT)
+		return err;
 	if (!value_allowed(index, value))
 		return -EINVAL;
+	if (kept) {
+		*kept = value;
+		return 0;
+	}
 	err = vireo_ops->set_msr(v, index, value);
 	if (err != -ENOENT)
 		return err;
@@ -252,6 +248,5 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 		v->spec_ctrl = value;
 		return 0;
 	}
-	err = vireo_pv_set_msr(v, index, value);
-	return err == -ENOENT ? msr_constant(index, &unused) : err;
+	return msr_constant(index, &unused);
 }

@@ -120,7 +120,7 @@ static bool regs_xcr0_ok(u64 xcr0)
 {
 	const u64 avx512 = XFEATURE_MASK_OPMASK | XFEATURE_MASK_ZMM_Hi256 | XFEATURE_MASK_Hi16_ZMM;
 
-	if (!(xcr0 & XFEATURE_MASK_FP) || (xcr0 & ~vireo_xcr0_supported()))
+	if (!(xcr0 & XFEATURE_MASK_FP) || (xcr0 & ~vireo_xcr0))
 		return false;
 	if ((xcr0 & XFEATURE_MASK_YMM) && !(xcr0 & XFEATURE_MASK_SSE))
 		return false;
@@ -141,18 +141,8 @@ int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0)
 	if (!regs_xcr0_ok(xcr0))
 		return -EINVAL;
 	v->xcr0 = xcr0;
-	v->xsave_size = vireo_cpuid_xsave_size(xcr0);
+	v->xsave_size = vireo_cpuid_xsave_size(xcr0, false);
 	return 0;
-}
-
-static int regs_check(const struct vireo_regs *r)
-{
-	if (memchr_inv(r->reserved, 0, sizeof(r->reserved)) || !regs_modes_ok(r) ||
-	    !regs_addresses_ok(r) || !regs_events_ok(r) || !regs_xcr0_ok(r->xcr0) ||
-	    (r->dr[4] | r->dr[5]) >> 32)
-		return -EINVAL;
-	/* Bits 63:22, 15, 5 and 3 are reserved. */
-	return r->rflags & (GENMASK_ULL(63, 22) | BIT(15) | BIT(5) | BIT(3)) ? -EINVAL : 0;
 }
 
 /**
@@ -231,11 +221,15 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
  */
 int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
 {
-	int err = regs_check(r);
+	/* Bits 63:22, 15, 5 and 3 are reserved. */
+	const u64 rflags = GENMASK_ULL(63, 22) | BIT(15) | BIT(5) | BIT(3);
 
-	if (!err)
-		regs_load(v, r);
-	return err;
+	if (memchr_inv(r->reserved, 0, sizeof(r->reserved)) || !regs_modes_ok(r) ||
+	    !regs_addresses_ok(r) || !regs_events_ok(r) || !regs_xcr0_ok(r->xcr0) ||
+	    (r->dr[4] | r->dr[5]) >> 32 || r->rflags & rflags)
+		return -EINVAL;
+	regs_load(v, r);
+	return 0;
 }
 
 /**

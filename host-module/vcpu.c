@@ -87,7 +87,7 @@ static long vcpu_xsave(void *v, unsigned int cmd, void *arg)
 {
 	const struct vireo_xsave *x = arg;
 
-	if (x->bytes != vireo_cpuid_xsave_size(vireo_xcr0_supported()))
+	if (x->bytes != vireo_xsave_size)
 		return -EINVAL;
 	return cmd == VIREO_SET_XSAVE ? vireo_fpu_set(v, u64_to_user_ptr(x->data)) :
 					vireo_fpu_get(v, u64_to_user_ptr(x->data));
@@ -224,7 +224,7 @@ void vireo_vcpu_free(struct vireo_vcpu *v)
 	vireo_ops->vcpu_free(v);
 	vireo_lapic_free(v);
 	vireo_switch_forget(v);
-	vireo_fpu_free(v);
+	kfree(v->fpu);
 	free_page((unsigned long)v->run);
 	kfree(v);
 }
@@ -251,14 +251,14 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	if (vireo_ops->vcpu_create(v))
 		goto fail_apic;
 	v->misc_enable = 1;
-	v->mtrr[27] = 0xc06;	/* MTRRdefType: enabled, write-back */
+	v->mtrr_type = 0xc06;	/* enabled, write-back */
 	vireo_vcpu_reset(v, false);
 	return v;
 
 fail_apic:
 	vireo_lapic_free(v);
 fail_fpu:
-	vireo_fpu_free(v);
+	kfree(v->fpu);
 fail_run:
 	free_page((unsigned long)v->run);
 fail_free:

@@ -48,20 +48,20 @@ struct vireo_call {
 enum vireo_exit {
 	VEXIT_RESUME,		/* the backend has dealt with it */
 	VEXIT_INTR,		/* host interrupt or NMI; taken once they are enabled */
-	VEXIT_CPUID,
-	VEXIT_HYPERCALL,
 	VEXIT_IO,		/* exit.port, .width, .write, .string */
 	VEXIT_FAULT,		/* exit.gpa, .write, .insn if the hardware has it */
+	VEXIT_CPUID,		/* from here to VEXIT_SKIP: instructions that are stepped over */
+	VEXIT_HYPERCALL,
 	VEXIT_RDMSR,
 	VEXIT_WRMSR,
 	VEXIT_HLT,
-	VEXIT_WINDOW,		/* the guest takes interrupts or NMIs again */
 	VEXIT_XSETBV,
+	VEXIT_SKIP,		/* one without effect, of exit.opcode */
+	VEXIT_WINDOW,		/* the guest takes interrupts or NMIs again */
 	VEXIT_EXCEPTION,	/* reflect v->exit.event */
 	VEXIT_DR,		/* debug registers were given to the guest; go on */
 	VEXIT_UD,		/* an instruction this guest does not have */
 	VEXIT_GP,		/* an instruction that is refused: #GP(0) */
-	VEXIT_SKIP,		/* an instruction without effect, of exit.opcode */
 	VEXIT_SHUTDOWN,		/* triple fault */
 	VEXIT_FAIL,		/* the guest state was refused */
 	VEXIT_UNKNOWN,
@@ -309,14 +309,14 @@ struct vireo_vcpu {
 	u64 tsc_offset;		/* (v) guest TSC - host TSC */
 	u64 tsc_adjust;		/* (v) IA32_TSC_ADJUST */
 	u64 tsc_lost;		/* (v) share of vireo_tsc_lost that is in tsc_offset */
-	u32 tsc_aux;		/* (v) IA32_TSC_AUX */
+	u64 tsc_aux;		/* (v) IA32_TSC_AUX */
 	u32 pkru;		/* (v) protection keys, while the guest is out */
 	u32 host_pkru;		/* (v) between load and put */
 	u32 spec_ctrl;		/* (v) where the hardware does not switch it */
 	bool dr_loaded;		/* (v) DR0-3 are the guest's */
 	unsigned long dr[4];	/* (v) while they are not */
 	u64 misc_enable;	/* (v) */
-	u64 mtrr[32];		/* (v) kept for the guest, without effect */
+	u64 mtrr[0x70], mtrr_type; /* (v) kept for the guest, without effect */
 	struct vireo_lapic_state apic;
 	struct vireo_pv pv;
 
@@ -377,7 +377,6 @@ int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 int vireo_fpu_init(void);
 void vireo_fpu_exit(void);
 int vireo_fpu_create(struct vireo_vcpu *v);
-void vireo_fpu_free(struct vireo_vcpu *v);
 void vireo_fpu_enter(struct vireo_vcpu *v);
 void vireo_fpu_leave(struct vireo_vcpu *v);
 int vireo_fpu_get(struct vireo_vcpu *v, void __user *to);
@@ -385,7 +384,6 @@ int vireo_fpu_set(struct vireo_vcpu *v, const void __user *from);
 
 /* switch.c */
 #define DR7_OFF		0x400UL
-void vireo_switch_init(void);
 void vireo_switch_enable(void);
 void vireo_switch_forget(struct vireo_vcpu *v);
 void vireo_switch_dr(struct vireo_vcpu *v);
@@ -405,10 +403,10 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 void vireo_cpuid_init(void);
 extern struct vireo_cpuid_table vireo_cpuid_default;	/* the widest; constant after init */
 extern u64 vireo_xcr0;		/* likewise: what a guest may set */
+extern u32 vireo_xsave_size;	/* likewise: bytes for that, standard format */
 int vireo_cpuid_set(struct vireo_vm *vm, const struct vireo_cpuid_entry *e, unsigned int n);
 void vireo_cpuid_exec(struct vireo_vcpu *v);
-u32 vireo_cpuid_xsave_size(u64 xcr0);
-u32 vireo_cpuid_xsave_offset(unsigned int component);
+u32 vireo_cpuid_xsave_size(u64 xcr0, bool compact);
 
 /* lapic.c */
 int vireo_lapic_create(struct vireo_vcpu *v);
@@ -430,7 +428,6 @@ int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data);
 long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr);
 
 /* clock.c */
-int vireo_pv_get_msr(struct vireo_vcpu *v, u32 index, u64 *value);
 int vireo_pv_set_msr(struct vireo_vcpu *v, u32 index, u64 value);
 bool vireo_steal_enter(struct vireo_vcpu *v);
 void vireo_steal_leave(struct vireo_vcpu *v);
@@ -446,11 +443,6 @@ long vireo_net_create(void *object, unsigned int cmd, void *arg);
 static inline void vireo_vm_get(struct vireo_vm *vm)
 {
 	kref_get(&vm->ref);
-}
-
-static inline u64 vireo_xcr0_supported(void)
-{
-	return vireo_xcr0;
 }
 
 /* NULL if there is none yet; a vCPU that is seen once stays as long as the VM. */

@@ -13,6 +13,31 @@
 #include "ring.h"
 #include "vm.h"
 
+/* The ABI: these never change. */
+#define SIZE(type, bytes)	_Static_assert(sizeof(struct type) == (bytes), #type)
+SIZE(vireo_info, 56);
+SIZE(vireo_create_vm, 16);
+SIZE(vireo_cpuid_entry, 32);
+SIZE(vireo_cpuid, 24);
+SIZE(vireo_create_vcpu, 16);
+SIZE(vireo_memory, 24);
+SIZE(vireo_get_memory, 8);
+SIZE(vireo_msi, 24);
+SIZE(vireo_stat, 40 + 8 * VIREO_STAT_MAX);
+SIZE(vireo_run, 336);
+SIZE(vireo_regs, 496);
+SIZE(vireo_msrs, 24);
+SIZE(vireo_xsave, 24);
+SIZE(vireo_lapic, 160);
+SIZE(vireo_create_disk, 16);
+SIZE(vireo_disk, 72);
+SIZE(vireo_create_net, 36);
+SIZE(vireo_net, 48);
+SIZE(vireo_create_queue, 32);
+SIZE(vireo_queue_msi, 24);
+SIZE(vireo_queue_stat, 80);
+SIZE(vireo_net_config, 20);
+
 enum kind { DEV, VM, VCPU, MEMORY, DISK, QUEUE, NET, KINDS };
 
 static const char * const kind_name[KINDS] = { "/dev/vireo", "VM", "vCPU", "memory",
