@@ -12,17 +12,14 @@
  * is what the ring lets be in flight.  Free slots come back by a lock-free list
  * and are taken by the one who takes entries.
  */
-#include <linux/anon_inodes.h>
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/falloc.h>
 #include <linux/llist.h>
 #include <linux/memcontrol.h>
-#include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sizes.h>
-#include <linux/slab.h>
 #include <linux/uio.h>
 
 #include "vireo.h"
@@ -613,11 +610,6 @@ static const struct vireo_call disk_calls[] = {
 	{}
 };
 
-static long disk_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
-{
-	return vireo_call(disk_calls, file, cmd, (void __user *)arg);
-}
-
 static void disk_free(struct blk_disk *d)
 {
 	mem_cgroup_put(d->memcg);
@@ -626,19 +618,7 @@ static void disk_free(struct blk_disk *d)
 	kfree(d);
 }
 
-static int disk_release(struct inode *inode, struct file *file)
-{
-	disk_free(file->private_data);
-	return 0;
-}
-
-static const struct file_operations disk_fops = {
-	.owner = THIS_MODULE,
-	.release = disk_release,
-	.unlocked_ioctl = disk_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = noop_llseek,
-};
+DEFINE_VIREO_FD(disk, file, disk_free);
 
 static int disk_open_bdev(struct blk_disk *d)
 {

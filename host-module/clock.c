@@ -7,11 +7,8 @@
  * for all vCPUs, so it is monotonic across them by construction and is written
  * only when the guest switches it on, or moves its TSC.
  */
-#include <linux/kvm_para.h>
 #include <linux/math64.h>
-#include <linux/mm.h>
 #include <asm/pvclock-abi.h>
-#include <asm/tsc.h>
 
 #include "vireo.h"
 

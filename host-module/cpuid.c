@@ -6,14 +6,9 @@
  * User space may cut it down further.  What differs between vCPUs is filled
  * in when the guest asks.
  */
-#include <linux/kvm_para.h>
 #include <linux/log2.h>
-#include <linux/slab.h>
-#include <asm/cpufeature.h>
-#include <asm/fpu/types.h>
 #include <asm/fpu/xcr.h>
 #include <asm/processor.h>
-#include <asm/tsc.h>
 
 #include "vireo.h"
 

@@ -6,9 +6,6 @@
  * what needs no sleep; vireo_exit_slow() does the rest, or fills in the run
  * page for user space.
  */
-#include <linux/kvm_para.h>
-#include <linux/mm.h>
-
 #include "vireo.h"
 #include "queue.h"
 #include "trace.h"

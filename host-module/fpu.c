@@ -9,10 +9,6 @@
  * among it, see the backend.
  */
 #include <linux/log2.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
-#include <asm/cpufeature.h>
 #include <asm/processor.h>
 #include <asm/fpu/api.h>
 

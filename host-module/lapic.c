@@ -8,11 +8,8 @@
  * edge-triggered: there is no I/O APIC.  The timer counts at 1 GHz before its
  * divider.
  */
-#include <linux/gfp.h>
-#include <linux/kvm_para.h>
 #include <linux/ktime.h>
 #include <asm/apicdef.h>
-#include <asm/tsc.h>
 
 #include "vireo.h"
 

@@ -6,15 +6,9 @@
 
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
-#include <linux/fs.h>
 #include <linux/miscdevice.h>
-#include <linux/module.h>
-#include <linux/percpu.h>
 #include <linux/reboot.h>
-#include <linux/slab.h>
 #include <linux/syscore_ops.h>
-#include <linux/uaccess.h>
-#include <asm/tsc.h>
 
 #include "vireo.h"
 #include "compat.h"

@@ -5,7 +5,6 @@
  * An MSR that is not listed raises #GP in the guest, as on a processor that
  * does not have it.
  */
-#include <linux/kvm_para.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
 

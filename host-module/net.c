@@ -11,19 +11,15 @@
  * net_device goes with it, or before it when its network namespace ends;
  * between the two @dev is NULL.
  */
-#include <linux/anon_inodes.h>
 #include <linux/etherdevice.h>
 #include <linux/ethtool.h>
-#include <linux/fs.h>
 #include <linux/if_vlan.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
-#include <linux/module.h>
 #include <linux/netdevice.h>
 #include <linux/nsproxy.h>
 #include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
-#include <linux/slab.h>
 #include <linux/tcp.h>
 #include <net/ip.h>
 #include <net/net_namespace.h>
@@ -920,24 +916,7 @@ static const struct vireo_call net_calls[] = {
 	{}
 };
 
-static long net_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
-{
-	return vireo_call(net_calls, file, cmd, (void __user *)arg);
-}
-
-static int net_release(struct inode *inode, struct file *file)
-{
-	net_destroy(file->private_data);
-	return 0;
-}
-
-static const struct file_operations net_fops = {
-	.owner = THIS_MODULE,
-	.release = net_release,
-	.unlocked_ioctl = net_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = noop_llseek,
-};
+DEFINE_VIREO_FD(net, file, net_destroy);
 
 /**
  * vireo_net_create() - VIREO_CREATE_NET

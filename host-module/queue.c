@@ -11,11 +11,7 @@
  * by each doorbell on its way.  The fd's end stops the backend and waits until
  * nothing is in flight.
  */
-#include <linux/anon_inodes.h>
 #include <linux/log2.h>
-#include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/slab.h>
 
 #include "vireo.h"
 #include "queue.h"
@@ -324,11 +320,6 @@ static const struct vireo_call queue_calls[] = {
 	{}
 };
 
-static long queue_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
-{
-	return vireo_call(queue_calls, file->private_data, cmd, (void __user *)arg);
-}
-
 /* The backend lets go, and is called no more. */
 static void queue_stop(struct vireo_queue *q)
 {
@@ -341,10 +332,8 @@ static void queue_stop(struct vireo_queue *q)
 }
 
 /* No doorbell finds it any more, the backend lets go, and what is in flight ends. */
-static int queue_release(struct inode *inode, struct file *file)
+static void queue_close(struct vireo_queue *q)
 {
-	struct vireo_queue *q = file->private_data;
-
 	mutex_lock(&q->vm->lock);
 	RCU_INIT_POINTER(q->vm->queues[q->doorbell], NULL);
 	mutex_unlock(&q->vm->lock);
@@ -356,16 +345,9 @@ static int queue_release(struct inode *inode, struct file *file)
 	q->masked = true;
 	spin_unlock_irq(&q->comp_lock);
 	kref_put(&q->ref, queue_free);
-	return 0;
 }
 
-static const struct file_operations queue_fops = {
-	.owner = THIS_MODULE,
-	.release = queue_release,
-	.unlocked_ioctl = queue_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = noop_llseek,
-};
+DEFINE_VIREO_FD(queue, file->private_data, queue_close);
 
 static int queue_pin(struct vireo_queue *q, u64 gpa)
 {

@@ -2,8 +2,6 @@
 /*
  * A vCPU's registers as a whole: checks, get, set and reset.
  */
-#include <linux/bits.h>
-#include <asm/cpufeature.h>
 #include <asm/processor-flags.h>
 
 #include "vireo.h"

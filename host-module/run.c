@@ -7,7 +7,6 @@
  * may sleep, for requests of others, and when the host needs the thread.
  */
 #include <linux/ktime.h>
-#include <linux/rcuwait.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/static_call.h>

@@ -5,8 +5,6 @@
  * processor, and only where the two differ.
  */
 #include <linux/hw_breakpoint.h>
-#include <linux/percpu.h>
-#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/fpu/xcr.h>
 #include <asm/msr.h>

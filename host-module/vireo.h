@@ -12,13 +12,21 @@
 #ifndef VIREO_H
 #define VIREO_H
 
+#include <linux/anon_inodes.h>
 #include <linux/atomic.h>
+#include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/kref.h>
+#include <linux/kvm_para.h>
+#include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/percpu.h>
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
-#include <linux/types.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/cpufeature.h>
 #include <asm/fpu/types.h>
 #include <asm/trapnr.h>
 #include <asm/tsc.h>
@@ -42,6 +50,30 @@ struct vireo_call {
 	long (*fn)(void *object, unsigned int cmd, void *arg);
 	u32 flags;		/* those it knows */
 };
+
+/*
+ * The file operations of an fd: @name_calls are made with @object, of @file, and
+ * @end gets what the fd stands for when it is closed.
+ */
+#define DEFINE_VIREO_FD(name, object, end)						\
+static long name##_ioctl(struct file *file, unsigned int cmd, unsigned long arg)	\
+{											\
+	return vireo_call(name##_calls, object, cmd, (void __user *)arg);		\
+}											\
+											\
+static int name##_release(struct inode *inode, struct file *file)			\
+{											\
+	end(file->private_data);							\
+	return 0;									\
+}											\
+											\
+static const struct file_operations name##_fops = {					\
+	.owner = THIS_MODULE,								\
+	.release = name##_release,							\
+	.unlocked_ioctl = name##_ioctl,							\
+	.compat_ioctl = compat_ptr_ioctl,						\
+	.llseek = noop_llseek,								\
+}
 
 /* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */
 

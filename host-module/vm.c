@@ -5,15 +5,7 @@
  * The VM is freed with the last of its fds, its vCPUs' and its memory's.
  * vCPUs live as long as the VM, so the array of them is read without a lock.
  */
-#include <linux/anon_inodes.h>
-#include <linux/fs.h>
-#include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/slab.h>
-#include <linux/timekeeping.h>
-#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
-#include <asm/tsc.h>
 
 #include "vireo.h"
 
@@ -168,24 +160,7 @@ static const struct vireo_call vm_calls[] = {
 	{}
 };
 
-static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
-{
-	return vireo_call(vm_calls, file->private_data, cmd, (void __user *)arg);
-}
-
-static int vm_release(struct inode *inode, struct file *file)
-{
-	vireo_vm_put(file->private_data);
-	return 0;
-}
-
-static const struct file_operations vm_fops = {
-	.owner = THIS_MODULE,
-	.release = vm_release,
-	.unlocked_ioctl = vm_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = noop_llseek,
-};
+DEFINE_VIREO_FD(vm, file->private_data, vireo_vm_put);
 
 /* Nothing of the parent's memory may be pinned; the lock keeps new queues out. */
 static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)

@@ -10,11 +10,7 @@
 #define pr_fmt(fmt) "vireo: " fmt
 
 #include <linux/cc_platform.h>
-#include <linux/gfp.h>
 #include <linux/mm.h>
-#include <linux/percpu.h>
-#include <linux/slab.h>
-#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
