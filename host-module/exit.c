@@ -111,7 +111,11 @@ static void exit_xsetbv(struct vireo_vcpu *v)
 {
 	u64 value = (u32)v->gpr[VIREO_RAX] | v->gpr[VIREO_RDX] << 32;
 
-	if ((u32)v->gpr[VIREO_RCX] || vireo_ops->get_cpl(v) || vireo_vcpu_set_xcr0(v, value))
+	struct vireo_regs r;
+
+	vireo_ops->get_regs(v, &r);
+	if ((u32)v->gpr[VIREO_RCX] || (r.seg[VIREO_SS].attr >> 5 & 3) ||
+	    vireo_vcpu_set_xcr0(v, value))
 		inject_gp(v);
 	else
 		exit_skip(v);
@@ -186,16 +190,38 @@ static int fetch_read(void *mem, u64 gpa, void *buf, unsigned int len)
 	return vireo_mem_read(mem, gpa, buf, len);
 }
 
-/* Reads up to 15 bytes at RIP into exit.insn, for processors that do not. */
-static int exit_fetch(struct vireo_vcpu *v)
+static enum vireo_insn_mode insn_mode(const struct vireo_vcpu *v, const struct vireo_regs *r)
+{
+	u16 cs = r->seg[VIREO_CS].attr;
+
+	if (!(r->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
+		return VIREO_INSN_16;
+	if ((r->efer & EFER_LMA) && (cs & VIREO_SEG_L))
+		return VIREO_INSN_64;
+	return cs & VIREO_SEG_D ? VIREO_INSN_32 : VIREO_INSN_16;
+}
+
+/*
+ * Reads up to 15 bytes at RIP into exit.insn, for processors that do not, and
+ * says how to read them.
+ */
+static int exit_fetch(struct vireo_vcpu *v, enum vireo_insn_mode *mode)
 {
 	struct vireo_walk w = { .read = fetch_read, .ctx = &v->vm->mem };
-	u64 rip;
+	struct vireo_regs r;
+	u64 rip = v->rip;
 	int n;
 
+	vireo_ops->get_regs(v, &r);
+	*mode = insn_mode(v, &r);
 	if (v->exit.insn_len)
 		return 0;
-	vireo_ops->get_walk(v, &w, &rip);
+	w.cr0 = r.cr0;
+	w.cr3 = r.cr3;
+	w.cr4 = r.cr4;
+	w.efer = r.efer;
+	if (*mode != VIREO_INSN_64)
+		rip = (u32)(r.seg[VIREO_CS].base + rip);
 	n = vireo_walk_fetch(&w, rip, v->exit.insn, VIREO_INSN_MAX);
 	if (n <= 0)
 		return -EFAULT;
@@ -203,10 +229,10 @@ static int exit_fetch(struct vireo_vcpu *v)
 	return 0;
 }
 
-static void set_next_rip(struct vireo_vcpu *v, unsigned int len)
+static void set_next_rip(struct vireo_vcpu *v, enum vireo_insn_mode mode, unsigned int len)
 {
 	v->next_rip = v->rip + len;
-	if (vireo_ops->insn_mode(v) != VIREO_INSN_64)
+	if (mode != VIREO_INSN_64)
 		v->next_rip = (u32)v->next_rip;
 }
 
@@ -216,15 +242,16 @@ static void set_next_rip(struct vireo_vcpu *v, unsigned int len)
  */
 static int exit_next_rip(struct vireo_vcpu *v)
 {
+	enum vireo_insn_mode mode;
 	int len;
 
-	if (exit_fetch(v))
+	if (exit_fetch(v, &mode))
 		return -EAGAIN;
-	len = vireo_insn_len(v->exit.insn, v->exit.insn_len,
-			     vireo_ops->insn_mode(v) == VIREO_INSN_64, v->exit.opcode);
+	len = vireo_insn_len(v->exit.insn, v->exit.insn_len, mode == VIREO_INSN_64,
+			     v->exit.opcode);
 	if (len < 0)
 		return -EAGAIN;
-	set_next_rip(v, len);
+	set_next_rip(v, mode, len);
 	return 0;
 }
 
@@ -254,15 +281,16 @@ static int exit_mmio(struct vireo_vcpu *v)
 {
 	struct vireo_exit_info *e = &v->exit;
 	struct vireo_mmio_op *op = &v->mmio;
+	enum vireo_insn_mode mode;
 
 	if (e->fetch)
 		return exit_shutdown(v, VIREO_SHUTDOWN_FETCH);
 	/* No instruction to decode when an event's delivery hits MMIO. */
 	if (v->inject.info)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
-	if (exit_fetch(v))
+	if (exit_fetch(v, &mode))
 		return 0;
-	if (vireo_mmio_decode(e->insn, e->insn_len, vireo_ops->insn_mode(v), op))
+	if (vireo_mmio_decode(e->insn, e->insn_len, mode, op))
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
 	if (op->write != e->write)	/* changed since: run it again */
 		return 0;
@@ -275,7 +303,7 @@ static int exit_mmio(struct vireo_vcpu *v)
 	v->run->mmio.width = op->width;
 	v->run->mmio.write = op->write;
 	v->run->mmio.data = op->write ? vireo_mmio_store(op, v->gpr) : 0;
-	set_next_rip(v, op->len);
+	set_next_rip(v, mode, op->len);
 	if (op->write)
 		exit_skip(v);
 	else

@@ -45,9 +45,6 @@ u64 vireo_regs_efer(void)
 
 #define EXCEPTIONS	0x702f7dfbU	/* 0-8 but the NMI, 10-14, 16-19, 21, 28-30 */
 
-#define SEG_D		BIT(10)
-#define SEG_L		BIT(9)
-
 static bool canonical(u64 addr, u64 cr4)
 {
 	unsigned int bits = cr4 & X86_CR4_LA57 ? 57 : 48;
@@ -75,7 +72,8 @@ static bool regs_modes_ok(const struct vireo_regs *r)
 	if (r->cr3 >> boot_cpu_data.x86_phys_bits || r->cr8 > 15)
 		return false;
 	return !(r->efer & EFER_LMA) ||
-	       (r->seg[VIREO_CS].attr & (SEG_L | SEG_D)) != (SEG_L | SEG_D);
+	       (r->seg[VIREO_CS].attr & (VIREO_SEG_L | VIREO_SEG_D)) !=
+	       (VIREO_SEG_L | VIREO_SEG_D);
 }
 
 static bool regs_addresses_ok(const struct vireo_regs *r)

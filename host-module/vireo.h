@@ -173,7 +173,6 @@ struct vireo_ops {
 	int (*get_msr)(struct vireo_vcpu *v, u32 index, u64 *value);
 	int (*set_msr)(struct vireo_vcpu *v, u32 index, u64 value);
 	void (*tsc_changed)(struct vireo_vcpu *v);
-	void (*get_walk)(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip);
 
 	/* The vCPU will run here and not where it was; preemption off, interrupts on. */
 	void (*migrate)(struct vireo_vcpu *v);
@@ -187,10 +186,8 @@ struct vireo_ops {
 	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
 	/* The task priority, or where apic.delivers vireo_lapic_status(), may have changed. */
 	void (*apic_changed)(struct vireo_vcpu *v);
-	unsigned int (*get_cpl)(struct vireo_vcpu *v);
 	u64 (*get_cr4)(struct vireo_vcpu *v);
 	bool (*nmi_masked)(struct vireo_vcpu *v);
-	enum vireo_insn_mode (*insn_mode)(struct vireo_vcpu *v);
 	void (*set_bs)(struct vireo_vcpu *v);		/* DR6.BS: single step */
 };
 
@@ -397,6 +394,8 @@ void vireo_run_init(void);
 int vireo_vcpu_run(struct vireo_vcpu *v);
 
 /* regs.c */
+#define VIREO_SEG_L	BIT(9)	/* vireo_segment.attr */
+#define VIREO_SEG_D	BIT(10)
 u64 vireo_regs_cr4(void);
 u64 vireo_regs_efer(void);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);

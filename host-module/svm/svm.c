@@ -281,6 +281,9 @@ static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 		r->seg[i].selector = seg->selector;
 		r->seg[i].attr = seg->attrib & 0xfff;
 	}
+	/* SYSRET leaves SS as it is, and the CPL apart from it. */
+	r->seg[VIREO_SS].attr &= ~SVM_SELECTOR_DPL_MASK;
+	r->seg[VIREO_SS].attr |= save->cpl << SVM_SELECTOR_DPL_SHIFT;
 	r->gdt.base = save->gdtr.base;
 	r->gdt.limit = save->gdtr.limit & 0xffff;
 	r->idt.base = save->idtr.base;
@@ -389,36 +392,6 @@ static void svm_tsc_changed(struct vireo_vcpu *v)
 {
 	to_svm(v)->vmcb->control.tsc_offset = v->tsc_offset;
 	to_svm(v)->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
-}
-
-static enum vireo_insn_mode svm_insn_mode(struct vireo_vcpu *v)
-{
-	const struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
-
-	if (!(save->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
-		return VIREO_INSN_16;
-	if ((save->efer & EFER_LMA) && (save->cs.attrib & SVM_SELECTOR_L_MASK))
-		return VIREO_INSN_64;
-	return save->cs.attrib & SVM_SELECTOR_DB_MASK ? VIREO_INSN_32 : VIREO_INSN_16;
-}
-
-static void svm_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip)
-{
-	const struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
-
-	w->cr0 = save->cr0;
-	w->cr3 = save->cr3;
-	w->cr4 = save->cr4;
-	w->efer = save->efer;
-	if (svm_insn_mode(v) == VIREO_INSN_64)
-		*linear_rip = v->rip;
-	else
-		*linear_rip = (u32)(save->cs.base + v->rip);
-}
-
-static unsigned int svm_get_cpl(struct vireo_vcpu *v)
-{
-	return to_svm(v)->vmcb->save.cpl;
 }
 
 static u64 svm_get_cr4(struct vireo_vcpu *v)
@@ -780,7 +753,6 @@ const struct vireo_ops svm_ops = {
 	.get_msr = svm_get_msr,
 	.set_msr = svm_set_msr,
 	.tsc_changed = svm_tsc_changed,
-	.get_walk = svm_get_walk,
 	.migrate = svm_migrate,
 	.load = svm_load,
 	.put = svm_put,
@@ -788,9 +760,7 @@ const struct vireo_ops svm_ops = {
 	.flush_tlb = svm_flush_tlb,
 	.want_window = svm_want_window,
 	.apic_changed = svm_apic_changed,
-	.get_cpl = svm_get_cpl,
 	.get_cr4 = svm_get_cr4,
 	.nmi_masked = svm_nmi_masked,
-	.insn_mode = svm_insn_mode,
 	.set_bs = svm_set_bs,
 };

@@ -775,23 +775,6 @@ static enum vireo_insn_mode vmx_insn_mode(struct vireo_vcpu *v)
 	return ar & ACCESS_DB ? VIREO_INSN_32 : VIREO_INSN_16;
 }
 
-static void vmx_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, u64 *linear_rip)
-{
-	w->cr0 = vmcs_peek(v, GUEST_CR0);
-	w->cr3 = vmcs_peek(v, GUEST_CR3);
-	w->cr4 = vmcs_peek(v, GUEST_CR4);
-	w->efer = vmcs_peek(v, GUEST_IA32_EFER);
-	if (vmx_insn_mode(v) == VIREO_INSN_64)
-		*linear_rip = v->rip;
-	else
-		*linear_rip = (u32)(vmcs_peek(v, GUEST_CS_BASE) + v->rip);
-}
-
-static unsigned int vmx_get_cpl(struct vireo_vcpu *v)
-{
-	return vmcs_peek(v, GUEST_SS_AR_BYTES) >> 5 & 3;	/* 25.4.1 */
-}
-
 static u64 vmx_get_cr4(struct vireo_vcpu *v)
 {
 	return vmcs_peek(v, GUEST_CR4);
@@ -1336,7 +1319,6 @@ const struct vireo_ops vmx_ops = {
 	.get_msr = vmx_get_msr,
 	.set_msr = vmx_set_msr,
 	.tsc_changed = vmx_tsc_changed,
-	.get_walk = vmx_get_walk,
 	.migrate = vmx_migrate,
 	.load = vmx_load,
 	.put = vmx_put,
@@ -1344,9 +1326,7 @@ const struct vireo_ops vmx_ops = {
 	.flush_tlb = vmx_flush_tlb,
 	.want_window = vmx_want_window,
 	.apic_changed = vmx_apic_changed,
-	.get_cpl = vmx_get_cpl,
 	.get_cr4 = vmx_get_cr4,
 	.nmi_masked = vmx_nmi_masked,
-	.insn_mode = vmx_insn_mode,
 	.set_bs = vmx_set_bs,
 };
