@@ -34,19 +34,10 @@ struct insn {
 	bool address_size;	/* 67 */
 };
 
-static void insn_init(struct insn *insn, const u8 *bytes, unsigned int n,
-		      enum vireo_insn_mode mode)
-{
-	memset(insn, 0, sizeof(*insn));
-	insn->bytes = bytes;
-	insn->n = min_t(unsigned int, n, VIREO_INSN_MAX);
-	insn->mode = mode;
-}
-
 /* The next byte; past the end 0, and the failure sticks in @insn->err. */
 static u8 insn_next(struct insn *insn)
 {
-	if (insn->pos < insn->n)
+	if (insn->pos < min_t(unsigned int, insn->n, VIREO_INSN_MAX))
 		return insn->bytes[insn->pos++];
 
 	if (!insn->err)
@@ -200,30 +191,11 @@ static u64 sign_extend(u64 value, unsigned int width)
 	return (zero_extend(value, width) ^ sign) - sign;
 }
 
-/* An immediate has 4 bytes at most and is extended to 8 with its sign. */
-static void decode_imm(struct insn *insn, struct vireo_mmio_op *op)
-{
-	unsigned int bytes = min_t(unsigned int, op->width, 4);
-	u64 imm = insn_next_le(insn, bytes);
-
-	op->has_imm = true;
-	op->imm = zero_extend(sign_extend(imm, bytes), op->width);
-}
-
-/* ModRM.reg as a register; without REX, byte registers 4 to 7 are AH to BH. */
-static void decode_reg(const struct insn *insn, struct vireo_mmio_op *op, u8 reg)
-{
-	op->reg = reg | (insn->rex & REX_R ? 8 : 0);
-	if (op->reg_width == 1 && !insn->rex && reg >= 4) {
-		op->reg = reg - 4;
-		op->high_byte = true;
-	}
-}
-
 /* The ModRM byte and all that follows it; false for what is not a mov. */
 static bool decode_modrm(struct insn *insn, const struct form *form,
 			 struct vireo_mmio_op *op)
 {
+	unsigned int bytes = min_t(unsigned int, op->width, 4);
 	u8 modrm = insn_next(insn);
 	u8 reg = (modrm >> 3) & 7;
 
@@ -231,10 +203,18 @@ static bool decode_modrm(struct insn *insn, const struct form *form,
 		return false;
 
 	insn_skip_memory(insn, modrm);
-	if (form->flags & IMM)
-		decode_imm(insn, op);
-	else
-		decode_reg(insn, op, reg);
+	if (form->flags & IMM) {	/* has 4 bytes at most and is extended with its sign */
+		op->has_imm = true;
+		op->imm = sign_extend(insn_next_le(insn, bytes), bytes);
+		op->imm = zero_extend(op->imm, op->width);
+		return true;
+	}
+	op->reg = reg | (insn->rex & REX_R ? 8 : 0);
+	/* Without REX, byte registers 4 to 7 are AH to BH. */
+	if (op->reg_width == 1 && !insn->rex && reg >= 4) {
+		op->reg = reg - 4;
+		op->high_byte = true;
+	}
 	return true;
 }
 
@@ -254,11 +234,10 @@ static bool decode_modrm(struct insn *insn, const struct form *form,
 int vireo_mmio_decode(const u8 *bytes, unsigned int n, enum vireo_insn_mode mode,
 		      struct vireo_mmio_op *op)
 {
+	struct insn insn = { .bytes = bytes, .n = n, .mode = mode };
 	const struct form *form;
-	struct insn insn;
 	u16 opcode;
 
-	insn_init(&insn, bytes, n, mode);
 	opcode = insn_prefixes(&insn);
 	if (opcode == 0x0f)
 		opcode = TWO_BYTE(insn_next(&insn));
@@ -347,10 +326,13 @@ u64 vireo_mmio_store(const struct vireo_mmio_op *op, const u64 gpr[16])
 int vireo_insn_len(const u8 *bytes, unsigned int n, bool long_mode, enum vireo_insn want)
 {
 	int shift = want > 0xffff ? 16 : want > 0xff ? 8 : 0;
-	struct insn insn;
+	struct insn insn = {
+		.bytes = bytes,
+		.n = n,
+		.mode = long_mode ? VIREO_INSN_64 : VIREO_INSN_32,
+	};
 	u8 byte;
 
-	insn_init(&insn, bytes, n, long_mode ? VIREO_INSN_64 : VIREO_INSN_32);
 	byte = insn_prefixes(&insn);
 	for (; !insn.err && byte == (u8)(want >> shift); shift -= 8) {
 		if (!shift)

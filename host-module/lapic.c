@@ -725,7 +725,7 @@ void vireo_lapic_reset(struct vireo_vcpu *v)
 
 /**
  * vireo_lapic_create() - a new vCPU's APIC
- * @v: the vCPU
+ * @v: the vCPU; its end is that of its timer and its page
  * Context: May sleep.
  * Return: 0 or -ENOMEM.
  */
@@ -743,15 +743,4 @@ int vireo_lapic_create(struct vireo_vcpu *v)
 	a->timer.function = timer_fired;
 	vireo_lapic_reset(v);
 	return 0;
-}
-
-/**
- * vireo_lapic_free() - free it
- * @v: the vCPU
- * Context: May sleep.
- */
-void vireo_lapic_free(struct vireo_vcpu *v)
-{
-	hrtimer_cancel(&v->apic.timer);
-	free_page((unsigned long)v->apic.page);
 }

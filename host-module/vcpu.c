@@ -222,7 +222,8 @@ static const struct file_operations vcpu_fops = {
 void vireo_vcpu_free(struct vireo_vcpu *v)
 {
 	vireo_ops->vcpu_free(v);
-	vireo_lapic_free(v);
+	hrtimer_cancel(&v->apic.timer);
+	free_page((unsigned long)v->apic.page);
 	vireo_switch_forget(v);
 	kfree(v->fpu);
 	free_page((unsigned long)v->run);
@@ -256,7 +257,7 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	return v;
 
 fail_apic:
-	vireo_lapic_free(v);
+	free_page((unsigned long)v->apic.page);	/* the timer never ran */
 fail_fpu:
 	kfree(v->fpu);
 fail_run:

@@ -441,7 +441,6 @@ u32 vireo_cpuid_xsave_size(u64 xcr0, bool compact);
 
 /* lapic.c */
 int vireo_lapic_create(struct vireo_vcpu *v);
-void vireo_lapic_free(struct vireo_vcpu *v);
 void vireo_lapic_reset(struct vireo_vcpu *v);
 int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
