@@ -34,6 +34,8 @@ static struct {
 	int refuse;		/* features: accept() fails */
 	bool up;
 	u64 features;
+	u32 at;			/* index in every ring */
+	bool unreadable;
 	u32 property;		/* what refresh() finds */
 	unsigned int destroyed;
 } fake;
@@ -98,6 +100,19 @@ int vireo_vm_inject_msi(struct vireo_vm *vm, const struct vireo_msi *msi)
 	fake.injected++;
 	fake.msi = *msi;
 	return 1;
+}
+
+/* Rings alone are read: where the device is */
+int vireo_vm_read(struct vireo_vm *vm, __u64 gpa, void *data, size_t len,
+		  struct vireo_error *err)
+{
+	(void)vm;
+	if (fake.unreadable)
+		return vireo_fail(err, EFAULT, "unreadable");
+	EXPECT_EQ(gpa % 4096, offsetof(struct vireo_ring_ctl, comp_tail));
+	EXPECT_EQ(len, 4);
+	memcpy(data, &fake.at, sizeof(fake.at));
+	return 0;
 }
 
 static int pv_accept(struct vireo_pv *pv, bool up, __u64 features)
@@ -515,6 +530,36 @@ TEST(disk_queues)
 	vireo_pv_destroy(&first);
 	EXPECT_EQ(fake.open, 0);
 	EXPECT_EQ(fake.destroyed, 1);
+}
+
+/* Those that were served are again, where the ring says, and no other. */
+TEST(suspend)
+{
+	u64 regs = with_device(&disk_ops);
+	struct vireo_error err;
+
+	start(regs);
+	enable(regs, 0, 0);
+	enable(regs, 2, 0);
+	fake.at = 0xfffffff0;
+	EXPECT_EQ(vireo_pv_suspend(&first, &err), 0);
+	EXPECT_EQ(fake.open, 0);
+	EXPECT_EQ(vireo_pv_resume(&first, &err), 0);
+	EXPECT_EQ(fake.open, 2);
+	EXPECT_EQ(queue[2].create.flags, VIREO_QUEUE_RESUME);
+	EXPECT_EQ(queue[2].create.start, 0xfffffff0U);
+	EXPECT_EQ(queue[2].create.ring, 0x100010000ULL);
+	EXPECT_EQ(vireo_pv_resume(&first, &err), 0);
+	EXPECT_EQ(fake.open, 2);
+	fake.unreadable = true;
+	EXPECT_EQ(vireo_pv_suspend(&first, &err), -EFAULT);
+	fake.unreadable = false;
+	fake.fail = ENOMEM;
+	EXPECT_EQ(vireo_pv_resume(&first, &err), -ENOMEM);
+	fake.fail = 0;
+	EXPECT_EQ(get(regs + VIREO_REG_QUEUE(0) + VIREO_QUEUE_ENABLE), 0);
+	vireo_pv_destroy(&first);
+	EXPECT_EQ(fake.open, 0);
 }
 
 TEST(doorbells)
