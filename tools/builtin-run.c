@@ -233,8 +233,11 @@ static void reply_info(struct session *s, struct json_object *reply)
 		   (__u64)((now.tv_sec - s->start.tv_sec) * 1000 +
 			   (now.tv_nsec - s->start.tv_nsec) / 1000000));
 	json_object_object_add(reply, "kernel", json_object_new_string(s->opt.kernel));
+	if (s->pause_ns)
+		add_number(reply, "pause_ns", s->pause_ns);
 	if (!s->parent[0])
 		return;
+	add_number(reply, "start_ns", s->start_ns);
 	json_object_object_add(reply, "parent", json_object_new_string(s->parent));
 	add_number(reply, "parent_pid", (__u64)s->parent_pid);
 }

@@ -249,6 +249,14 @@ static pid_t fork_paused(struct session *s, struct clones *c, struct vireo_error
 	return pid;
 }
 
+static __u64 now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (__u64)now.tv_sec * 1000000000 + (__u64)now.tv_nsec;
+}
+
 /**
  * session_fork - make clones of a VM, each with a process of its own
  * @s: the VM's
@@ -262,6 +270,7 @@ int session_fork(struct session *s, struct json_object *request, struct json_obj
 		 struct vireo_error *err)
 {
 	bool paused = s->machine.state == VIREO_MACHINE_PAUSED;
+	__u64 begin = now_ns();
 	struct vireo_error why = { .code = 0 };
 	static struct clones c;
 	pid_t pid = -1;
@@ -277,12 +286,17 @@ int session_fork(struct session *s, struct json_object *request, struct json_obj
 	c.fd = -1;
 	if (!vireo_machine_suspend(&s->machine, err))
 		pid = fork_paused(s, &c, err);
-	if (!pid)
-		return make_clones(s, &c, reply, err);
+	if (!pid) {
+		ret = make_clones(s, &c, reply, err);
+		s->start_ns = now_ns() - begin;
+		s->pause_ns = 0;
+		return ret;
+	}
 	if (vireo_machine_serve(&s->machine, &why))
 		complain("%s: %s", s->opt.name, why.text);
 	if (!paused)
 		vireo_machine_resume(&s->machine);
+	s->pause_ns = now_ns() - begin;
 	vireo_state_free(c.state, s->machine.vcpus);
 	if (c.fd >= 0)
 		close(c.fd);

@@ -50,6 +50,8 @@ struct run_options {
  * @watch_fd: changes of the host's interfaces, -1: the VM has none
  * @parent: name of the VM that this one was forked from, or ""
  * @parent_pid: its process then
+ * @start_ns: of a clone: from the request on until it ran
+ * @pause_ns: how long the last fork stopped it
  * @left: the user typed Ctrl-A x
  * @start: when it began, CLOCK_MONOTONIC
  * @cmdline: the kernel command line
@@ -63,6 +65,8 @@ struct session {
 	int watch_fd;
 	char parent[65];
 	pid_t parent_pid;
+	__u64 start_ns;
+	__u64 pause_ns;
 	bool left;
 	struct timespec start;
 	char cmdline[8192];

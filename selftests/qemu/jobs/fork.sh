@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=dash
+#
+# Debian guests that are forked while they run: all go on, each its own machine,
+# and none minds how the others end. And what is refused.
+#
+# guests: 6.1-cloud
+# drivers: 6.1-cloud
+# machine: cpus=2 memory=2048 time=900 limit=300
+
+# shellcheck source=lib.sh
+. /jobs/lib
+
+mkdir -p /tmp/work /tmp/log
+
+# The guest counts, hashes what it wrote before, and reads its disk if there is one.
+cat >/tmp/work/script <<'END'
+dmesg -n 1
+dd if=/dev/urandom of=/a bs=64k count=64 2>/dev/null
+want=$(md5sum </a)
+[ -e /dev/vrda ] && disk=$(md5sum </dev/vrda)
+i=0
+while :; do
+	i=$((i + 1))
+	old=$now now=$(cut -d' ' -f1 /proc/uptime)
+	[ "$(printf '%s\n' $old $now | sort -n | head -n 1)" = "${old:-$now}" ] || echo "guest: clock went back: $old $now"
+	[ "$(md5sum </a)" = "$want" ] || echo "guest: memory changed"
+	if [ -e /dev/vrda ]; then
+		echo 3 >/proc/sys/vm/drop_caches
+		[ "$(md5sum </dev/vrda)" = "$disk" ] || echo "guest: disk changed"
+	fi
+	dd if=/dev/urandom of=/b bs=64k count=8 2>/dev/null
+	echo "guest: count $i"
+	usleep 100000
+done
+END
+(cd /tmp/work && echo script | cpio -o -H newc 2>/dev/null) >/tmp/work/script.cpio
+cat /guests/initrd-shell-6.1-cloud /tmp/work/script.cpio >/tmp/initrd
+
+# start NAME OPTION...: a guest in the background, until it counts
+start()
+{
+	name=$1
+	shift
+	vireo run --name "$name" --kernel /guests/vmlinuz-6.1-cloud --initrd /tmp/initrd \
+		--memory 256M --append "quiet vireo.do=script" "$@" </dev/null >"/tmp/log/$name.log" 2>&1 &
+	counts "$name" 3
+}
+
+# The last number that a guest has printed
+count()
+{
+	sed -n 's/^guest: count \([0-9]*\).*/\1/p' "/tmp/log/$1.log" 2>/dev/null | tail -n 1
+}
+
+# counts NAME N: wait until it has come to N
+counts()
+{
+	for i in $(seq "$LIMIT"); do
+		[ "$(count "$1")" -ge "$2" ] 2>/dev/null && return
+		sleep 1
+	done
+	quote "/tmp/log/$1.log" 20
+	false
+}
+
+# goes_on NAME...: each counts three further
+goes_on()
+{
+	for guest in "$@"; do
+		from=$(count "$guest")
+		counts "$guest" $((${from:-0} + 3)) || return
+	done
+}
+
+# listed NAME FROM: vireo ls shows it so
+listed()
+{
+	vireo ls | grep -qE "^ *$1 +.* $2\$"
+}
+
+refuses() # PATTERN COMMAND...
+{
+	pattern=$1
+	shift
+	if "$@" >/tmp/refused 2>&1 || [ "$(wc -l </tmp/refused)" != 1 ] || ! grep -q "$pattern" /tmp/refused; then
+		quote /tmp/refused
+		false
+	fi
+}
+
+fine() # NAME...
+{
+	for guest in "$@"; do
+		grep -E 'guest: (clock|memory|disk)|BUG|Oops|WARNING|stall' "/tmp/log/$guest.log" && return 1
+	done
+	true
+}
+
+echo "# begin fork"
+
+for vcpus in 1 2; do
+	check "$vcpus vCPUs: a guest runs" start "web$vcpus" --vcpus $vcpus
+	vireo fork "web$vcpus" --count 3 --log /tmp/log >/tmp/names
+	check "$vcpus vCPUs: three clones" test "$(tr '\n' ' ' </tmp/names)" = "web$vcpus-1 web$vcpus-2 web$vcpus-3 "
+	check "$vcpus vCPUs: they and their parent go on" goes_on "web$vcpus" "web$vcpus-1" "web$vcpus-2" "web$vcpus-3"
+	check "$vcpus vCPUs: ls says who came from whom" listed "web$vcpus-2" "web$vcpus"
+	vireo ls --json | grep -E '"(name|pause_ns|start_ns)"' | sed 's/^ */# /'
+	check "$vcpus vCPUs: a clone of a clone" vireo fork "web$vcpus-2" --name "next$vcpus" --log /tmp/log
+	check "$vcpus vCPUs: it goes on" goes_on "next$vcpus"
+	check "$vcpus vCPUs: one is stopped" vireo stop "web$vcpus-2"
+	check "$vcpus vCPUs: its clone goes on" goes_on "next$vcpus" "web$vcpus"
+	check "$vcpus vCPUs: the numbers that are free are used" test "$(vireo fork "web$vcpus" --log /tmp/log)" = "web$vcpus-2"
+	check "$vcpus vCPUs: a tree is stopped" vireo stop --tree "web$vcpus"
+	sleep 1
+	check "$vcpus vCPUs: all of it" test "$(vireo ls | grep -c "^ *web$vcpus")" = 0
+	check "$vcpus vCPUs: what had lost its parent is another's" goes_on "next$vcpus"
+	vireo stop "next$vcpus"
+	check "$vcpus vCPUs: none saw anything odd" fine "web$vcpus" "web$vcpus-1" "web$vcpus-3" "next$vcpus"
+done
+
+# A disk that all read
+dd if=/dev/urandom of=/tmp/work/disk bs=1M count=4 2>/dev/null
+check "a guest reads a disk" start disk --vcpus 2 --disk /tmp/work/disk,ro
+for i in 1 2 3; do
+	check "it is forked while it reads, $i" vireo fork disk --log /tmp/log
+done
+check "it and its clones go on" goes_on disk disk-1 disk-2 disk-3
+check "none saw anything odd, either" fine disk disk-1 disk-2 disk-3
+vireo stop --tree disk
+check "a guest writes a disk" start rw --disk /tmp/work/disk
+check "which is refused" refuses 'disk0 .* is writable' vireo fork rw
+vireo stop rw
+check "a guest has an interface" start net --net fork0
+check "which is refused, too" refuses 'net0 .* cannot be forked' vireo fork net
+check "and the guest goes on" goes_on net
+vireo stop net
+check "no such machine" refuses 'no virtual machine named net' vireo fork net
+check "no clones" refuses '1 to 1000 are possible' vireo fork net --count 0
+check "no such directory" refuses 'cannot use /nowhere' vireo fork net --log /nowhere
+
+# A paused one is a template.
+check "a template" start template
+vireo pause template
+check "gives clones" vireo fork template --count 2 --log /tmp/log
+check "that run" goes_on template-1 template-2
+check "a name that is taken is refused" refuses 'named template is running' vireo fork template --name template
+check "and stands still" listed template -
+check "as before" sh -c 'vireo ls | grep -q "^template .* paused "'
+vireo stop --tree template
+sleep 1
+check "no VM is left" test "$(vireo ls | wc -l)" = 1
+
+tap_end
+status=$?
+echo "# end fork status=$status seconds=$(cut -d. -f1 /proc/uptime)"
+exit $status
