@@ -9,6 +9,8 @@
  *	shell	a shell on the console, then power off
  *	script	run /script with that shell, report its status, then power off
  *	test	try processors, clocks and memory, report, then power off
+ *	root	go on with the init of the ext4 file system on the disk root=, which
+ *		finds /script as /run/script; panic if there is none
  *
  * vireo.mem=MIB	memory for `test` to fill and verify
  * vireo.size=ROWSxCOLUMNS	of the terminal that `shell` talks to
@@ -503,6 +505,45 @@ static void do_script(void)
 	printf("guest-script: status %d\n", wait_for(pid));
 }
 
+/* ---- root ---------------------------------------------------------------- */
+
+/* What was mounted here goes there; /script too, if there is one. */
+static void move_mounts(void)
+{
+	static const char * const mounts[] = { "/proc", "/sys", "/dev" };
+	char to[32];
+
+	for (int i = 0; i < 3; i++) {
+		snprintf(to, sizeof(to), "/root%s", mounts[i]);
+		mount(mounts[i], to, NULL, MS_MOVE, NULL);
+	}
+	mount("run", "/root/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
+	close(open("/root/run/script", O_WRONLY | O_CREAT | O_CLOEXEC, 0755));
+	if (mount("/script", "/root/run/script", NULL, MS_BIND, NULL))
+		unlink("/root/run/script");
+}
+
+/* Returns if it cannot be done. The kernel then panics, for want of an init. */
+static void do_root(void)
+{
+	char device[64];
+	const char *root = option("root", "/dev/vrda", device, sizeof(device));
+
+	load_module("crc32c_generic");
+	load_module("ext4");
+	mkdir("/root", 0755);
+	for (int i = 0; i < 50 && access(root, F_OK); i++)
+		usleep(100 * 1000);
+	if (mount(root, "/root", "ext4", 0, NULL)) {
+		printf("guest: cannot mount %s: %s\n", root, strerror(errno));
+		return;
+	}
+	move_mounts();
+	if (chdir("/root") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/") ||
+	    execl("/sbin/init", "init", NULL))
+		printf("guest: cannot start the init of %s: %s\n", root, strerror(errno));
+}
+
 /* -------------------------------------------------------------------------- */
 
 /*
@@ -551,6 +592,8 @@ int main(void)
 		do_shell();
 	else if (!strcmp(what, "script"))
 		do_script();
+	else if (!strcmp(what, "root"))
+		do_root();
 	else if (!strcmp(what, "panic"))
 		do_panic();
 	else if (!strcmp(what, "hang"))
@@ -558,6 +601,8 @@ int main(void)
 			pause();
 
 	drain();
+	if (!strcmp(what, "root"))
+		return 1;
 	sync();
 	reboot(!strcmp(what, "reboot") ? RB_AUTOBOOT : RB_POWER_OFF);
 	printf("guest: cannot power off: %s\n", strerror(errno));
