@@ -79,3 +79,34 @@ quote()
 {
 	tr -d '\r\000' <"$1" | tail -n "${2:-60}" | sed 's/^/#   /'
 }
+
+# Debian on a disk (`# disk: debian`), with an interface to the host.
+
+# debian_initrd KERNEL SCRIPT: make /tmp/initrd; what is booted with it runs SCRIPT
+debian_initrd()
+{
+	mkdir -p /tmp/initrd.tree
+	cp "$2" /tmp/initrd.tree/script
+	{ cat "/guests/initrd-$1"; (cd /tmp/initrd.tree && echo script | cpio -o -H newc 2>/dev/null); } >/tmp/initrd
+}
+
+# debian_network INTERFACE: once it is there, addresses for it, and the guests'
+# kernels to download from http://192.168.77.1/
+debian_network()
+{
+	cat >/tmp/udhcpd.conf <<-END
+		start 192.168.77.2
+		end 192.168.77.9
+		interface $1
+		opt subnet 255.255.255.0
+		lease_file /tmp/udhcpd.leases
+		pidfile /tmp/udhcpd.pid
+	END
+	: >/tmp/udhcpd.leases
+	while ! ip addr add 192.168.77.1/24 dev "$1" 2>/dev/null; do
+		sleep 1
+	done
+	ip link set "$1" up
+	httpd -h /guests -p 192.168.77.1:80
+	udhcpd -f -a 200 /tmp/udhcpd.conf 2>/tmp/udhcpd.log
+}
