@@ -111,7 +111,7 @@ static void exit_xsetbv(struct vireo_vcpu *v)
 {
 	u64 value = (u32)v->gpr[VIREO_RAX] | v->gpr[VIREO_RDX] << 32;
 
-	struct vireo_regs r;
+	struct vireo_regs r = {};
 
 	vireo_ops->get_regs(v, &r);
 	if ((u32)v->gpr[VIREO_RCX] || (r.seg[VIREO_SS].attr >> 5 & 3) ||
@@ -190,13 +190,12 @@ static int fetch_read(void *mem, u64 gpa, void *buf, unsigned int len)
 	return vireo_mem_read(mem, gpa, buf, len);
 }
 
-static enum vireo_insn_mode insn_mode(const struct vireo_vcpu *v, const struct vireo_regs *r)
+static enum vireo_insn_mode insn_mode(const struct vireo_vcpu *v, const struct vireo_walk *w,
+				      u16 cs)
 {
-	u16 cs = r->seg[VIREO_CS].attr;
-
-	if (!(r->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
+	if (!(w->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
 		return VIREO_INSN_16;
-	if ((r->efer & EFER_LMA) && (cs & VIREO_SEG_L))
+	if ((w->efer & EFER_LMA) && (cs & VIREO_SEG_L))
 		return VIREO_INSN_64;
 	return cs & VIREO_SEG_D ? VIREO_INSN_32 : VIREO_INSN_16;
 }
@@ -208,20 +207,16 @@ static enum vireo_insn_mode insn_mode(const struct vireo_vcpu *v, const struct v
 static int exit_fetch(struct vireo_vcpu *v, enum vireo_insn_mode *mode)
 {
 	struct vireo_walk w = { .read = fetch_read, .ctx = &v->vm->mem };
-	struct vireo_regs r;
+	struct vireo_segment cs;
 	u64 rip = v->rip;
 	int n;
 
-	vireo_ops->get_regs(v, &r);
-	*mode = insn_mode(v, &r);
+	vireo_ops->get_walk(v, &w, &cs);
+	*mode = insn_mode(v, &w, cs.attr);
 	if (v->exit.insn_len)
 		return 0;
-	w.cr0 = r.cr0;
-	w.cr3 = r.cr3;
-	w.cr4 = r.cr4;
-	w.efer = r.efer;
 	if (*mode != VIREO_INSN_64)
-		rip = (u32)(r.seg[VIREO_CS].base + rip);
+		rip = (u32)(cs.base + rip);
 	n = vireo_walk_fetch(&w, rip, v->exit.insn, VIREO_INSN_MAX);
 	if (n <= 0)
 		return -EFAULT;
@@ -404,7 +399,8 @@ static int exit_slow_skip(struct vireo_vcpu *v, enum vireo_exit exit)
 	}
 }
 
-static noinline int exit_other(struct vireo_vcpu *v, enum vireo_exit exit)
+/* Apart, because what it has on its stack costs its caller a stack guard. */
+static noinline int exit_others(struct vireo_vcpu *v, enum vireo_exit exit)
 {
 	switch (exit) {
 	case VEXIT_INTR:
@@ -444,11 +440,10 @@ static noinline int exit_other(struct vireo_vcpu *v, enum vireo_exit exit)
  * vireo_exit_slow() - resolve an exit, or hand it to user space
  * @v: the vCPU
  * @exit: what happened
- *
  * Context: Process context, interrupts on; may sleep.
  * Return: 0 to run on, 1 with v->run filled in, or -ENOMEM.
  */
 int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 {
-	return exit == VEXIT_IO ? exit_io(v) : exit_other(v, exit);
+	return exit == VEXIT_IO ? exit_io(v) : exit_others(v, exit);	/* the hottest first */
 }

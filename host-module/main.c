@@ -9,6 +9,7 @@
 #include <linux/miscdevice.h>
 #include <linux/reboot.h>
 #include <linux/syscore_ops.h>
+#include <net/rtnetlink.h>
 
 #include "vireo.h"
 #include "compat.h"
@@ -276,14 +277,14 @@ static const struct vireo_call dev_calls[] = {
 	{}
 };
 
-static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+static long vireo_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	return vireo_call(dev_calls, NULL, cmd, (void __user *)arg);
 }
 
 static const struct file_operations dev_fops = {
 	.owner = THIS_MODULE,
-	.unlocked_ioctl = dev_ioctl,
+	.unlocked_ioctl = vireo_dev_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.llseek = noop_llseek,
 };
@@ -308,9 +309,9 @@ static int __init vireo_init(void)
 		pr_err("this processor has neither AMD-V nor VT-x, or firmware hides it\n");
 		return -ENODEV;
 	}
-	err = vireo_queue_init();
-	if (err)
-		return err;
+	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
+	if (!vireo_wq)
+		return -ENOMEM;
 	err = vireo_ops->init();
 	if (err)
 		goto fail_queue;
@@ -328,7 +329,7 @@ static int __init vireo_init(void)
 	register_syscore_ops(&hw_syscore_ops);
 	register_reboot_notifier(&hw_reboot_notifier);
 
-	err = vireo_net_init();
+	err = rtnl_link_register(&vireo_net_link_ops);
 	if (err)
 		goto fail_hw;
 	err = misc_register(&vireo_dev);
@@ -338,7 +339,7 @@ static int __init vireo_init(void)
 	return 0;
 
 fail_net:
-	vireo_net_exit();
+	rtnl_link_unregister(&vireo_net_link_ops);
 fail_hw:
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
@@ -348,15 +349,15 @@ fail_fpu:
 fail_backend:
 	vireo_ops->exit();
 fail_queue:
-	vireo_queue_exit();
+	destroy_workqueue(vireo_wq);
 	return err;
 }
 
 static void __exit vireo_exit(void)
 {
 	misc_deregister(&vireo_dev);
-	vireo_queue_exit();	/* work may still hold the last of a VM */
-	vireo_net_exit();
+	destroy_workqueue(vireo_wq);	/* work may still hold the last of a VM */
+	rtnl_link_unregister(&vireo_net_link_ops);	/* waits for the last interface */
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);

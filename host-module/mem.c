@@ -2,11 +2,8 @@
 /*
  * Guest memory: faults, copies, and the memory fd.
  */
-#include <linux/anon_inodes.h>
 #include <linux/bvec.h>
 #include <linux/file.h>
-#include <linux/fs.h>
-#include <linux/module.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 

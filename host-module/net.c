@@ -787,7 +787,7 @@ static const struct ethtool_ops net_ethtool_ops = {
  * the first one, and unloading the module waits for that.  Without "setup" and
  * "dellink" user space makes none and deletes none.
  */
-static struct rtnl_link_ops net_link_ops = {
+struct rtnl_link_ops vireo_net_link_ops = {
 	.kind = "vireo",
 };
 
@@ -796,7 +796,7 @@ static void net_setup(struct net_device *dev)
 	ether_setup(dev);
 	dev->netdev_ops = &net_ops;
 	dev->ethtool_ops = &net_ethtool_ops;
-	dev->rtnl_link_ops = &net_link_ops;
+	dev->rtnl_link_ops = &vireo_net_link_ops;
 	dev->needs_free_netdev = true;
 	dev->priv_destructor = net_free;
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
@@ -954,25 +954,4 @@ long vireo_net_create(void *object, unsigned int cmd, void *arg)
 	if (err < 0)
 		net_destroy(net);
 	return err;
-}
-
-/**
- * vireo_net_init() - the module is being loaded
- * Context: May sleep.
- * Return: 0 or -EEXIST.
- */
-int __init vireo_net_init(void)
-{
-	return rtnl_link_register(&net_link_ops);
-}
-
-/**
- * vireo_net_exit() - the module is being unloaded
- *
- * When it returns no interface is on its way out any more.
- * Context: May sleep.
- */
-void vireo_net_exit(void)
-{
-	rtnl_link_unregister(&net_link_ops);
 }

@@ -438,23 +438,3 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 		kref_put(&q->ref, queue_free);
 	return err;
 }
-
-/**
- * vireo_queue_init() - the module is loaded
- * Context: May sleep.
- * Return: 0 or -ENOMEM.
- */
-int vireo_queue_init(void)
-{
-	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
-	return vireo_wq ? 0 : -ENOMEM;
-}
-
-/**
- * vireo_queue_exit() - the module goes; there is no fd any more
- * Context: May sleep.
- */
-void vireo_queue_exit(void)
-{
-	destroy_workqueue(vireo_wq);
-}

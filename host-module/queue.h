@@ -70,8 +70,6 @@ struct vireo_queue {
 
 extern struct workqueue_struct *vireo_wq;
 
-int vireo_queue_init(void);
-void vireo_queue_exit(void);
 int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, void *dev,
 		       struct file *owner, const struct vireo_create_queue *args);
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);

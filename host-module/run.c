@@ -106,7 +106,7 @@ static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
 	do {
 		if (vireo_requested(v, VREQ_EVENT))
 			run_inject(v);
-		trace_vireo_entry(v, v->inject.info);
+		trace_vireo_entry(v, 0);
 		*exit = static_call(run_op_run)(v);
 		trace_vireo_exit(v, *exit);
 		vireo_stat_inc(v, exit_stat[*exit]);

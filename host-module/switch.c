@@ -15,12 +15,13 @@
 #include "compat.h"
 
 struct switch_cpu {
-	u64 xcr0, xss, tsc_aux;		/* the host's; 0 if there is no such register */
+	u64 tsc_aux;			/* the host's */
 	struct compat_cet cet;
 	struct vireo_vcpu *last;	/* whose branches trained the predictors */
 };
 
 static DEFINE_PER_CPU(struct switch_cpu, switch_cpus);
+static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
 
 /**
  * vireo_switch_enable() - look at what the host has; on each processor
@@ -31,9 +32,9 @@ void vireo_switch_enable(void)
 	struct switch_cpu *c = this_cpu_ptr(&switch_cpus);
 
 	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
-		c->xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 	if (boot_cpu_has(X86_FEATURE_XSAVES))
-		rdmsrl(MSR_IA32_XSS, c->xss);
+		rdmsrl(MSR_IA32_XSS, host_xss);
 	if (boot_cpu_has(X86_FEATURE_RDTSCP))
 		rdmsrl(MSR_TSC_AUX, c->tsc_aux);
 	c->last = NULL;
@@ -95,9 +96,9 @@ void vireo_switch_load(struct vireo_vcpu *v)
 	}
 	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
 		wrmsrl(MSR_TSC_AUX, v->tsc_aux);
-	if (c->xcr0 && v->xcr0 != c->xcr0)
+	if (host_xcr0 && v->xcr0 != host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
-	if (c->xss)
+	if (host_xss)
 		wrmsrl(MSR_IA32_XSS, 0);
 	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
 		v->host_pkru = rdpkru();
@@ -106,11 +107,11 @@ void vireo_switch_load(struct vireo_vcpu *v)
 	}
 }
 
-static void put_xcr0(struct vireo_vcpu *v, const struct switch_cpu *c)
+static void put_xcr0(struct vireo_vcpu *v)
 {
 	u64 xcr0 = v->xcr0;
 
-	if (!c->xcr0)
+	if (!host_xcr0)
 		return;
 	/* QEMU's TCG has the intercept of XSETBV but does not act on it. */
 	if (static_cpu_has(X86_FEATURE_HYPERVISOR)) {
@@ -118,10 +119,10 @@ static void put_xcr0(struct vireo_vcpu *v, const struct switch_cpu *c)
 		if (unlikely(xcr0 != v->xcr0))
 			vireo_vcpu_set_xcr0(v, xcr0);
 	}
-	if (xcr0 != c->xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, c->xcr0);
-	if (c->xss)
-		wrmsrl(MSR_IA32_XSS, c->xss);
+	if (xcr0 != host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	if (host_xss)
+		wrmsrl(MSR_IA32_XSS, host_xss);
 }
 
 /**
@@ -139,7 +140,7 @@ void vireo_switch_put(struct vireo_vcpu *v)
 		if (v->pkru != v->host_pkru)
 			wrpkru(v->host_pkru);
 	}
-	put_xcr0(v, c);
+	put_xcr0(v);
 	compat_cet_leave(&c->cet);
 	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
 		wrmsrl(MSR_TSC_AUX, c->tsc_aux);

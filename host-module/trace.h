@@ -18,6 +18,7 @@ DECLARE_EVENT_CLASS(vireo_vcpu,
 	TP_STRUCT__entry(
 		__field(unsigned int, vcpu)
 		__field(int, what)
+		__field(u32, event)
 		__field(u64, rip)
 		__field(u64, code)
 		__field(u64, gpa)
@@ -26,6 +27,7 @@ DECLARE_EVENT_CLASS(vireo_vcpu,
 	TP_fast_assign(
 		__entry->vcpu = v->id;
 		__entry->what = what;
+		__entry->event = v->inject.info;
 		__entry->rip = v->rip;
 		__entry->code = v->exit.code;
 		__entry->gpa = v->exit.gpa;
@@ -41,9 +43,9 @@ DEFINE_EVENT(vireo_vcpu, vireo_exit,
 );
 
 DEFINE_EVENT_PRINT(vireo_vcpu, vireo_entry,
-	TP_PROTO(const struct vireo_vcpu *v, int event),
-	TP_ARGS(v, event),
-	TP_printk("vcpu %u rip 0x%llx event 0x%x", __entry->vcpu, __entry->rip, __entry->what)
+	TP_PROTO(const struct vireo_vcpu *v, int unused),
+	TP_ARGS(v, unused),
+	TP_printk("vcpu %u rip 0x%llx event 0x%x", __entry->vcpu, __entry->rip, __entry->event)
 );
 
 DEFINE_EVENT_PRINT(vireo_vcpu, vireo_fault,

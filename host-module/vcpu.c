@@ -2,13 +2,7 @@
 /*
  * vCPU fds: creation, kicks and the calls on a vCPU.
  */
-#include <linux/anon_inodes.h>
 #include <linux/file.h>
-#include <linux/fs.h>
-#include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "vireo.h"
 

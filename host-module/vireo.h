@@ -173,6 +173,8 @@ struct vireo_ops {
 	int (*get_msr)(struct vireo_vcpu *v, u32 index, u64 *value);
 	int (*set_msr)(struct vireo_vcpu *v, u32 index, u64 value);
 	void (*tsc_changed)(struct vireo_vcpu *v);
+	/* What the instruction at RIP is read with; of CS base and attributes */
+	void (*get_walk)(struct vireo_vcpu *v, struct vireo_walk *w, struct vireo_segment *cs);
 
 	/* The vCPU will run here and not where it was; preemption off, interrupts on. */
 	void (*migrate)(struct vireo_vcpu *v);
@@ -466,8 +468,7 @@ void vireo_pv_eoi_sync(struct vireo_vcpu *v);
 int vireo_pv_refresh(struct vireo_vcpu *v);
 
 /* net.c */
-int vireo_net_init(void);
-void vireo_net_exit(void);
+extern struct rtnl_link_ops vireo_net_link_ops;
 long vireo_net_create(void *object, unsigned int cmd, void *arg);
 
 static inline void vireo_vm_get(struct vireo_vm *vm)

@@ -394,6 +394,18 @@ static void svm_tsc_changed(struct vireo_vcpu *v)
 	to_svm(v)->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
 }
 
+static void svm_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, struct vireo_segment *cs)
+{
+	const struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
+
+	w->cr0 = save->cr0;
+	w->cr3 = save->cr3;
+	w->cr4 = save->cr4;
+	w->efer = save->efer;
+	cs->base = save->cs.base;
+	cs->attr = save->cs.attrib;
+}
+
 static u64 svm_get_cr4(struct vireo_vcpu *v)
 {
 	return to_svm(v)->vmcb->save.cr4;
@@ -725,7 +737,7 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	v->shadow = vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK;
 	*vireo_lapic_tpr(v) = vmcb->control.int_ctl << 4;
 	v->next_rip = 0;
-	v->exit.code = vmcb->control.exit_code | (u64)vmcb->control.exit_code_hi << 32;
+	v->exit.code = *(u64 *)&vmcb->control.exit_code;	/* and exit_code_hi */
 	v->exit.gpa = 0;
 	v->exit.insn_len = 0;
 	vmcb->control.event_inj = 0;
@@ -753,6 +765,7 @@ const struct vireo_ops svm_ops = {
 	.get_msr = svm_get_msr,
 	.set_msr = svm_set_msr,
 	.tsc_changed = svm_tsc_changed,
+	.get_walk = svm_get_walk,
 	.migrate = svm_migrate,
 	.load = svm_load,
 	.put = svm_put,

@@ -775,6 +775,18 @@ static enum vireo_insn_mode vmx_insn_mode(struct vireo_vcpu *v)
 	return ar & ACCESS_DB ? VIREO_INSN_32 : VIREO_INSN_16;
 }
 
+static void vmx_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, struct vireo_segment *cs)
+{
+	u32 ar = vmcs_peek(v, GUEST_CS_AR_BYTES);
+
+	w->cr0 = vmcs_peek(v, GUEST_CR0);
+	w->cr3 = vmcs_peek(v, GUEST_CR3);
+	w->cr4 = vmcs_peek(v, GUEST_CR4);
+	w->efer = vmcs_peek(v, GUEST_IA32_EFER);
+	cs->base = vmcs_peek(v, GUEST_CS_BASE);
+	cs->attr = (ar & 0xff) | (ar >> 4 & 0xf00);
+}
+
 static u64 vmx_get_cr4(struct vireo_vcpu *v)
 {
 	return vmcs_peek(v, GUEST_CR4);
@@ -1319,6 +1331,7 @@ const struct vireo_ops vmx_ops = {
 	.get_msr = vmx_get_msr,
 	.set_msr = vmx_set_msr,
 	.tsc_changed = vmx_tsc_changed,
+	.get_walk = vmx_get_walk,
 	.migrate = vmx_migrate,
 	.load = vmx_load,
 	.put = vmx_put,
