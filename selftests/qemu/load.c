@@ -70,7 +70,8 @@ static const struct figure {
 	{ "request_response", ECHO, 1, 0, 1024, 1 },
 };
 
-#define FIGURES (sizeof(figures) / sizeof(figures[0]))
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define FIGURES		ARRAY_SIZE(figures)
 
 static int disk = -1, udp = -1, stream = -1;
 static uint8_t *buffer;		/* MAX_DEPTH pages, or one request of 1 MiB */
@@ -321,7 +322,7 @@ static uint64_t exits(void)
 }
 
 /* Interrupts of the devices, as this machine counts them */
-static uint64_t interrupts(void)
+static uint64_t irq_count(void)
 {
 	FILE *f = fopen("/proc/interrupts", "re");
 	unsigned long long value, sum = 0;
@@ -421,9 +422,9 @@ static int serve(void)
 	need(write(control, "", 1) == 1, "write");
 	while (recv(control, &o, sizeof(o), MSG_WAITALL) == sizeof(o)) {
 		need(o.figure < FIGURES, "order");
-		irqs = interrupts();
+		irqs = irq_count();
 		take_part(&figures[o.figure], o.count, true);
-		irqs = interrupts() - irqs;
+		irqs = irq_count() - irqs;
 		need(write(control, &irqs, sizeof(irqs)) == sizeof(irqs), "write");
 	}
 	return 0;
