@@ -665,20 +665,12 @@ static bool state_allowed(const struct vireo_lapic *s)
 	       write_allowed(X2_ICR, s->icr);
 }
 
-/**
- * vireo_lapic_set() - write all of it
- * @v: the vCPU
- * @s: the state, unchecked
- * Context: The vCPU's mutex is held.
- * Return: 0 or -EINVAL, nothing changed.
- */
-int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
+/* All but what others have asked for */
+static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int i;
 
-	if (!state_allowed(s))
-		return -EINVAL;
 	hrtimer_cancel(&a->timer);
 	apic_sync(a);
 	for (i = 0; i < 8; i++) {
@@ -700,6 +692,20 @@ int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
 	else if (s->timer_left != ~0ULL)
 		timer_arm(a, s->timer_left);
 	set_bit(VREQ_EVENT, &v->requests);
+}
+
+/**
+ * vireo_lapic_set() - write all of it
+ * @v: the vCPU
+ * @s: the state, unchecked
+ * Context: The vCPU's mutex is held.
+ * Return: 0 or -EINVAL, nothing changed.
+ */
+int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
+{
+	if (!state_allowed(s))
+		return -EINVAL;
+	apic_load(v, s);
 	WRITE_ONCE(v->apic.sipi_vector, s->sipi_vector);
 	set_mask_bits(&v->apic.smi_init, VIREO_LAPIC_REQUESTS, s->requests);
 	set_bit(VREQ_MP, &v->requests);
@@ -719,7 +725,7 @@ void vireo_lapic_reset(struct vireo_vcpu *v)
 		.timer_left = ~0ULL,
 	};
 
-	vireo_lapic_set(v, &reset);
+	apic_load(v, &reset);
 	memset(&v->pv, 0, sizeof(v->pv));
 }
 
