@@ -359,7 +359,7 @@ static void guest_goes_on(u64 arg)
 	GUEST_TRUE(read_tsc() - before < 1ULL << 38);
 	GUEST_TRUE(guest_apic_bit(APIC_IRR, 0x31));
 	/* Bochs does not report an interrupt whose frame met the write protection. */
-	asm volatile("lock; orq $0, -512(%%rsp)" : : : "memory");
+	WRITE_ONCE(*(u64 *)(VM_IST + 0x2000 - 256), 0);
 	wrmsr(APIC_TPR, 0);
 	while (!READ_ONCE(guest_count[TIMER_VECTOR]))
 		guest_halt();
