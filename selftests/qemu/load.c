@@ -227,6 +227,9 @@ static void echo(unsigned int count, bool begin)
 /* One side's part of a figure */
 static void take_part(const struct figure *f, unsigned int count, bool guest)
 {
+	bool sends = guest ? f->kind == TO_HOST || f->kind == STREAM_TO_HOST :
+			     f->kind == TO_GUEST || f->kind == STREAM_TO_GUEST;
+
 	switch (f->kind) {
 	case READ:
 		if (guest)
@@ -234,14 +237,14 @@ static void take_part(const struct figure *f, unsigned int count, bool guest)
 		break;
 	case TO_HOST:
 	case TO_GUEST:
-		if (guest == (f->kind == TO_HOST))
+		if (sends)
 			send_packets(count);
 		else
 			receive_packets(count);
 		break;
 	case STREAM_TO_HOST:
 	case STREAM_TO_GUEST:
-		if (guest == (f->kind == STREAM_TO_HOST))
+		if (sends)
 			send_stream(count);
 		else
 			receive_stream(count);
