@@ -65,18 +65,6 @@ boot()
 	tr -d '\r\000' </tmp/console >/tmp/text
 }
 
-# What the guest itself has judged
-results()
-{
-	grep -o 'guest: \(not \)\{0,1\}ok .*' /tmp/text >/tmp/results
-	while read -r _ result; do
-		case $result in
-		ok*) tap ok "$1: ${result#ok }" ;;
-		*) tap "not ok" "$1: ${result#not ok }" ;;
-		esac
-	done </tmp/results
-}
-
 debian() # NUMBER KERNEL STATUS COUNT
 {
 	debian_initrd "$2" "/tmp/script$1"

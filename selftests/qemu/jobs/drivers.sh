@@ -171,13 +171,7 @@ drivers()
 	kill $server 2>/dev/null
 	tr -d '\r\000' </tmp/console >/tmp/text
 	check "$1: powered off" test $status = 0
-	grep -o 'guest: \(not \)\{0,1\}ok .*' /tmp/text >/tmp/results
-	while read -r _ result; do
-		case $result in
-		ok*) tap ok "$1: ${result#ok }" ;;
-		*) tap "not ok" "$1: ${result#not ok }" ;;
-		esac
-	done </tmp/results
+	results "$1"
 	check "$1: ran to its end" grep -q 'guest-script: status 0' /tmp/text
 	if [ $status != 0 ] || grep -q '^not ok' /tmp/results || grep -q 'guest: not ok' /tmp/text; then
 		quote /tmp/text 100

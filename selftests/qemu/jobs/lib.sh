@@ -80,6 +80,18 @@ quote()
 	tr -d '\r\000' <"$1" | tail -n "${2:-60}" | sed 's/^/#   /'
 }
 
+# results PREFIX: what the guest itself has judged, in /tmp/text
+results()
+{
+	grep -o 'guest: \(not \)\{0,1\}ok .*' /tmp/text >/tmp/results
+	while read -r _ result; do
+		case $result in
+		ok*) tap ok "$1: ${result#ok }" ;;
+		*) tap "not ok" "$1: ${result#not ok }" ;;
+		esac
+	done </tmp/results
+}
+
 # Debian on a disk (`# disk: debian`), with an interface to the host.
 
 # debian_initrd KERNEL SCRIPT: make /tmp/initrd; what is booted with it runs SCRIPT
