@@ -839,9 +839,9 @@ TEST(bridge)
 	for (i = 0; i < 5; i++) {
 		int n;
 
-		do {	/* those of above may still be on their way */
+		do {	/* those of above may still be on their way, and the bridge's own */
 			n = nic_rx(&b, 0, in, sizeof(in), &info);
-		} while (n == 60);
+		} while (n == 60 || (n > 0 && in[0] & 1));
 		EXPECT_EQ(n, FRAME_TCP4 + 1000);
 		EXPECT_EQ(memcmp(&info, &none, sizeof(info)), 0);
 		EXPECT_TRUE(frame_tcp_sums(in, n));
