@@ -35,11 +35,6 @@ static u32 *reg(const struct vireo_lapic_state *a, u32 msr)
 	return a->page + ((msr & 0xff) << 4);
 }
 
-static u32 *lvt(const struct vireo_lapic_state *a, unsigned int i)
-{
-	return reg(a, X2_LVT_TIMER + i);
-}
-
 static bool apic_enabled(const struct vireo_lapic_state *a)
 {
 	return READ_ONCE(*reg(a, X2_SVR)) & APIC_SPIV_APIC_ENABLED;
@@ -92,11 +87,11 @@ bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector)
 	return true;
 }
 
-static void apic_error(struct vireo_vcpu *v, u32 bit)
+/* An interrupt of the APIC's own, if its LVT entry lets it through */
+static void lvt_raise(struct vireo_vcpu *v, u32 msr)
 {
-	u32 entry = *lvt(&v->apic, APIC_LVT_ERROR);
+	u32 entry = READ_ONCE(*reg(&v->apic, msr));
 
-	v->apic.esr_next |= bit;
 	if (!(entry & APIC_LVT_MASKED))
 		vireo_lapic_raise(v, entry);
 }
@@ -261,14 +256,14 @@ static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 v
 	return n;
 }
 
-static void apic_icr_write(struct vireo_vcpu *v, u64 icr)
+static void apic_ipi(struct vireo_vcpu *v, u64 icr)
 {
 	u32 low = icr, mode = low & APIC_MODE_MASK;
 	u8 vector = low;
 
-	*(u64 *)reg(&v->apic, X2_ICR) = icr & ~(u64)APIC_ICR_BUSY;
 	if ((mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && vector < 16) {
-		apic_error(v, ESR_SEND_VECTOR);
+		v->apic.esr_next |= ESR_SEND_VECTOR;
+		lvt_raise(v, X2_LVT_ERROR);
 		return;
 	}
 	/* INIT with the level de-asserted does nothing since the Pentium 4. */
@@ -359,7 +354,7 @@ enum { TIMER_ONESHOT, TIMER_PERIODIC, TIMER_DEADLINE };
 
 static unsigned int timer_mode(const struct vireo_lapic_state *a)
 {
-	return READ_ONCE(*lvt(a, APIC_LVT_TIMER)) >> 17 & 3;
+	return READ_ONCE(*reg(a, X2_LVT_TIMER)) >> 17 & 3;
 }
 
 /* ns of one count */
@@ -374,17 +369,22 @@ static enum hrtimer_restart timer_fired(struct hrtimer *timer)
 {
 	struct vireo_lapic_state *a = container_of(timer, struct vireo_lapic_state, timer);
 	struct vireo_vcpu *v = container_of(a, struct vireo_vcpu, apic);
-	u32 entry = READ_ONCE(*lvt(a, APIC_LVT_TIMER));
 	u64 period = READ_ONCE(a->timer_period);
 
 	if (timer_mode(a) == TIMER_DEADLINE)
 		WRITE_ONCE(a->tsc_deadline, 0);
-	if (!(entry & APIC_LVT_MASKED))
-		vireo_lapic_raise(v, entry);
+	lvt_raise(v, X2_LVT_TIMER);
 	if (!period)
 		return HRTIMER_NORESTART;
 	hrtimer_forward_now(timer, ns_to_ktime(period));
 	return HRTIMER_RESTART;
+}
+
+static void timer_stop(struct vireo_lapic_state *a)
+{
+	hrtimer_cancel(&a->timer);	/* its end would clear a new deadline */
+	WRITE_ONCE(a->timer_period, 0);
+	WRITE_ONCE(a->tsc_deadline, 0);
 }
 
 static void timer_start(struct vireo_lapic_state *a, u64 ns)
@@ -398,8 +398,7 @@ static void timer_arm(struct vireo_lapic_state *a, u64 left)
 {
 	u64 ns = *reg(a, X2_TIMER_INIT) * timer_divisor(a);
 
-	hrtimer_cancel(&a->timer);
-	WRITE_ONCE(a->timer_period, 0);
+	timer_stop(a);
 	if (!ns || timer_mode(a) == TIMER_DEADLINE)
 		return;
 	if (timer_mode(a) == TIMER_PERIODIC)
@@ -409,12 +408,7 @@ static void timer_arm(struct vireo_lapic_state *a, u64 left)
 
 static u64 timer_left(struct vireo_lapic_state *a)
 {
-	s64 left;
-
-	if (!hrtimer_active(&a->timer))
-		return 0;
-	left = ktime_to_ns(hrtimer_get_remaining(&a->timer));
-	return max_t(s64, left, 0);
+	return hrtimer_active(&a->timer) ? max(hrtimer_get_remaining(&a->timer), 0LL) : 0;
 }
 
 static u32 timer_now(struct vireo_lapic_state *a)
@@ -439,41 +433,28 @@ static u64 tsc_to_ns(u64 ticks)
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc)
 {
 	struct vireo_lapic_state *a = to_apic(v);
-	u64 now;
+	u64 now = vireo_guest_tsc(v);
 
 	if (timer_mode(a) != TIMER_DEADLINE)
 		return;
-	hrtimer_cancel(&a->timer);	/* its end would clear the new deadline */
-	WRITE_ONCE(a->tsc_deadline, 0);
-	if (!tsc)
-		return;
-	now = vireo_guest_tsc(v);
-	if (tsc <= now) {
-		if (!(*lvt(a, APIC_LVT_TIMER) & APIC_LVT_MASKED))
-			vireo_lapic_raise(v, *lvt(a, APIC_LVT_TIMER));
-		return;
+	timer_stop(a);
+	if (tsc > now) {
+		WRITE_ONCE(a->tsc_deadline, tsc);
+		timer_start(a, tsc_to_ns(tsc - now));
+	} else if (tsc) {
+		lvt_raise(v, X2_LVT_TIMER);
 	}
-	WRITE_ONCE(a->tsc_deadline, tsc);
-	timer_start(a, tsc_to_ns(tsc - now));
 }
 
-static void timer_lvt_write(struct vireo_vcpu *v, u32 value)
+/* A change to or from deadline mode disarms (SDM vol. 3, 11.5.4.1). */
+static void timer_mode_changed(struct vireo_lapic_state *a, unsigned int was)
 {
-	struct vireo_lapic_state *a = to_apic(v);
-	unsigned int was = timer_mode(a);
-
-	WRITE_ONCE(*lvt(a, APIC_LVT_TIMER), value);
-	if (was == timer_mode(a))
-		return;
-	/* A change to or from deadline mode disarms (SDM vol. 3, 11.5.4.1). */
-	if (was == TIMER_DEADLINE || timer_mode(a) == TIMER_DEADLINE) {
-		hrtimer_cancel(&a->timer);
-		WRITE_ONCE(a->timer_period, 0);
-		WRITE_ONCE(a->tsc_deadline, 0);
-		*reg(a, X2_TIMER_INIT) = 0;
-	} else {
+	if (was != TIMER_DEADLINE && timer_mode(a) != TIMER_DEADLINE) {
 		timer_arm(a, timer_left(a));
+		return;
 	}
+	timer_stop(a);
+	*reg(a, X2_TIMER_INIT) = 0;
 }
 
 /* ---- Registers ------------------------------------------------------------------------------ */
@@ -536,17 +517,6 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
 	return 0;
 }
 
-static void svr_write(struct vireo_lapic_state *a, u32 value)
-{
-	unsigned int i;
-
-	WRITE_ONCE(*reg(a, X2_SVR), value);
-	if (value & APIC_SPIV_APIC_ENABLED)
-		return;
-	for (i = 0; i <= APIC_LVT_ERROR; i++)
-		*lvt(a, i) |= APIC_LVT_MASKED;
-}
-
 /**
  * vireo_lapic_write() - write a register
  * @v: the vCPU
@@ -558,6 +528,7 @@ static void svr_write(struct vireo_lapic_state *a, u32 value)
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 {
 	struct vireo_lapic_state *a = to_apic(v);
+	unsigned int i, mode = timer_mode(a);
 
 	if (!write_allowed(msr, value))
 		return -EINVAL;
@@ -567,48 +538,36 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 		vireo_lapic_eoi(v);
 		return 0;
 	case X2_ICR:
-		vireo_stat_inc(v, VIREO_STAT_EXIT_ICR);
-		apic_icr_write(v, value);
-		return 0;
+		*(u64 *)reg(a, X2_ICR) = value & ~(u64)APIC_ICR_BUSY;
+		fallthrough;
 	case X2_SELF_IPI:
 		vireo_stat_inc(v, VIREO_STAT_EXIT_ICR);
-		if (value < 16)
-			apic_error(v, ESR_SEND_VECTOR);
-		else
-			vireo_lapic_raise(v, value);
-		return 0;
-	case X2_TPR:
-		*reg(a, X2_TPR) = value;
-		set_bit(VREQ_EVENT, &v->requests);
-		return 0;
-	case X2_SVR:
-		svr_write(a, value);
-		set_bit(VREQ_EVENT, &v->requests);
-		return 0;
-	case X2_ESR:		/* shows what came up since the last write */
-		*reg(a, X2_ESR) = a->esr_next;
-		a->esr_next = 0;
-		return 0;
-	case X2_LVT_TIMER ... X2_LVT_ERROR:
-		value &= ~(u64)BIT(12);		/* delivery status is read-only */
-		if (!apic_enabled(a))
-			value |= APIC_LVT_MASKED;
-		if (msr == X2_LVT_TIMER)
-			timer_lvt_write(v, value);
-		else
-			*reg(a, msr) = value;
+		apic_ipi(v, msr == X2_ICR ? value : value | APIC_DEST_SELF);
 		return 0;
 	case X2_TIMER_INIT:
 		vireo_stat_inc(v, VIREO_STAT_EXIT_TIMER);
-		if (timer_mode(a) == TIMER_DEADLINE)
+		if (mode == TIMER_DEADLINE)
 			return 0;
 		*reg(a, msr) = value;
 		timer_arm(a, value * timer_divisor(a));
 		return 0;
-	default:		/* X2_TIMER_DIV */
-		*reg(a, msr) = value;
-		return 0;
+	case X2_SVR:
+		for (i = X2_LVT_TIMER; i <= X2_LVT_ERROR && !(value & APIC_SPIV_APIC_ENABLED); i++)
+			*reg(a, i) |= APIC_LVT_MASKED;
+		break;
+	case X2_ESR:		/* shows what came up since the last write */
+		value = a->esr_next;
+		a->esr_next = 0;
+		break;
+	case X2_LVT_TIMER ... X2_LVT_ERROR:
+		value &= ~(u64)BIT(12);		/* delivery status is read-only */
+		value |= apic_enabled(a) ? 0 : APIC_LVT_MASKED;
 	}
+	WRITE_ONCE(*reg(a, msr), value);
+	if (timer_mode(a) != mode)
+		timer_mode_changed(a, mode);
+	set_bit(VREQ_EVENT, &v->requests);	/* TPR and SVR let interrupts in */
+	return 0;
 }
 
 /* ---- All of it --------------------------------------------------------------------------- */
@@ -636,7 +595,7 @@ void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
 		s->isr[i] = *reg(a, X2_ISR + i);
 	}
 	for (i = 0; i <= APIC_LVT_ERROR; i++)
-		s->lvt[i] = *lvt(a, i);
+		s->lvt[i] = *reg(a, X2_LVT_TIMER + i);
 	s->lvt[APIC_LVT_CMCI] = APIC_LVT_MASKED;
 	s->svr = *reg(a, X2_SVR);
 	s->esr = *reg(a, X2_ESR);
@@ -671,22 +630,20 @@ static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int i;
 
-	hrtimer_cancel(&a->timer);
+	timer_stop(a);
 	apic_sync(a);
 	for (i = 0; i < 8; i++) {
 		*reg(a, X2_IRR + i) = s->irr[i];
 		*reg(a, X2_ISR + i) = s->isr[i];
 	}
 	for (i = 0; i <= APIC_LVT_ERROR; i++)
-		*lvt(a, i) = s->lvt[i];
+		*reg(a, X2_LVT_TIMER + i) = s->lvt[i];
 	*reg(a, X2_SVR) = s->svr;
 	*reg(a, X2_ESR) = s->esr;
 	a->esr_next = s->esr_next;
 	*(u64 *)reg(a, X2_ICR) = s->icr;
 	*reg(a, X2_TIMER_INIT) = s->timer_initial;
 	*reg(a, X2_TIMER_DIV) = s->timer_divide;
-	a->timer_period = 0;
-	a->tsc_deadline = 0;
 	if (timer_mode(a) == TIMER_DEADLINE)
 		vireo_lapic_set_deadline(v, s->tsc_deadline);
 	else if (s->timer_left != ~0ULL)
