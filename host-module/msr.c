@@ -174,6 +174,18 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 	return msr_constant(index, value);
 }
 
+/* LME stays as it is while paging is on; LMA is the processor's. */
+static int msr_set_efer(struct vireo_vcpu *v, u64 value)
+{
+	struct vireo_regs r = {};
+
+	vireo_ops->get_regs(v, &r);
+	if ((value & ~vireo_regs_efer()) ||
+	    (((value ^ r.efer) & EFER_LME) && (r.cr0 & X86_CR0_PG)))
+		return -EINVAL;
+	return vireo_ops->set_msr(v, MSR_EFER, (value & ~EFER_LMA) | (r.efer & EFER_LMA));
+}
+
 static int tsc_move(struct vireo_vcpu *v, u64 delta)
 {
 	v->tsc_offset += delta;
@@ -224,6 +236,8 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 			return -ENOENT;
 		v->tsc_lost = READ_ONCE(vireo_tsc_lost);
 		return tsc_move(v, value - v->tsc_offset);
+	case MSR_EFER:
+		return msr_set_efer(v, value);
 	case MSR_IA32_PRED_CMD:
 		if ((value & ~PRED_CMD_IBPB) || !boot_cpu_has(X86_FEATURE_IBPB))
 			return -EINVAL;

@@ -416,6 +416,8 @@ int vireo_fpu_get(struct vireo_vcpu *v, void __user *to);
 int vireo_fpu_set(struct vireo_vcpu *v, const void __user *from);
 
 /* switch.c */
+#define DR6_BD		BIT(13)
+#define DR7_GD		BIT(13)
 #define DR7_OFF		0x400UL
 void vireo_switch_enable(void);
 void vireo_switch_forget(struct vireo_vcpu *v);
@@ -429,6 +431,7 @@ int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit);
 void vireo_exit_complete(struct vireo_vcpu *v);
 
 /* msr.c */
+#define VIREO_PAT_RESET	0x0007040600070406ULL
 int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value);
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 

@@ -42,10 +42,6 @@ struct svm_vcpu {
 	u64 step_rip;		/* (v) */
 };
 
-#define DR6_CLEAR	0xffff0ff0UL	/* 13.1.1.3: nothing has happened */
-#define DR6_BD		BIT(13)
-#define DR7_GD		BIT(13)
-
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 static u32 max_asid;		/* constant after init, like all below */
 static void __percpu *host_pages;	/* VM_HSAVE_PA (15.30.4), then host_pa's */
@@ -222,7 +218,7 @@ static void vmcb_init(struct vireo_vcpu *v)
 	vmcb->control.int_ctl = V_INTR_MASKING_MASK;
 	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
 	vmcb->control.nested_cr3 = __pa(s->top ?: v->vm->mem.tree.root);
-	vmcb->save.g_pat = 0x0007040600070406ULL;	/* 7.8.2: after reset */
+	vmcb->save.g_pat = VIREO_PAT_RESET;
 	vmcb->control.tsc_offset = v->tsc_offset;
 }
 
@@ -358,33 +354,20 @@ static int svm_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
 	return 0;
 }
 
-static int set_efer(struct svm_vcpu *s, u64 value)
-{
-	u64 old = s->vmcb->save.efer;
-
-	if (value & ~vireo_regs_efer())
-		return -EINVAL;
-	if (((value ^ old) & EFER_LME) && (s->vmcb->save.cr0 & X86_CR0_PG))
-		return -EINVAL;
-	s->vmcb->save.efer = (value & ~EFER_LMA) | (old & EFER_LMA) | EFER_SVME;
-	s->dirty |= CLEAN_CR;
-	return 0;
-}
-
 static int svm_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 {
 	struct svm_vcpu *s = to_svm(v);
 	u64 *field = vmcb_msr(&s->vmcb->save, index);
 
-	if (index == MSR_EFER)
-		return set_efer(s, value);
 	if (field)
 		*field = value;
+	else if (index == MSR_EFER)
+		s->vmcb->save.efer = value | EFER_SVME;
 	else if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
 		s->vmcb->save.spec_ctrl = value;
 	else
 		return -ENOENT;
-	s->dirty |= CLEAN_SEG | CLEAN_NP;	/* the PAT is in the latter */
+	s->dirty = CLEAN_ALL;
 	return 0;
 }
 
@@ -520,8 +503,8 @@ static void svm_put(struct vireo_vcpu *v)
 
 	if (unlikely(v->dr_loaded))
 		intercept_dr(s, true);
-	if (unlikely(s->vmcb->save.dr6 != DR6_CLEAR))
-		set_debugreg(DR6_CLEAR, 6);
+	if (unlikely(s->vmcb->save.dr6 != DR6_RESERVED))
+		set_debugreg(DR6_RESERVED, 6);
 	vireo_switch_put(v);
 }
 

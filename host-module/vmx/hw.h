@@ -39,51 +39,20 @@ static_assert(offsetof(struct vmx_entry, launched) == ENTRY_LAUNCHED);
 static_assert(offsetof(struct vmx_entry, failed) == ENTRY_FAILED);
 static_assert(HOST_RSP == FIELD_HOST_RSP);
 
-/* A.10: MSR IA32_VMX_EPT_VPID_CAP */
-#define EPT_CAP_WALK4		BIT_ULL(6)
-#define EPT_CAP_WB		BIT_ULL(14)
-#define EPT_CAP_2M		BIT_ULL(16)
-#define EPT_CAP_INVEPT		BIT_ULL(20)
-#define EPT_CAP_SINGLE		BIT_ULL(25)
-#define EPT_CAP_ALL		BIT_ULL(26)
-
 /* 29.3.2: write-back, whatever the guest's PAT says; accessed and dirty bits are off. */
-#define EPT_LEAF		(6ULL << 3 | BIT_ULL(6))
-#define EPT_POINTER_WB4		(6ULL | 3ULL << 3)
-
-#define INVEPT_SINGLE		1
-#define INVEPT_ALL		2
+#define EPT_LEAF		(VMX_EPTP_MT_WB << VMX_EPT_MT_EPTE_SHIFT | VMX_EPT_IPAT_BIT)
 
 /* 28.2.1: exit qualifications */
 #define QUAL_IO_IN		BIT(3)
 #define QUAL_IO_STRING		BIT(4)
 #define QUAL_IO_PORT_SHIFT	16
-#define QUAL_EPT_WRITE		BIT(1)
-#define QUAL_EPT_FETCH		BIT(2)
-#define QUAL_EPT_LINEAR		BIT(7)
-#define QUAL_EPT_FINAL		BIT(8)	/* not in the guest's own page tables */
 #define QUAL_EPT_NMI		BIT(12)
 #define QUAL_DEBUG		0x600fULL	/* BS, BD, B3 to B0 */
 
 #define REASON_GETSEC		11
 
-#define INFO_VALID		BIT(31)
-#define INFO_NMI_UNBLOCKED	BIT(12)
-#define INFO_TYPE		0x700
-#define INFO_TYPE_ICEBP		0x500
-#define INFO_VECTOR		0xff
-
-/* 25.4.1: access rights; bits 7:0 are a descriptor's, 15:12 its bits 11:8 */
-#define ACCESS_UNUSABLE		BIT(16)
-#define ACCESS_LONG			BIT(13)
-#define ACCESS_DB			BIT(14)
-#define ACCESS_GRANULARITY		BIT(15)
-
 /* 25.4.2 */
-#define BLOCKED_BY_STI		BIT(0)
-#define BLOCKED_BY_MOV_SS	BIT(1)
-#define BLOCKED_SHADOW		(BLOCKED_BY_STI | BLOCKED_BY_MOV_SS)
-#define BLOCKED_BY_NMI		BIT(3)
+#define BLOCKED_SHADOW		(GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)
 
 /* entry.S */
 void vmx_enter(u64 *gpr, struct vmx_entry *entry);

@@ -13,19 +13,11 @@
  */
 #define pr_fmt(fmt) "vireo: " fmt
 
-#include <linux/gfp.h>
-#include <linux/list.h>
-#include <linux/moduleparam.h>
-#include <linux/percpu.h>
 #include <linux/smp.h>
-#include <linux/slab.h>
-#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/desc.h>
 #include <asm/fsgsbase.h>
-#include <asm/msr.h>
 #include <asm/perf_event.h>
-#include <asm/processor.h>
 #include <asm/tlbflush.h>
 
 #include "../vireo.h"
@@ -34,7 +26,6 @@
 
 /* What a processor needs while the extension is on; its own, interrupts off */
 struct vmx_cpu {
-	void *vmxon;			/* (i) VMXON region (25.11.5) */
 	struct vmx_vcpu *current_vmcs;
 	struct list_head loaded;	/* VMCSs whose state it may hold */
 };
@@ -48,7 +39,6 @@ struct vmx_vcpu {
 	struct vmx_entry entry;	/* (v) first: entry.S */
 	struct vireo_vcpu *v;	/* (i) */
 	void *vmcs;		/* (i) */
-	u64 vmcs_pa;		/* (i) */
 	u64 eptp;		/* (i) */
 	struct list_head node;	/* in vmx_cpu.loaded of v->cpu */
 
@@ -73,11 +63,65 @@ struct vmx_vcpu {
 	u32 segs;		/* all of them: mostly 0 */
 };
 
-#define DR6_CLEAR	0xffff0ff0UL
-#define DR6_BD		BIT(13)
-#define DR7_GD		BIT(13)
 #define CR0_MASK	(X86_CR0_NE | X86_CR0_NW | X86_CR0_CD)
-#define PAT_RESET	0x0007040600070406ULL
+
+/*
+ * Appendix A: what the controls must have and what they get if the processor has
+ * it; the low half of a capability MSR must be 1, the high half may be.
+ */
+enum { CTLS_PROC2, CTLS_PIN, CTLS_PROC, CTLS_EXIT, CTLS_ENTRY, NR_CTLS };
+
+static const struct {
+	u32 msr, field, need, want;
+	const char *name;
+} ctls[NR_CTLS] = {
+	[CTLS_PROC2] = {
+		MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
+		SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST,
+		SECONDARY_EXEC_ENABLE_RDTSCP | SECONDARY_EXEC_ENABLE_VPID |
+		SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENABLE_INVPCID |
+		SECONDARY_EXEC_ENCLS_EXITING | VMCS_CONTROL_BIT(XSAVES),
+		"unrestricted guest"
+	},
+	[CTLS_PIN] = {
+		MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_BASED_VM_EXEC_CONTROL,
+		PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
+		PIN_BASED_VMX_PREEMPTION_TIMER, "virtual NMIs"
+	},
+	[CTLS_PROC] = {
+		MSR_IA32_VMX_TRUE_PROCBASED_CTLS, CPU_BASED_VM_EXEC_CONTROL,
+		CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_HLT_EXITING |
+		CPU_BASED_MWAIT_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_TPR_SHADOW |
+		CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
+		CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_MONITOR_EXITING |
+		CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, 0, "TPR shadow or MSR bitmaps"
+	},
+	[CTLS_EXIT] = {
+		MSR_IA32_VMX_TRUE_EXIT_CTLS, VM_EXIT_CONTROLS,
+		VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
+		VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
+		VM_EXIT_LOAD_IA32_EFER,
+		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL | VM_EXIT_SAVE_VMX_PREEMPTION_TIMER,
+		"switching of EFER and PAT"
+	},
+	[CTLS_ENTRY] = {
+		MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_CONTROLS,
+		VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT |
+		VM_ENTRY_LOAD_IA32_EFER, VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL,
+		"switching of EFER and PAT"
+	},
+};
+
+/* MSRs that entries and exits switch; all but EFER are the guest's without an exit. */
+static const struct {
+	u32 msr, field;
+} switched[] = {
+	{ MSR_EFER, GUEST_IA32_EFER },
+	{ MSR_FS_BASE, GUEST_FS_BASE }, { MSR_GS_BASE, GUEST_GS_BASE },
+	{ MSR_IA32_SYSENTER_CS, GUEST_SYSENTER_CS },
+	{ MSR_IA32_SYSENTER_ESP, GUEST_SYSENTER_ESP },
+	{ MSR_IA32_SYSENTER_EIP, GUEST_SYSENTER_EIP }, { MSR_IA32_CR_PAT, GUEST_IA32_PAT },
+};
 
 static unsigned int longest_ms;
 module_param(longest_ms, uint, 0444);
@@ -90,12 +134,13 @@ MODULE_PARM_DESC(apicv, "VT-x: the processor delivers interrupts by itself, if i
 static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
 /* Constant after init: */
 static u32 revision;
-static u32 pin_ctl, proc_ctl, proc2_ctl, exit_ctl, entry_ctl;
+static u32 ctl[NR_CTLS];
+static void __percpu *vmxon;	/* VMXON regions (25.11.5) */
 static u64 cr4_mask;		/* CR4 bits that the guest does not own */
 static u64 host_sys[SYS_SWITCHED];
 static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
 static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
-static bool flush_l1d, invept_single, have_apicv;
+static bool flush_l1d, have_apicv;
 
 /* Inline, unlike the kernel's under CONFIG_PARAVIRT: VMX root is no paravirtual guest. */
 static __always_inline u64 msr_read(u32 msr)
@@ -121,69 +166,44 @@ static bool vmx_ident(void)
 	return boot_cpu_has(X86_FEATURE_VMX) || (cpuid_ecx(1) & BIT(5));
 }
 
-/* A.3 to A.5: the low half of a capability MSR must be 1, the high half may be. */
-static int control(u32 msr, u32 need, u32 want, u32 *ctl)
-{
-	u64 cap;
-
-	rdmsrl(msr, cap);
-	*ctl = (need | want | (u32)cap) & (u32)(cap >> 32);
-	return (*ctl & need) == need ? 0 : -ENODEV;
-}
-
 static int init_controls(void)
 {
-	u64 basic, misc, proc, ept;
+	const u32 pmu = VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
+	unsigned int i;
+	u64 cap;
 
-	rdmsrl(MSR_IA32_VMX_PROCBASED_CTLS, proc);
-	if (!(proc >> 32 & CPU_BASED_ACTIVATE_SECONDARY_CONTROLS) ||
-	    control(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT,
-		    SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_ENABLE_RDTSCP |
-		    SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_WBINVD_EXITING |
-		    SECONDARY_EXEC_ENABLE_INVPCID | SECONDARY_EXEC_ENCLS_EXITING |
-		    VMCS_CONTROL_BIT(XSAVES), &proc2_ctl)) {
+	if (rdmsrl_safe(MSR_IA32_VMX_PROCBASED_CTLS2, &cap) ||
+	    !(cap >> 32 & SECONDARY_EXEC_ENABLE_EPT)) {
 		pr_err("this processor's VT-x has no EPT\n");
 		return -ENODEV;
 	}
-	if (!(proc2_ctl & SECONDARY_EXEC_UNRESTRICTED_GUEST)) {
-		pr_err("this processor's VT-x has no unrestricted guest\n");
-		return -ENODEV;
+	for (i = 0; i < NR_CTLS; i++) {
+		if (rdmsrl_safe(ctls[i].msr, &cap) || (~(cap >> 32) & ctls[i].need)) {
+			pr_err("this processor's VT-x has no %s\n", ctls[i].name);
+			return -ENODEV;
+		}
+		ctl[i] = (ctls[i].need | ctls[i].want | (u32)cap) & (cap >> 32);
 	}
-	rdmsrl(MSR_IA32_VMX_BASIC, basic);
-	rdmsrl(MSR_IA32_VMX_MISC, misc);
-	longest_ticks = ((u64)min(longest_ms, 1000U) * tsc_khz) >> (misc & 31);
-	revision = basic & 0x7fffffff;
-	if (!(basic & BIT_ULL(55)) ||	/* A.2 */
-	    control(MSR_IA32_VMX_TRUE_PINBASED_CTLS,
-		    PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
-		    longest_ms ? PIN_BASED_VMX_PREEMPTION_TIMER : 0, &pin_ctl) ||
-	    control(MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
-		    CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_HLT_EXITING |
-		    CPU_BASED_MWAIT_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_TPR_SHADOW |
-		    CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
-		    CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_MONITOR_EXITING |
-		    CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, 0, &proc_ctl) ||
-	    control(MSR_IA32_VMX_TRUE_EXIT_CTLS,
-		    VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
-		    VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
-		    VM_EXIT_LOAD_IA32_EFER, VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL |
-		    (longest_ms ? VM_EXIT_SAVE_VMX_PREEMPTION_TIMER : 0), &exit_ctl) ||
-	    control(MSR_IA32_VMX_TRUE_ENTRY_CTLS,
-		    VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT |
-		    VM_ENTRY_LOAD_IA32_EFER, VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, &entry_ctl)) {
-		pr_err("this processor's VT-x lacks basic controls (virtual NMIs, TPR shadow, MSR bitmaps)\n");
-		return -ENODEV;
+	/* Both or none */
+	if (!(ctl[CTLS_ENTRY] & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL) || !(ctl[CTLS_EXIT] & pmu)) {
+		ctl[CTLS_ENTRY] &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
+		ctl[CTLS_EXIT] &= ~pmu;
 	}
-	if (!(entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL))	/* both or none */
-		exit_ctl &= ~VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
-	if (!(exit_ctl & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL))
-		entry_ctl &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
-	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, ept);
-	if (~ept & (EPT_CAP_WALK4 | EPT_CAP_WB | EPT_CAP_2M | EPT_CAP_INVEPT | EPT_CAP_ALL)) {
+	rdmsrl(MSR_IA32_VMX_MISC, cap);
+	longest_ticks = ((u64)min(longest_ms, 1000U) * tsc_khz) >> (cap & 31);
+	if (!longest_ticks || !(ctl[CTLS_PIN] & PIN_BASED_VMX_PREEMPTION_TIMER)) {
+		longest_ticks = 0;
+		ctl[CTLS_PIN] &= ~PIN_BASED_VMX_PREEMPTION_TIMER;
+		ctl[CTLS_EXIT] &= ~VM_EXIT_SAVE_VMX_PREEMPTION_TIMER;
+	}
+	rdmsrl(MSR_IA32_VMX_BASIC, cap);
+	revision = vmx_basic_vmcs_revision_id(cap);
+	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, cap);
+	if (~cap & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_2MB_PAGE_BIT |
+		    VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT | VMX_EPT_EXTENT_GLOBAL_BIT)) {
 		pr_err("this processor's EPT lacks four levels, write-back, 2 MiB pages or INVEPT\n");
 		return -ENODEV;
 	}
-	invept_single = ept & EPT_CAP_SINGLE;
 	return 0;
 }
 
@@ -206,14 +226,16 @@ static void msr_allow(u32 msr, bool read, bool write)
  */
 static void init_apicv(void)
 {
-	u32 i, ctl, need = SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
-			   SECONDARY_EXEC_APIC_REGISTER_VIRT |
-			   SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
+	const u32 need = SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
+			 SECONDARY_EXEC_APIC_REGISTER_VIRT | SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
+	unsigned int i;
+	u64 cap;
 
-	have_apicv = apicv && !control(MSR_IA32_VMX_PROCBASED_CTLS2, need, 0, &ctl);
+	rdmsrl(MSR_IA32_VMX_PROCBASED_CTLS2, cap);
+	have_apicv = apicv && !(~(cap >> 32) & need);
 	if (!have_apicv)
 		return;
-	proc2_ctl |= need;
+	ctl[CTLS_PROC2] |= need;
 	for (i = 0; i < 64; i++)
 		if (VIREO_APIC_READABLE & BIT_ULL(i))
 			msr_allow(0x800 + i, i != 0x39, false);	/* the timer counts */
@@ -224,31 +246,8 @@ static void init_apicv(void)
 
 static void vmx_exit(void)
 {
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		free_page((unsigned long)per_cpu_ptr(&vmx_cpus, cpu)->vmxon);
+	free_percpu(vmxon);
 	free_page((unsigned long)msr_bitmap);
-}
-
-static int vmx_alloc(void)
-{
-	int cpu;
-
-	msr_bitmap = (void *)__get_free_page(GFP_KERNEL);
-	if (!msr_bitmap)
-		return -ENOMEM;
-	memset(msr_bitmap, 0xff, PAGE_SIZE);
-	for_each_possible_cpu(cpu) {
-		struct vmx_cpu *c = per_cpu_ptr(&vmx_cpus, cpu);
-
-		INIT_LIST_HEAD(&c->loaded);
-		c->vmxon = (void *)get_zeroed_page(GFP_KERNEL);
-		if (!c->vmxon)
-			return -ENOMEM;
-		*(u32 *)c->vmxon = revision;
-	}
-	return 0;
 }
 
 static bool l1tf_affected(void)
@@ -268,10 +267,6 @@ static bool l1tf_affected(void)
 
 static int vmx_init(void)
 {
-	static const u32 allowed[] = {	/* VM entries and exits switch them, or load and put */
-		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_IA32_SYSENTER_CS,
-		MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, MSR_IA32_CR_PAT,
-	};
 	unsigned int i;
 
 	if (!boot_cpu_has(X86_FEATURE_VMX)) {
@@ -284,12 +279,16 @@ static int vmx_init(void)
 	}
 	if (init_controls())
 		return -ENODEV;
-	if (vmx_alloc()) {
+	msr_bitmap = (void *)__get_free_page(GFP_KERNEL);
+	vmxon = __alloc_percpu(PAGE_SIZE, PAGE_SIZE);
+	if (!msr_bitmap || !vmxon) {
 		vmx_exit();
 		return -ENOMEM;
 	}
-	for (i = 0; i < ARRAY_SIZE(allowed); i++)
-		msr_allow(allowed[i], true, true);
+	memset(msr_bitmap, 0xff, PAGE_SIZE);
+	msr_allow(MSR_KERNEL_GS_BASE, true, true);	/* load and put switch it */
+	for (i = 1; i < ARRAY_SIZE(switched); i++)
+		msr_allow(switched[i].msr, true, true);
 	init_apicv();
 	for (i = 0; i < SYS_SWITCHED; i++)
 		rdmsrl(sys_msr[i], host_sys[i]);
@@ -317,15 +316,17 @@ static int vmx_cpu_enable(void)
 		return -EBUSY;
 	if (rdmsrl_safe(MSR_IA32_FEAT_CTL, &feat) || (feat & on) != on)
 		return -EIO;	/* VMXON would fault */
+	*(u32 *)this_cpu_ptr(vmxon) = revision;
+	INIT_LIST_HEAD(&c->loaded);
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
-	if (vmx_on(__pa(c->vmxon))) {
+	if (vmx_on(slow_virt_to_phys(this_cpu_ptr(vmxon)))) {
 		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 		intel_pt_handle_vmx(0);
 		return -EIO;
 	}
 	c->current_vmcs = NULL;
-	vmx_invept(INVEPT_ALL, 0);
+	vmx_invept(VMX_EPT_EXTENT_GLOBAL, 0);
 	return 0;
 }
 
@@ -334,7 +335,7 @@ static void vmcs_clear(struct vmx_vcpu *x)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
 
-	vmx_clear(x->vmcs_pa);
+	vmx_clear(__pa(x->vmcs));
 	x->entry.launched = 0;
 	if (c->current_vmcs == x)
 		c->current_vmcs = NULL;
@@ -385,7 +386,7 @@ static noinline void vmcs_make_current(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
 
-	vmx_ptrld(x->vmcs_pa);
+	vmx_ptrld(__pa(x->vmcs));
 	c->current_vmcs = x;
 	if (v->cpu < 0) {
 		v->cpu = smp_processor_id();
@@ -402,6 +403,14 @@ static __always_inline void vmcs_load(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmcs_make_current(v, x);
 }
 
+static void vmx_migrate(struct vireo_vcpu *v)
+{
+	int cpu = READ_ONCE(v->cpu);
+
+	if (cpu >= 0 && cpu != raw_smp_processor_id())
+		smp_call_function_single(cpu, vmcs_clear_here, to_vmx(v), 1);
+}
+
 /*
  * Makes a VMCS current, in the inner loop or out of it, until vmcs_end().
  * Returns false where the extension is off for good.
@@ -410,7 +419,8 @@ static bool vmcs_begin(struct vireo_vcpu *v, unsigned long *flags)
 {
 	int cpu;
 
-	for (;;) {
+	while (!READ_ONCE(vireo_down)) {
+		vmx_migrate(v);
 		local_irq_save(*flags);
 		cpu = READ_ONCE(v->cpu);
 		if (likely(this_cpu_read(vireo_cpu_enabled) &&
@@ -419,18 +429,25 @@ static bool vmcs_begin(struct vireo_vcpu *v, unsigned long *flags)
 			return true;
 		}
 		local_irq_restore(*flags);
-		if (READ_ONCE(vireo_down))
-			return false;
-		if (cpu >= 0)
-			smp_call_function_single(cpu, vmcs_clear_here, to_vmx(v), 1);
-		else	/* a processor that goes offline: move on */
+		if (cpu < 0)	/* a processor that goes offline: move on */
 			schedule_timeout_uninterruptible(1);
 	}
+	return false;
 }
 
 static void vmcs_end(unsigned long flags)
 {
 	local_irq_restore(flags);
+}
+
+static void vmcs_poke(struct vireo_vcpu *v, unsigned long field, u64 value)
+{
+	unsigned long flags;
+
+	if (vmcs_begin(v, &flags)) {
+		vmx_write(field, value);
+		vmcs_end(flags);
+	}
 }
 
 static u64 vmcs_peek(struct vireo_vcpu *v, unsigned long field)
@@ -443,12 +460,6 @@ static u64 vmcs_peek(struct vireo_vcpu *v, unsigned long field)
 		vmcs_end(flags);
 	}
 	return value;
-}
-
-static void vmx_migrate(struct vireo_vcpu *v)
-{
-	if (v->cpu >= 0)
-		smp_call_function_single(v->cpu, vmcs_clear_here, to_vmx(v), 1);
 }
 
 /* ---- vCPU ------------------------------------------------------------------------------ */
@@ -464,14 +475,12 @@ static void set_proc(struct vmx_vcpu *x, u32 proc)
 /* The host's part, as far as it is the same everywhere */
 static void vmcs_init_host(void)
 {
+	unsigned int i;
 	u64 value;
 
-	vmx_write(HOST_CS_SELECTOR, __KERNEL_CS);
-	vmx_write(HOST_SS_SELECTOR, __KERNEL_DS);
-	vmx_write(HOST_DS_SELECTOR, 0);	/* the rest is put back by hand */
-	vmx_write(HOST_ES_SELECTOR, 0);
-	vmx_write(HOST_FS_SELECTOR, 0);
-	vmx_write(HOST_GS_SELECTOR, 0);
+	for (i = VIREO_ES; i <= VIREO_GS; i++)	/* the rest is put back by hand */
+		vmx_write(HOST_ES_SELECTOR + 2 * i, i == VIREO_CS ? __KERNEL_CS :
+						    i == VIREO_SS ? __KERNEL_DS : 0);
 	vmx_write(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
 	vmx_write(HOST_CR0, read_cr0());
 	vmx_write(HOST_IA32_SYSENTER_CS, __KERNEL_CS);
@@ -486,12 +495,12 @@ static void vmcs_init_host(void)
 
 static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
+	unsigned int i;
+
 	vmcs_init_host();
-	vmx_write(PIN_BASED_VM_EXEC_CONTROL, pin_ctl);
-	set_proc(x, proc_ctl);
-	vmx_write(SECONDARY_VM_EXEC_CONTROL, proc2_ctl);
-	vmx_write(VM_EXIT_CONTROLS, exit_ctl);
-	vmx_write(VM_ENTRY_CONTROLS, entry_ctl);
+	for (i = 0; i < NR_CTLS; i++)
+		vmx_write(ctls[i].field, ctl[i]);
+	x->proc = ctl[CTLS_PROC];
 	/* #DB and #AC can loop in delivery, out of reach of any interrupt; #MC is the host's. */
 	vmx_write(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
 	vmx_write(CR0_GUEST_HOST_MASK, CR0_MASK);
@@ -502,18 +511,18 @@ static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	vmx_write(TSC_OFFSET, v->tsc_offset);
 	vmx_write(VMCS_LINK_POINTER, ~0ULL);
 	vmx_write(GUEST_IA32_DEBUGCTL, 0);
-	vmx_write(GUEST_IA32_PAT, PAT_RESET);
+	vmx_write(GUEST_IA32_PAT, VIREO_PAT_RESET);
 	/*
 	 * Translations are tagged with the EPT pointer as well, that is with the VM
 	 * (29.4.1): the VPID only has to tell its vCPUs apart.
 	 */
-	if (proc2_ctl & SECONDARY_EXEC_ENABLE_VPID)
+	if (ctl[CTLS_PROC2] & SECONDARY_EXEC_ENABLE_VPID)
 		vmx_write(VIRTUAL_PROCESSOR_ID, v->id + 1);
-	if (proc2_ctl & VMCS_CONTROL_BIT(XSAVES))
+	if (ctl[CTLS_PROC2] & VMCS_CONTROL_BIT(XSAVES))
 		vmx_write(XSS_EXIT_BITMAP, 0);
-	if (proc2_ctl & SECONDARY_EXEC_ENCLS_EXITING)
+	if (ctl[CTLS_PROC2] & SECONDARY_EXEC_ENCLS_EXITING)
 		vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
-	if (entry_ctl & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
+	if (ctl[CTLS_ENTRY] & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
 		vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
 }
 
@@ -529,9 +538,8 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 	if (!x->vmcs)
 		goto fail;
 	*(u32 *)x->vmcs = revision;
-	x->vmcs_pa = __pa(x->vmcs);
-	x->eptp = __pa(v->vm->mem.tree.root) | EPT_POINTER_WB4;
-	x->dr6 = DR6_CLEAR;
+	x->eptp = __pa(v->vm->mem.tree.root) | VMX_EPTP_MT_WB | VMX_EPTP_PWL_4;
+	x->dr6 = DR6_RESERVED;
 	v->arch = x;
 	v->apic.delivers = have_apicv;
 	if (!vmcs_begin(v, &flags))
@@ -557,16 +565,6 @@ static void vmx_vcpu_free(struct vireo_vcpu *v)
 	kfree(x);
 }
 
-static u64 cr0_get(void)
-{
-	return (vmx_read(GUEST_CR0) & ~CR0_MASK) | (vmx_read(CR0_READ_SHADOW) & CR0_MASK);
-}
-
-static u64 cr4_get(void)
-{
-	return (vmx_read(GUEST_CR4) & ~cr4_mask) | (vmx_read(CR4_READ_SHADOW) & cr4_mask);
-}
-
 static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 {
 	struct vmx_vcpu *x = to_vmx(v);
@@ -582,17 +580,17 @@ static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 		r->seg[i].limit = vmx_read(GUEST_ES_LIMIT + 2 * i);
 		r->seg[i].selector = vmx_read(GUEST_ES_SELECTOR + 2 * i);
 		r->seg[i].attr = (ar & 0xff) | (ar >> 4 & 0xf00);
-		if (ar & ACCESS_UNUSABLE)
+		if (ar & VMX_AR_UNUSABLE_MASK)
 			r->seg[i].attr &= ~BIT(7);
 	}
 	r->gdt.base = vmx_read(GUEST_GDTR_BASE);
 	r->gdt.limit = vmx_read(GUEST_GDTR_LIMIT);
 	r->idt.base = vmx_read(GUEST_IDTR_BASE);
 	r->idt.limit = vmx_read(GUEST_IDTR_LIMIT);
-	r->cr0 = cr0_get();
+	r->cr0 = (vmx_read(GUEST_CR0) & ~CR0_MASK) | (vmx_read(CR0_READ_SHADOW) & CR0_MASK);
 	r->cr2 = x->cr2;
 	r->cr3 = vmx_read(GUEST_CR3);
-	r->cr4 = cr4_get();
+	r->cr4 = (vmx_read(GUEST_CR4) & ~cr4_mask) | (vmx_read(CR4_READ_SHADOW) & cr4_mask);
 	r->efer = vmx_read(GUEST_IA32_EFER);
 	r->dr[4] = x->dr6;
 	r->dr[5] = vmx_read(GUEST_DR7);
@@ -609,15 +607,15 @@ static void set_segment(unsigned int i, const struct vireo_segment *seg)
 	u32 ar = (seg->attr & 0xff) | (seg->attr & 0xf00) << 4;
 
 	if (!(ar & BIT(7)))
-		ar |= ACCESS_UNUSABLE;
+		ar |= VMX_AR_UNUSABLE_MASK;
 	else if (i == VIREO_TR)
 		ar |= BIT(1);
 	else if (ar & BIT(4))
 		ar |= BIT(0);
 	if (seg->limit >> 20)
-		ar |= ACCESS_GRANULARITY;
+		ar |= VMX_AR_G_MASK;
 	else if (~seg->limit & 0xfff)
-		ar &= ~ACCESS_GRANULARITY;
+		ar &= ~VMX_AR_G_MASK;
 	vmx_write(GUEST_ES_SELECTOR + 2 * i, seg->selector);
 	vmx_write(GUEST_ES_BASE + 2 * i, seg->base);
 	vmx_write(GUEST_ES_LIMIT + 2 * i, seg->limit);
@@ -635,7 +633,7 @@ static void set_cr(const struct vireo_regs *r, const u64 pdpte[4])
 	vmx_write(GUEST_CR4, (r->cr4 & ~cr4_mask) | X86_CR4_VMXE | (__read_cr4() & X86_CR4_MCE));
 	vmx_write(CR4_READ_SHADOW, r->cr4);
 	vmx_write(GUEST_IA32_EFER, r->efer);
-	vmx_write(VM_ENTRY_CONTROLS, entry_ctl | entry);
+	vmx_write(VM_ENTRY_CONTROLS, ctl[CTLS_ENTRY] | entry);
 	for (i = 0; i < 4; i++)
 		vmx_write(GUEST_PDPTR0 + 2 * i, pdpte[i]);
 }
@@ -666,7 +664,7 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	vmx_write(GUEST_DR7, r->dr[5]);
 	vmx_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
 	vmx_write(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
-	x->blocked = r->events & VIREO_EVENT_NMI_MASKED ? BLOCKED_BY_NMI : 0;
+	x->blocked = r->events & VIREO_EVENT_NMI_MASKED ? GUEST_INTR_STATE_NMI : 0;
 	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 	x->flush = true;
 	vmcs_end(flags);
@@ -675,22 +673,11 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 /* The VMCS field of an MSR, or 0 */
 static unsigned long msr_field(u32 index)
 {
-	switch (index) {
-	case MSR_FS_BASE:
-		return GUEST_FS_BASE;
-	case MSR_GS_BASE:
-		return GUEST_GS_BASE;
-	case MSR_IA32_SYSENTER_CS:
-		return GUEST_SYSENTER_CS;
-	case MSR_IA32_SYSENTER_ESP:
-		return GUEST_SYSENTER_ESP;
-	case MSR_IA32_SYSENTER_EIP:
-		return GUEST_SYSENTER_EIP;
-	case MSR_IA32_CR_PAT:
-		return GUEST_IA32_PAT;
-	case MSR_EFER:
-		return GUEST_IA32_EFER;
-	}
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(switched); i++)
+		if (switched[i].msr == index)
+			return switched[i].field;
 	return 0;
 }
 
@@ -717,62 +704,23 @@ static int vmx_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
 	return kept || field ? 0 : -ENOENT;
 }
 
-/* The new value of EFER, or ~0 */
-static u64 new_efer(u64 value)
-{
-	u64 old = vmx_read(GUEST_IA32_EFER);
-
-	if ((value & ~vireo_regs_efer()) ||
-	    (((value ^ old) & EFER_LME) && (vmx_read(GUEST_CR0) & X86_CR0_PG)))
-		return ~0ULL;
-	return (value & ~EFER_LMA) | (old & EFER_LMA);
-}
-
 static int vmx_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 {
 	u64 *kept = msr_kept(to_vmx(v), index);
-	unsigned long flags, field = msr_field(index);
-	int err = 0;
+	unsigned long field = msr_field(index);
 
-	if (kept) {
-		*kept = value;
-		return 0;
-	}
-	if (!field)
-		return -ENOENT;
-	if (!vmcs_begin(v, &flags))
-		return 0;
 	if (index == MSR_EFER)
-		value = new_efer(value);
-	if (index == MSR_EFER && value == ~0ULL)
-		err = -EINVAL;
-	else
-		vmx_write(field, value);
-	if (index == MSR_EFER && !err)
 		to_vmx(v)->sce = value & EFER_SCE;
-	vmcs_end(flags);
-	return err;
+	if (kept)
+		*kept = value;
+	else if (field)
+		vmcs_poke(v, field, value);
+	return kept || field ? 0 : -ENOENT;
 }
 
 static void vmx_tsc_changed(struct vireo_vcpu *v)
 {
-	unsigned long flags;
-
-	if (vmcs_begin(v, &flags)) {
-		vmx_write(TSC_OFFSET, v->tsc_offset);
-		vmcs_end(flags);
-	}
-}
-
-static enum vireo_insn_mode vmx_insn_mode(struct vireo_vcpu *v)
-{
-	u32 ar = vmcs_peek(v, GUEST_CS_AR_BYTES);
-
-	if (!(vmcs_peek(v, GUEST_CR0) & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
-		return VIREO_INSN_16;
-	if ((ar & ACCESS_LONG) && (vmcs_peek(v, GUEST_IA32_EFER) & EFER_LMA))
-		return VIREO_INSN_64;
-	return ar & ACCESS_DB ? VIREO_INSN_32 : VIREO_INSN_16;
+	vmcs_poke(v, TSC_OFFSET, v->tsc_offset);
 }
 
 static void vmx_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, struct vireo_segment *cs)
@@ -806,7 +754,7 @@ static void vmx_flush_tlb(struct vireo_vcpu *v)
 
 static bool vmx_nmi_masked(struct vireo_vcpu *v)
 {
-	return to_vmx(v)->blocked & BLOCKED_BY_NMI;
+	return to_vmx(v)->blocked & GUEST_INTR_STATE_NMI;
 }
 
 /*
@@ -839,33 +787,26 @@ static void vmx_apic_changed(struct vireo_vcpu *v)
 
 /* ---- A stay on a processor ------------------------------------------------------------------ */
 
+static __always_inline void host_set(u64 *was, unsigned long field, u64 value)
+{
+	if (*was != value) {
+		*was = value;
+		vmx_write(field, value);
+	}
+}
+
 /* What an exit loads from the VMCS, where it has changed since the last stay */
 static void load_host(struct vmx_vcpu *x)
 {
-	u64 fs = static_cpu_has(X86_FEATURE_FSGSBASE) ? rdfsbase() : x86_fsbase_read_cpu();
-	u64 cr3 = __native_read_cr3(), cr4 = __read_cr4(), perf;
-
-	if (cr3 != x->host_cr3) {
-		x->host_cr3 = cr3;
-		vmx_write(HOST_CR3, cr3);
-	}
-	if (cr4 != x->host_cr4) {
-		x->host_cr4 = cr4;
-		vmx_write(HOST_CR4, cr4);
-	}
-	if (fs != x->host_fs) {
-		x->host_fs = fs;
-		vmx_write(HOST_FS_BASE, fs);
-	}
+	host_set(&x->host_cr3, HOST_CR3, __native_read_cr3());
+	host_set(&x->host_cr4, HOST_CR4, __read_cr4());
+	host_set(&x->host_fs, HOST_FS_BASE,
+		 static_cpu_has(X86_FEATURE_FSGSBASE) ? rdfsbase() : x86_fsbase_read_cpu());
 	/* The host's counters and PEBS, which writes to memory, stop in the guest. */
 	if (static_cpu_has(X86_FEATURE_ARCH_PERFMON) &&
-	    (exit_ctl & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL)) {
-		perf = msr_read(MSR_CORE_PERF_GLOBAL_CTRL);
-		if (perf != x->host_perf) {
-			x->host_perf = perf;
-			vmx_write(HOST_IA32_PERF_GLOBAL_CTRL, perf);
-		}
-	}
+	    (ctl[CTLS_EXIT] & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL))
+		host_set(&x->host_perf, HOST_IA32_PERF_GLOBAL_CTRL,
+			 msr_read(MSR_CORE_PERF_GLOBAL_CTRL));
 }
 
 /* An exit leaves null selectors: a 64-bit program mostly had them anyway. */
@@ -914,7 +855,7 @@ static noinline void put_debug(struct vmx_vcpu *x)
 
 	get_debugreg(dr6, 6);
 	x->dr6 = dr6;
-	set_debugreg(DR6_CLEAR, 6);
+	set_debugreg(DR6_RESERVED, 6);
 	x->dr7 = vmx_read(GUEST_DR7);
 	set_proc(x, x->proc | CPU_BASED_MOV_DR_EXITING);
 }
@@ -1014,7 +955,7 @@ static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
 	if (e->has_error)
 		e->error = vmx_read(IDT_VECTORING_ERROR_CODE);
 	if (e->type == VEVENT_NMI) {	/* not in its handler yet */
-		x->blocked &= ~BLOCKED_BY_NMI;
+		x->blocked &= ~GUEST_INTR_STATE_NMI;
 		vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 	}
 }
@@ -1022,14 +963,14 @@ static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
 /* 28.2.3: an IRET that faulted has unblocked NMIs already; it will run again. */
 static void block_nmi(struct vmx_vcpu *x)
 {
-	x->blocked |= BLOCKED_BY_NMI;
+	x->blocked |= GUEST_INTR_STATE_NMI;
 	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 }
 
 /* The interrupt shadow is not what the VMCS says. */
 static void set_shadow(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	u32 bits = v->rflags & X86_EFLAGS_IF ? BLOCKED_BY_STI : BLOCKED_BY_MOV_SS;
+	u32 bits = v->rflags & X86_EFLAGS_IF ? GUEST_INTR_STATE_STI : GUEST_INTR_STATE_MOV_SS;
 
 	x->blocked = (x->blocked & ~BLOCKED_SHADOW) | (v->shadow ? bits : 0);
 	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
@@ -1053,11 +994,17 @@ static const u8 insn_exits[] = {
 	[EXIT_REASON_XSETBV] = VEXIT_XSETBV,
 };
 
+/* In 64-bit mode */
+static bool wide(void)
+{
+	return (vmx_read(GUEST_CS_AR_BYTES) & VMX_AR_L_MASK) &&
+	       (vmx_read(GUEST_IA32_EFER) & EFER_LMA);
+}
+
 static void exit_hypercall(struct vireo_vcpu *v)
 {
-	v->exit.cpl = vmx_read(GUEST_SS_AR_BYTES) >> 5 & 3;
-	v->exit.wide = (vmx_read(GUEST_CS_AR_BYTES) & ACCESS_LONG) &&
-		       (vmx_read(GUEST_IA32_EFER) & EFER_LMA);
+	v->exit.cpl = VMX_AR_DPL(vmx_read(GUEST_SS_AR_BYTES));
+	v->exit.wide = wide();
 }
 
 static void exit_no_details(struct vireo_vcpu *v)
@@ -1088,7 +1035,7 @@ static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
 		exit_io(v);
 	else if (kind == VEXIT_HYPERCALL)
 		exit_hypercall(v);
-	if (unlikely((u32)next < len) && vmx_insn_mode(v) != VIREO_INSN_64)
+	if (unlikely((u32)next < len) && !wide())
 		next = (u32)next;	/* beyond 4 GiB comes 0 */
 	v->next_rip = next;
 	return kind;
@@ -1099,9 +1046,9 @@ static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	u64 qual = vmx_read(EXIT_QUALIFICATION);
 
 	v->exit.gpa = vmx_read(GUEST_PHYSICAL_ADDRESS);
-	v->exit.write = qual & QUAL_EPT_WRITE;
-	v->exit.fetch = (qual & QUAL_EPT_FETCH) ||
-			(qual & (QUAL_EPT_LINEAR | QUAL_EPT_FINAL)) == QUAL_EPT_LINEAR;
+	v->exit.write = qual & EPT_VIOLATION_ACC_WRITE;
+	v->exit.fetch = (qual & EPT_VIOLATION_ACC_INSTR) ||
+			(qual & (EPT_VIOLATION_GVA_IS_VALID | EPT_VIOLATION_GVA_TRANSLATED)) == EPT_VIOLATION_GVA_IS_VALID;
 	if ((qual & QUAL_EPT_NMI) && !v->inject.info)
 		block_nmi(x);
 	return VEXIT_FAULT;
@@ -1116,7 +1063,7 @@ static enum vireo_exit exit_cr(struct vireo_vcpu *v)
 	u32 qual = vmx_read(EXIT_QUALIFICATION);
 	u64 value = v->gpr[qual >> 8 & 15];
 
-	if (vmx_insn_mode(v) != VIREO_INSN_64)
+	if (!wide())
 		value = (u32)value;
 	switch (qual & 0x3f) {
 	case 0:
@@ -1143,7 +1090,7 @@ static enum vireo_exit exit_debug(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 
 		get_debugreg(dr6, 6);
 		x->dr6 = dr6;
 	}
-	if ((info & INFO_TYPE) == INFO_TYPE_ICEBP)
+	if ((info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_PRIV_SW_EXCEPTION)
 		v->rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
 	else
 		x->dr6 = (x->dr6 & ~(u64)DR_TRAP_BITS) | (qual & QUAL_DEBUG);
@@ -1158,9 +1105,9 @@ static enum vireo_exit exit_debug(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 
 static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	u32 info = vmx_read(VM_EXIT_INTR_INFO);
-	u8 vector = info & INFO_VECTOR;
+	u8 vector = info & INTR_INFO_VECTOR_MASK;
 
-	if ((info & INFO_TYPE) >> 8 == VEVENT_NMI) {
+	if ((info & INTR_INFO_INTR_TYPE_MASK) >> 8 == VEVENT_NMI) {
 		asm volatile("int $2");	/* NMIs are blocked until its IRET */
 		return VEXIT_INTR;
 	}
@@ -1168,7 +1115,7 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		asm volatile("int $18");
 		return VEXIT_RESUME;
 	}
-	if ((info & INFO_NMI_UNBLOCKED) && !v->inject.info)
+	if ((info & INTR_INFO_UNBLOCK_NMI) && !v->inject.info)
 		block_nmi(x);
 	/* INT1's is one of its own type, but delivered as any other. */
 	v->exit.event.info = info & VEVENT_BITS;
@@ -1253,7 +1200,7 @@ static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 /* Apart, because a descriptor on the stack costs its caller a stack guard. */
 static noinline void flush(struct vmx_vcpu *x)
 {
-	vmx_invept(invept_single ? INVEPT_SINGLE : INVEPT_ALL, x->eptp);
+	vmx_invept(VMX_EPT_EXTENT_CONTEXT, x->eptp);
 	x->flush = false;
 }
 
@@ -1310,7 +1257,7 @@ static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 	x->blocked = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
 	v->shadow = x->blocked & BLOCKED_SHADOW;
 	info = vmx_read(IDT_VECTORING_INFO_FIELD);
-	if (unlikely(info & INFO_VALID))
+	if (unlikely(info & INTR_INFO_VALID_MASK))
 		exit_interrupted(v, x, info);
 	return exit_decode(v, x, reason);
 }
