@@ -20,7 +20,7 @@ static void inject_gp(struct vireo_vcpu *v)
 static inline void exit_skip(struct vireo_vcpu *v)
 {
 	v->rip = v->next_rip;
-	v->shadow = false;
+	v->blocked &= ~VIREO_BLOCKED_SHADOW;
 	v->rflags &= ~X86_EFLAGS_RF;
 	if (unlikely(v->rflags & X86_EFLAGS_TF)) {
 		vireo_ops->set_bs(v);

@@ -16,6 +16,7 @@
 #include "queue.h"
 
 const struct vireo_ops *vireo_ops;
+static u64 features;			/* constant after init */
 
 /* ---- The extension is on while there is a VM ------------------------------------ */
 
@@ -236,7 +237,7 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 		.size = info->size,
 		.api_version = VIREO_API_VERSION,
 		.max_vcpus = VIREO_MAX_VCPUS,
-		.features = vireo_ops->features(),
+		.features = features | (check_tsc_unstable() ? 0 : VIREO_FEAT_TSC_STABLE),
 		.max_gpa = VIREO_MAX_GPA,
 		.tsc_khz = tsc_khz,
 		.max_cpuid = VIREO_MAX_CPUID,
@@ -312,7 +313,7 @@ static int __init vireo_init(void)
 	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
 	if (!vireo_wq)
 		return -ENOMEM;
-	err = vireo_ops->init();
+	err = vireo_ops->init(&features);
 	if (err)
 		goto fail_queue;
 	vireo_run_init();

@@ -175,9 +175,9 @@ void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 	}
 	if (v->nmi_pending || test_bit(VAPIC_NMI, &v->apic.smi_init))
 		r->events |= VIREO_EVENT_NMI;
-	if (vireo_ops->nmi_masked(v))
+	if (v->blocked & VIREO_BLOCKED_NMI)
 		r->events |= VIREO_EVENT_NMI_MASKED;
-	if (v->shadow)
+	if (v->blocked & VIREO_BLOCKED_SHADOW)
 		r->events |= VIREO_EVENT_SHADOW;
 }
 
@@ -194,7 +194,8 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 	*vireo_lapic_tpr(v) = r->cr8 << 4;
 
 	v->pending_io = VIO_NONE;
-	v->shadow = r->events & VIREO_EVENT_SHADOW;
+	v->blocked = (r->events & VIREO_EVENT_SHADOW ? VIREO_BLOCKED_SHADOW : 0) |
+		     (r->events & VIREO_EVENT_NMI_MASKED ? VIREO_BLOCKED_NMI : 0);
 	v->inject.info = 0;
 	if (r->events & VIREO_EVENT_EXCEPTION) {
 		v->inject = vireo_event(VEVENT_EXCEPTION, r->exception);

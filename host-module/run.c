@@ -66,7 +66,7 @@ static void run_inject(struct vireo_vcpu *v)
 		v->nmi_pending = true;
 
 	nmi = v->nmi_pending;
-	if (nmi && !v->inject.info && !v->shadow && !vireo_ops->nmi_masked(v)) {
+	if (nmi && !v->inject.info && !v->blocked) {
 		v->inject = vireo_event(VEVENT_NMI, X86_TRAP_NMI);
 		v->nmi_pending = false;
 		nmi = false;
@@ -74,7 +74,7 @@ static void run_inject(struct vireo_vcpu *v)
 
 	vireo_ops->apic_changed(v);
 	vector = v->apic.delivers ? -1 : vireo_lapic_pending(v);
-	if (vector >= 0 && !v->inject.info && !v->shadow &&
+	if (vector >= 0 && !v->inject.info && !(v->blocked & VIREO_BLOCKED_SHADOW) &&
 	    (v->rflags & X86_EFLAGS_IF) && vector >> 4 > *vireo_lapic_tpr(v) >> 4) {
 		vireo_lapic_accept(v, vector);
 		v->inject = vireo_event(VEVENT_INTERRUPT, vector);
@@ -125,7 +125,7 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 
 	vtime_account_guest_enter();
 	if (v->pv.steal.kva && vireo_steal_enter(v))
-		vireo_ops->flush_tlb(v);
+		v->flush = true;
 	vireo_fpu_enter(v);
 	static_call(run_op_load)(v);
 	unresolved = run_inner(v, exit);
@@ -247,7 +247,7 @@ static int run_requests(struct vireo_vcpu *v)
 	if (READ_ONCE(v->run->immediate_exit))
 		return -EINTR;
 	if (vireo_requested(v, VREQ_FLUSH)) {
-		vireo_ops->flush_tlb(v);
+		v->flush = true;
 		vireo_stat_inc(v, VIREO_STAT_TLB_FLUSH);
 		err = vireo_pv_refresh(v);
 	}

@@ -148,7 +148,7 @@ struct vireo_exit_info {
 
 /*
  * One for each vendor; every member is mandatory.  A backend owns the hardware
- * state of a vCPU (v->arch); v->gpr, rip, rflags, shadow, inject and the task
+ * state of a vCPU (v->arch); v->gpr, rip, rflags, blocked, inject and the task
  * priority (vireo_lapic_tpr()) are the common code's between two calls of @run.
  */
 struct vireo_ops {
@@ -157,9 +157,8 @@ struct vireo_ops {
 
 	/* Module: process context. */
 	bool (*ident)(void);		/* the processor is of this kind */
-	int (*init)(void);		/* 0, -ENODEV or -ENOMEM; says why in the log */
+	int (*init)(u64 *features);	/* 0, -ENODEV or -ENOMEM; says why in the log */
 	void (*exit)(void);
-	u64 (*features)(void);		/* VIREO_FEAT_* */
 	/* On each processor, interrupts off. */
 	int (*cpu_enable)(void);	/* 0, -EBUSY (somebody else's) or -EIO */
 	void (*cpu_disable)(void);
@@ -183,13 +182,11 @@ struct vireo_ops {
 	void (*load)(struct vireo_vcpu *v);
 	void (*put)(struct vireo_vcpu *v);
 	enum vireo_exit (*run)(struct vireo_vcpu *v);
-	void (*flush_tlb)(struct vireo_vcpu *v);
 	/* Ask for VEXIT_WINDOW once priority @prio (bits 7:4 of a vector) or an NMI can go in. */
 	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
 	/* The task priority, or where apic.delivers vireo_lapic_status(), may have changed. */
 	void (*apic_changed)(struct vireo_vcpu *v);
 	u64 (*get_cr4)(struct vireo_vcpu *v);
-	bool (*nmi_masked)(struct vireo_vcpu *v);
 	void (*set_bs)(struct vireo_vcpu *v);		/* DR6.BS: single step */
 };
 
@@ -307,12 +304,17 @@ enum {
 	VIO_MMIO,
 };
 
+/* vcpu->blocked: events, as VT-x has it (Intel SDM vol. 3, 25.4.2) */
+#define VIREO_BLOCKED_SHADOW	3U	/* behind STI or MOV SS: interrupts and NMIs */
+#define VIREO_BLOCKED_NMI	8U	/* in an NMI's handler: another one */
+
 struct vireo_vcpu {
 	u64 gpr[16];		/* (v) first: entry.S */
 	u64 rip;		/* (v) */
 	u64 next_rip;		/* (v) behind the intercepted instruction; 0: not known */
 	u64 rflags;		/* (v) */
-	bool shadow;		/* (v) interrupt shadow */
+	u32 blocked;		/* (v) VIREO_BLOCKED_* */
+	bool flush;		/* (v) forget translations before the next entry */
 	bool window;		/* (v) a window was asked for */
 	unsigned long requests;	/* (a) VREQ_* */
 	int mode;		/* (a) VCPU_* */

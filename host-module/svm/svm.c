@@ -33,8 +33,6 @@ struct svm_vcpu {
 	u64 *top;		/* (i) level 5 above the tree, on hosts that have it */
 	u32 dirty;		/* (v) CLEAN_* that the next VMRUN must load */
 	u64 asid_gen;		/* (v) */
-	bool flush;		/* (v) take a new ASID */
-	bool nmi_masked;	/* (v) in an NMI handler */
 	bool iret_seen;		/* (v) its IRET is next, at step_rip */
 	bool step;		/* (v) single-step over what is at step_rip */
 	bool stepped;		/* (v) the last entry was such a step */
@@ -103,7 +101,7 @@ static bool svm_ident(void)
 	return boot_cpu_has(X86_FEATURE_SVM);
 }
 
-static int svm_init(void)
+static int svm_init(u64 *features)
 {
 	unsigned int i;
 	u64 vm_cr;
@@ -133,16 +131,11 @@ static int svm_init(void)
 		msrpm_allow(switched[i].msr);
 	if (boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
 		msrpm_allow(MSR_IA32_SPEC_CTRL);
+	*features = VIREO_FEAT_SVM | (have_next_rip ? VIREO_FEAT_NEXT_RIP : 0) |
+		    (have_decode ? VIREO_FEAT_DECODE : 0) |
+		    (boot_cpu_has(X86_FEATURE_FLUSHBYASID) ? VIREO_FEAT_FLUSH_ASID : 0) |
+		    (have_clean ? VIREO_FEAT_CLEAN_BITS : 0);
 	return 0;
-}
-
-static u64 svm_features(void)
-{
-	return VIREO_FEAT_SVM | (have_next_rip ? VIREO_FEAT_NEXT_RIP : 0) |
-	       (have_decode ? VIREO_FEAT_DECODE : 0) |
-	       (boot_cpu_has(X86_FEATURE_FLUSHBYASID) ? VIREO_FEAT_FLUSH_ASID : 0) |
-	       (have_clean ? VIREO_FEAT_CLEAN_BITS : 0) |
-	       (check_tsc_unstable() ? 0 : VIREO_FEAT_TSC_STABLE);
 }
 
 static int svm_cpu_enable(void)
@@ -320,11 +313,10 @@ static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	save->dr6 = r->dr[4];
 	save->dr7 = r->dr[5];
 
-	s->nmi_masked = r->events & VIREO_EVENT_NMI_MASKED;
 	s->iret_seen = false;
 	s->step = false;
-	intercept(s, INTERCEPT_IRET, s->nmi_masked);
-	s->flush = true;
+	intercept(s, INTERCEPT_IRET, r->events & VIREO_EVENT_NMI_MASKED);
+	v->flush = true;
 	s->dirty = CLEAN_ALL;
 }
 
@@ -400,11 +392,6 @@ static void svm_set_bs(struct vireo_vcpu *v)
 	to_svm(v)->dirty |= CLEAN_DR;
 }
 
-static void svm_flush_tlb(struct vireo_vcpu *v)
-{
-	to_svm(v)->flush = true;
-}
-
 static void set_int_ctl(struct svm_vcpu *s, u32 ctl)
 {
 	if (s->vmcb->control.int_ctl != ctl) {
@@ -422,11 +409,6 @@ static void svm_apic_changed(struct vireo_vcpu *v)
 }
 
 /* ---- Windows ------------------------------------------------------------------------------- */
-
-static bool svm_nmi_masked(struct vireo_vcpu *v)
-{
-	return to_svm(v)->nmi_masked;
-}
 
 /*
  * 15.21.4: a virtual interrupt with its intercept exits when it could be
@@ -449,7 +431,7 @@ static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 		/* Behind another event: try again as soon as that is in. */
 		set_bit(VREQ_EVENT, &v->requests);
 		compat_self_ipi();
-	} else if (s->iret_seen || !s->nmi_masked) {
+	} else if (s->iret_seen || !(v->blocked & VIREO_BLOCKED_NMI)) {
 		/* Behind the IRET, or an interrupt shadow. */
 		s->step = true;
 		s->step_rip = v->rip;
@@ -458,8 +440,10 @@ static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 
 /* ---- The inner loop ------------------------------------------------------------------------- */
 
-static void new_asid(struct svm_vcpu *s, struct svm_cpu *c)
+static void new_asid(struct vireo_vcpu *v, struct svm_cpu *c)
 {
+	struct svm_vcpu *s = to_svm(v);
+
 	if (c->next_asid > max_asid) {
 		c->asid_gen++;
 		c->next_asid = 1;
@@ -467,7 +451,7 @@ static void new_asid(struct svm_vcpu *s, struct svm_cpu *c)
 	}
 	s->vmcb->control.asid = c->next_asid++;
 	s->asid_gen = c->asid_gen;
-	s->flush = false;
+	v->flush = false;
 	s->dirty |= CLEAN_ASID;
 }
 
@@ -475,7 +459,7 @@ static void svm_migrate(struct vireo_vcpu *v)
 {
 	v->cpu = smp_processor_id();
 	to_svm(v)->dirty = CLEAN_ALL;
-	to_svm(v)->flush = true;
+	v->flush = true;
 }
 
 static void load_debug(struct vireo_vcpu *v)
@@ -490,8 +474,8 @@ static void svm_load(struct vireo_vcpu *v)
 	struct svm_vcpu *s = to_svm(v);
 
 	asm volatile("vmsave %0" : : "a" (c->host_pa) : "memory");
-	if (s->flush || s->asid_gen != c->asid_gen)
-		new_asid(s, c);
+	if (v->flush || s->asid_gen != c->asid_gen)
+		new_asid(v, c);
 	if (unlikely(s->vmcb->save.dr7 & 0xff))
 		load_debug(v);
 	vireo_switch_load(v);
@@ -523,7 +507,7 @@ static void exit_interrupted(struct vireo_vcpu *v, struct svm_vcpu *s)
 					   (e->vector == X86_TRAP_BP || e->vector == X86_TRAP_OF)))
 		e->info = 0;
 	if (e->type == VEVENT_NMI) {	/* not in its handler yet */
-		s->nmi_masked = false;
+		v->blocked &= ~VIREO_BLOCKED_NMI;
 		intercept(s, INTERCEPT_IRET, false);
 	}
 }
@@ -673,7 +657,7 @@ static void step_finish(struct vireo_vcpu *v, struct svm_vcpu *s)
 		return;
 	}
 	if (s->iret_seen)
-		s->nmi_masked = false;
+		v->blocked &= ~VIREO_BLOCKED_NMI;
 	s->iret_seen = false;
 	s->step = false;
 	set_bit(VREQ_EVENT, &v->requests);
@@ -689,12 +673,12 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	vmcb->save.rflags = v->rflags;
 	vmcb->save.rax = v->gpr[VIREO_RAX];
 	vmcb->save.rsp = v->gpr[VIREO_RSP];
-	vmcb->control.int_state = v->shadow;
+	vmcb->control.int_state = v->blocked & SVM_INTERRUPT_SHADOW_MASK;
 	if (unlikely(v->inject.info)) {
 		vmcb->control.event_inj = v->inject.info;
 		vmcb->control.event_inj_err = v->inject.error;
 		if (v->inject.type == VEVENT_NMI) {
-			s->nmi_masked = true;
+			v->blocked |= VIREO_BLOCKED_NMI;
 			intercept(s, INTERCEPT_IRET, true);
 		}
 		v->inject.info = 0;
@@ -706,8 +690,8 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 		guest_spec = v->spec_ctrl;
 		host_spec = this_cpu_read(x86_spec_ctrl_current);
 	}
-	if (unlikely(s->flush))		/* asked for since svm_load() */
-		new_asid(s, this_cpu_ptr(&svm_cpus));
+	if (unlikely(v->flush))		/* asked for since svm_load() */
+		new_asid(v, this_cpu_ptr(&svm_cpus));
 	vmcb->control.clean = have_clean ? CLEAN_ALL & ~s->dirty : 0;
 	s->dirty = 0;
 
@@ -717,7 +701,8 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	v->rflags = vmcb->save.rflags;
 	v->gpr[VIREO_RAX] = vmcb->save.rax;
 	v->gpr[VIREO_RSP] = vmcb->save.rsp;
-	v->shadow = vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK;
+	v->blocked = (v->blocked & VIREO_BLOCKED_NMI) |
+		     (vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK);
 	*vireo_lapic_tpr(v) = vmcb->control.int_ctl << 4;
 	v->next_rip = 0;
 	v->exit.code = *(u64 *)&vmcb->control.exit_code;	/* and exit_code_hi */
@@ -738,7 +723,6 @@ const struct vireo_ops svm_ops = {
 	.ident = svm_ident,
 	.init = svm_init,
 	.exit = svm_exit,
-	.features = svm_features,
 	.cpu_enable = svm_cpu_enable,
 	.cpu_disable = svm_cpu_disable,
 	.vcpu_create = svm_vcpu_create,
@@ -753,10 +737,8 @@ const struct vireo_ops svm_ops = {
 	.load = svm_load,
 	.put = svm_put,
 	.run = svm_run,
-	.flush_tlb = svm_flush_tlb,
 	.want_window = svm_want_window,
 	.apic_changed = svm_apic_changed,
 	.get_cr4 = svm_get_cr4,
-	.nmi_masked = svm_nmi_masked,
 	.set_bs = svm_set_bs,
 };

@@ -51,9 +51,6 @@ static_assert(HOST_RSP == FIELD_HOST_RSP);
 
 #define REASON_GETSEC		11
 
-/* 25.4.2 */
-#define BLOCKED_SHADOW		(GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)
-
 /* entry.S */
 void vmx_enter(u64 *gpr, struct vmx_entry *entry);
 void vmx_exit_point(void);

@@ -44,7 +44,7 @@ struct vmx_vcpu {
 
 	/* (v) what is in the VMCS */
 	u64 rsp, rflags;
-	u32 blocked;		/* BLOCKED_* */
+	u32 blocked;		/* VIREO_BLOCKED_* */
 	u32 proc;		/* primary controls */
 	u64 host_cr3, host_cr4, host_fs, host_perf;
 
@@ -54,7 +54,6 @@ struct vmx_vcpu {
 	u64 sys[SYS_MSRS];
 	bool sce;		/* EFER.SCE: it has SYSCALL */
 	u64 kernel_gs;		/* while it is out */
-	bool flush;		/* forget translations before the next entry */
 
 	/* (v) the host's, between load and put */
 	u64 host_kernel_gs, host_debugctl;
@@ -265,7 +264,7 @@ static bool l1tf_affected(void)
 	return boot_cpu_has(X86_FEATURE_FLUSH_L1D);
 }
 
-static int vmx_init(void)
+static int vmx_init(u64 *features)
 {
 	unsigned int i;
 
@@ -295,13 +294,8 @@ static int vmx_init(void)
 	/* A machine check in the guest is the host's: CR4.MCE stays as the host has it. */
 	cr4_mask = ~vireo_regs_cr4() | X86_CR4_MCE;
 	flush_l1d = l1tf_affected();
+	*features = VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP | (have_apicv ? VIREO_FEAT_APICV : 0);
 	return 0;
-}
-
-static u64 vmx_features(void)
-{
-	return VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP | (have_apicv ? VIREO_FEAT_APICV : 0) |
-	       (check_tsc_unstable() ? 0 : VIREO_FEAT_TSC_STABLE);
 }
 
 /* ---- Processors ------------------------------------------------------------------------ */
@@ -386,13 +380,15 @@ static noinline void vmcs_make_current(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
 
+	if (v->cpu < 0)
+		vmx_clear(__pa(x->vmcs));	/* 25.11.3: before its first use */
 	vmx_ptrld(__pa(x->vmcs));
 	c->current_vmcs = x;
 	if (v->cpu < 0) {
 		v->cpu = smp_processor_id();
 		list_add(&x->node, &c->loaded);
 		host_cpu(x, v->cpu);
-		x->flush = true;
+		v->flush = true;
 	}
 }
 
@@ -412,7 +408,7 @@ static void vmx_migrate(struct vireo_vcpu *v)
 }
 
 /*
- * Makes a VMCS current, in the inner loop or out of it, until vmcs_end().
+ * Makes a VMCS current, in the inner loop or out of it, until local_irq_restore().
  * Returns false where the extension is off for good.
  */
 static bool vmcs_begin(struct vireo_vcpu *v, unsigned long *flags)
@@ -435,18 +431,13 @@ static bool vmcs_begin(struct vireo_vcpu *v, unsigned long *flags)
 	return false;
 }
 
-static void vmcs_end(unsigned long flags)
-{
-	local_irq_restore(flags);
-}
-
 static void vmcs_poke(struct vireo_vcpu *v, unsigned long field, u64 value)
 {
 	unsigned long flags;
 
 	if (vmcs_begin(v, &flags)) {
 		vmx_write(field, value);
-		vmcs_end(flags);
+		local_irq_restore(flags);
 	}
 }
 
@@ -457,7 +448,7 @@ static u64 vmcs_peek(struct vireo_vcpu *v, unsigned long field)
 
 	if (vmcs_begin(v, &flags)) {
 		value = vmx_read(field);
-		vmcs_end(flags);
+		local_irq_restore(flags);
 	}
 	return value;
 }
@@ -516,14 +507,11 @@ static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	 * Translations are tagged with the EPT pointer as well, that is with the VM
 	 * (29.4.1): the VPID only has to tell its vCPUs apart.
 	 */
-	if (ctl[CTLS_PROC2] & SECONDARY_EXEC_ENABLE_VPID)
-		vmx_write(VIRTUAL_PROCESSOR_ID, v->id + 1);
-	if (ctl[CTLS_PROC2] & VMCS_CONTROL_BIT(XSAVES))
-		vmx_write(XSS_EXIT_BITMAP, 0);
-	if (ctl[CTLS_PROC2] & SECONDARY_EXEC_ENCLS_EXITING)
-		vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
-	if (ctl[CTLS_ENTRY] & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL)
-		vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+	vmx_write(VIRTUAL_PROCESSOR_ID, v->id + 1);
+	/* A processor that lacks one of these fields ignores it. */
+	vmx_write(XSS_EXIT_BITMAP, 0);
+	vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
+	vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
 }
 
 static int vmx_vcpu_create(struct vireo_vcpu *v)
@@ -545,7 +533,7 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 	if (!vmcs_begin(v, &flags))
 		goto fail;
 	vmcs_init(v, x);
-	vmcs_end(flags);
+	local_irq_restore(flags);
 	return 0;
 
 fail:
@@ -594,7 +582,7 @@ static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 	r->efer = vmx_read(GUEST_IA32_EFER);
 	r->dr[4] = x->dr6;
 	r->dr[5] = vmx_read(GUEST_DR7);
-	vmcs_end(flags);
+	local_irq_restore(flags);
 }
 
 /*
@@ -664,10 +652,10 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	vmx_write(GUEST_DR7, r->dr[5]);
 	vmx_write(GUEST_PENDING_DBG_EXCEPTIONS, 0);
 	vmx_write(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
-	x->blocked = r->events & VIREO_EVENT_NMI_MASKED ? GUEST_INTR_STATE_NMI : 0;
-	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
-	x->flush = true;
-	vmcs_end(flags);
+	x->blocked = 0;		/* run_enter() writes what it is */
+	vmx_write(GUEST_INTERRUPTIBILITY_INFO, 0);
+	v->flush = true;
+	local_irq_restore(flags);
 }
 
 /* The VMCS field of an MSR, or 0 */
@@ -745,16 +733,6 @@ static void vmx_set_bs(struct vireo_vcpu *v)
 	to_vmx(v)->dr6 |= DR_STEP;
 	if (v->dr_loaded)
 		set_debugreg(to_vmx(v)->dr6, 6);
-}
-
-static void vmx_flush_tlb(struct vireo_vcpu *v)
-{
-	to_vmx(v)->flush = true;
-}
-
-static bool vmx_nmi_masked(struct vireo_vcpu *v)
-{
-	return to_vmx(v)->blocked & GUEST_INTR_STATE_NMI;
 }
 
 /*
@@ -893,7 +871,7 @@ static void vmx_load(struct vireo_vcpu *v)
 		wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
-/* Apart, as flush() below */
+/* Apart, as enter_rare() below */
 static noinline void reload_tss(void)
 {
 	invalidate_tss_limit();
@@ -926,7 +904,7 @@ static void vmx_put(struct vireo_vcpu *v)
 /* ---- Events ----------------------------------------------------------------------------- */
 
 /* 25.8.3 and 25.9.2: types of interruption */
-static void inject(struct vireo_vcpu *v, struct vmx_vcpu *x)
+static void inject(struct vireo_vcpu *v)
 {
 	struct vireo_event *e = &v->inject;
 
@@ -937,7 +915,7 @@ static void inject(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmx_write(VM_ENTRY_EXCEPTION_ERROR_CODE, e->error);
 	vmx_write(VM_ENTRY_INTR_INFO_FIELD, e->info);
 	e->info = 0;
-	v->shadow = false;	/* its delivery ends that */
+	v->blocked &= ~VIREO_BLOCKED_SHADOW;	/* its delivery ends that */
 }
 
 /*
@@ -945,7 +923,7 @@ static void inject(struct vireo_vcpu *v, struct vmx_vcpu *x)
  * the exceptions of INT3, INTO and INT1 are not delivered again: RIP is still
  * at the instruction, the guest runs it again.
  */
-static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
+static void exit_interrupted(struct vireo_vcpu *v, u32 info)
 {
 	struct vireo_event *e = &v->inject;
 
@@ -954,29 +932,24 @@ static void exit_interrupted(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
 		e->info = 0;
 	if (e->has_error)
 		e->error = vmx_read(IDT_VECTORING_ERROR_CODE);
-	if (e->type == VEVENT_NMI) {	/* not in its handler yet */
-		x->blocked &= ~GUEST_INTR_STATE_NMI;
-		vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
-	}
+	if (e->type == VEVENT_NMI)	/* not in its handler yet */
+		v->blocked &= ~VIREO_BLOCKED_NMI;
 }
 
-/* 28.2.3: an IRET that faulted has unblocked NMIs already; it will run again. */
-static void block_nmi(struct vmx_vcpu *x)
+/* What blocks events is not what the VMCS says. */
+static void set_blocked(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	x->blocked |= GUEST_INTR_STATE_NMI;
-	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
-}
+	u32 was = x->blocked & VIREO_BLOCKED_SHADOW, shadow = v->blocked & VIREO_BLOCKED_SHADOW;
 
-/* The interrupt shadow is not what the VMCS says. */
-static void set_shadow(struct vireo_vcpu *v, struct vmx_vcpu *x)
-{
-	u32 bits = v->rflags & X86_EFLAGS_IF ? GUEST_INTR_STATE_STI : GUEST_INTR_STATE_MOV_SS;
-
-	x->blocked = (x->blocked & ~BLOCKED_SHADOW) | (v->shadow ? bits : 0);
+	if (shadow == VIREO_BLOCKED_SHADOW)	/* one of the two: STI only with IF */
+		shadow = v->rflags & X86_EFLAGS_IF ? GUEST_INTR_STATE_STI :
+						     GUEST_INTR_STATE_MOV_SS;
+	x->blocked = (v->blocked & VIREO_BLOCKED_NMI) | shadow;
 	vmx_write(GUEST_INTERRUPTIBILITY_INFO, x->blocked);
 	/* 27.3.1.5: a single step is pending there, or it is not */
-	vmx_write(GUEST_PENDING_DBG_EXCEPTIONS,
-		  v->shadow && (v->rflags & X86_EFLAGS_TF) ? DR_STEP : 0);
+	if (!shadow != !was)
+		vmx_write(GUEST_PENDING_DBG_EXCEPTIONS,
+			  shadow && (v->rflags & X86_EFLAGS_TF) ? DR_STEP : 0);
 }
 
 /* ---- Exits ------------------------------------------------------------------------------ */
@@ -1041,7 +1014,8 @@ static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
 	return kind;
 }
 
-static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
+/* An IRET that faulted has unblocked NMIs already (28.2.3); it will run again. */
+static enum vireo_exit exit_ept(struct vireo_vcpu *v)
 {
 	u64 qual = vmx_read(EXIT_QUALIFICATION);
 
@@ -1050,7 +1024,7 @@ static enum vireo_exit exit_ept(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	v->exit.fetch = (qual & EPT_VIOLATION_ACC_INSTR) ||
 			(qual & (EPT_VIOLATION_GVA_IS_VALID | EPT_VIOLATION_GVA_TRANSLATED)) == EPT_VIOLATION_GVA_IS_VALID;
 	if ((qual & QUAL_EPT_NMI) && !v->inject.info)
-		block_nmi(x);
+		v->blocked |= VIREO_BLOCKED_NMI;
 	return VEXIT_FAULT;
 }
 
@@ -1116,7 +1090,7 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		return VEXIT_RESUME;
 	}
 	if ((info & INTR_INFO_UNBLOCK_NMI) && !v->inject.info)
-		block_nmi(x);
+		v->blocked |= VIREO_BLOCKED_NMI;
 	/* INT1's is one of its own type, but delivered as any other. */
 	v->exit.event.info = info & VEVENT_BITS;
 	v->exit.event.type = VEVENT_EXCEPTION;
@@ -1166,7 +1140,7 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u64
 	case EXIT_REASON_PREEMPTION_TIMER:
 		return VEXIT_INTR;
 	case EXIT_REASON_EPT_VIOLATION:
-		return exit_ept(v, x);
+		return exit_ept(v);
 	case EXIT_REASON_INTERRUPT_WINDOW:
 	case EXIT_REASON_NMI_WINDOW:
 	case EXIT_REASON_TPR_BELOW_THRESHOLD:
@@ -1197,22 +1171,16 @@ static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 	return VEXIT_FAIL;
 }
 
-/* Apart, because a descriptor on the stack costs its caller a stack guard. */
-static noinline void flush(struct vmx_vcpu *x)
-{
-	vmx_invept(VMX_EPT_EXTENT_CONTEXT, x->eptp);
-	x->flush = false;
-}
-
-/* What an entry seldom has */
+/* What an entry seldom has; apart, because INVEPT's descriptor costs a stack guard. */
 static noinline void enter_rare(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	if (v->inject.info)
-		inject(v, x);
-	if (v->shadow != !!(x->blocked & BLOCKED_SHADOW))
-		set_shadow(v, x);
-	if (x->flush)
-		flush(x);
+		inject(v);
+	if (v->blocked != x->blocked)
+		set_blocked(v, x);
+	if (v->flush)
+		vmx_invept(VMX_EPT_EXTENT_CONTEXT, x->eptp);
+	v->flush = false;
 }
 
 static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
@@ -1222,7 +1190,7 @@ static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmx_write(GUEST_RFLAGS, v->rflags);
 	if (unlikely(v->gpr[VIREO_RSP] != x->rsp))
 		vmx_write(GUEST_RSP, v->gpr[VIREO_RSP]);
-	if (unlikely(v->inject.info | v->shadow | x->blocked | x->flush))
+	if (unlikely(v->inject.info | v->blocked | x->blocked | v->flush))
 		enter_rare(v, x);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL)) {
 		x->entry.guest_spec = v->spec_ctrl;
@@ -1255,10 +1223,10 @@ static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 		return exit_failed(v, x, reason);
 	x->entry.launched = 1;
 	x->blocked = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
-	v->shadow = x->blocked & BLOCKED_SHADOW;
+	v->blocked = x->blocked;
 	info = vmx_read(IDT_VECTORING_INFO_FIELD);
 	if (unlikely(info & INTR_INFO_VALID_MASK))
-		exit_interrupted(v, x, info);
+		exit_interrupted(v, info);
 	return exit_decode(v, x, reason);
 }
 
@@ -1268,7 +1236,6 @@ const struct vireo_ops vmx_ops = {
 	.ident = vmx_ident,
 	.init = vmx_init,
 	.exit = vmx_exit,
-	.features = vmx_features,
 	.cpu_enable = vmx_cpu_enable,
 	.cpu_disable = vmx_cpu_disable,
 	.vcpu_create = vmx_vcpu_create,
@@ -1283,10 +1250,8 @@ const struct vireo_ops vmx_ops = {
 	.load = vmx_load,
 	.put = vmx_put,
 	.run = vmx_run,
-	.flush_tlb = vmx_flush_tlb,
 	.want_window = vmx_want_window,
 	.apic_changed = vmx_apic_changed,
 	.get_cr4 = vmx_get_cr4,
-	.nmi_masked = vmx_nmi_masked,
 	.set_bs = vmx_set_bs,
 };
