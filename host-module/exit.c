@@ -125,15 +125,13 @@ static void exit_xsetbv(struct vireo_vcpu *v)
 
 /**
  * vireo_exit_fast() - resolve an exit without sleeping
- * @v: the vCPU; v->next_rip is known, or the exit needs none
+ * @v: the vCPU
  * @exit: what happened
- * Context: The inner loop, interrupts off; or the slow half.
+ * Context: The inner loop, interrupts off.
  * Return: Whether it is resolved.
  */
 bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 {
-	if (!v->next_rip)
-		return exit == VEXIT_DR;
 	/* The hottest first: a switch is a chain of branches. */
 	if (exit == VEXIT_CPUID) {
 		vireo_cpuid_exec(v);
@@ -163,6 +161,8 @@ bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 		break;
 	case VEXIT_SKIP:
 		break;
+	case VEXIT_DR:
+		return true;
 	default:	/* XSETBV takes effect when the inner loop is entered again */
 		return false;
 	}
@@ -176,78 +176,10 @@ static int exit_shutdown(struct vireo_vcpu *v, u32 reason)
 {
 	v->run->exit_reason = VIREO_EXIT_SHUTDOWN;
 	v->run->shutdown.reason = reason;
+	v->run->shutdown.reserved = 0;
 	v->run->shutdown.info = v->exit.code;
 	v->run->shutdown.gpa = v->exit.gpa;
-	v->run->shutdown.insn_len = v->exit.insn_len;
-	memcpy(v->run->shutdown.insn, v->exit.insn, sizeof(v->exit.insn));
 	return 1;
-}
-
-/* ---- Instructions ------------------------------------------------------------------------ */
-
-static int fetch_read(void *mem, u64 gpa, void *buf, unsigned int len)
-{
-	return vireo_mem_read(mem, gpa, buf, len);
-}
-
-static enum vireo_insn_mode insn_mode(const struct vireo_vcpu *v, const struct vireo_walk *w,
-				      u16 cs)
-{
-	if (!(w->cr0 & X86_CR0_PE) || (v->rflags & X86_EFLAGS_VM))
-		return VIREO_INSN_16;
-	if ((w->efer & EFER_LMA) && (cs & VIREO_SEG_L))
-		return VIREO_INSN_64;
-	return cs & VIREO_SEG_D ? VIREO_INSN_32 : VIREO_INSN_16;
-}
-
-/*
- * Reads up to 15 bytes at RIP into exit.insn, for processors that do not, and
- * says how to read them.
- */
-static int exit_fetch(struct vireo_vcpu *v, enum vireo_insn_mode *mode)
-{
-	struct vireo_walk w = { .read = fetch_read, .ctx = &v->vm->mem };
-	struct vireo_segment cs;
-	u64 rip = v->rip;
-	int n;
-
-	vireo_ops->get_walk(v, &w, &cs);
-	*mode = insn_mode(v, &w, cs.attr);
-	if (v->exit.insn_len)
-		return 0;
-	if (*mode != VIREO_INSN_64)
-		rip = (u32)(cs.base + rip);
-	n = vireo_walk_fetch(&w, rip, v->exit.insn, VIREO_INSN_MAX);
-	if (n <= 0)
-		return -EFAULT;
-	v->exit.insn_len = n;
-	return 0;
-}
-
-static void set_next_rip(struct vireo_vcpu *v, enum vireo_insn_mode mode, unsigned int len)
-{
-	v->next_rip = v->rip + len;
-	if (mode != VIREO_INSN_64)
-		v->next_rip = (u32)v->next_rip;
-}
-
-/*
- * Finds where the intercepted instruction ends.  If it is not what was
- * intercepted, another vCPU has changed it since: let the guest run it again.
- */
-static int exit_next_rip(struct vireo_vcpu *v)
-{
-	enum vireo_insn_mode mode;
-	int len;
-
-	if (exit_fetch(v, &mode))
-		return -EAGAIN;
-	len = vireo_insn_len(v->exit.insn, v->exit.insn_len, mode == VIREO_INSN_64,
-			     v->exit.opcode);
-	if (len < 0)
-		return -EAGAIN;
-	set_next_rip(v, mode, len);
-	return 0;
 }
 
 /* ---- I/O --------------------------------------------------------------------------------- */
@@ -272,66 +204,82 @@ static int exit_io(struct vireo_vcpu *v)
 	return 1;
 }
 
-static int exit_mmio(struct vireo_vcpu *v)
+/*
+ * User space finds out which instruction it is, and does it: there is no decoder
+ * here.  Until it replies, the guest would run it again.
+ */
+static noinline int exit_mmio(struct vireo_vcpu *v)
 {
-	struct vireo_exit_info *e = &v->exit;
-	struct vireo_mmio_op *op = &v->mmio;
-	enum vireo_insn_mode mode;
+	const struct vireo_exit_info *e = &v->exit;
+	struct vireo_regs regs = { .size = sizeof(regs) };
+	struct vireo_run *run = v->run;
 
 	if (e->fetch)
 		return exit_shutdown(v, VIREO_SHUTDOWN_FETCH);
-	/* No instruction to decode when an event's delivery hits MMIO. */
+	/* It is no instruction's doing when an event's delivery hits MMIO. */
 	if (v->inject.info)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
-	if (exit_fetch(v, &mode))
-		return 0;
-	if (vireo_mmio_decode(e->insn, e->insn_len, mode, op))
-		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
-	if (op->write != e->write)	/* changed since: run it again */
-		return 0;
-	if (offset_in_page(e->gpa) + op->width > PAGE_SIZE)
-		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
-
 	v->stat[VIREO_STAT_EXIT_MMIO]++;
-	v->run->exit_reason = VIREO_EXIT_MMIO;
-	v->run->mmio.gpa = e->gpa;
-	v->run->mmio.width = op->width;
-	v->run->mmio.write = op->write;
-	v->run->mmio.data = op->write ? vireo_mmio_store(op, v->gpr) : 0;
-	set_next_rip(v, mode, op->len);
-	if (op->write)
-		exit_skip(v);
-	else
-		v->pending_io = VIO_MMIO;
+	vireo_regs_get(v, &regs);
+	run->exit_reason = VIREO_EXIT_MMIO;
+	run->mmio.gpa = e->gpa;
+	run->mmio.write = e->write;
+	run->mmio.insn_len = e->insn_len;
+	run->mmio.reserved = 0;
+	memcpy(run->mmio.insn, e->insn, sizeof(e->insn));
+	run->mmio.regs = regs;
+	run->mmio.reg = VIREO_MMIO_NO_REG;
+	run->mmio.value = 0;
+	run->mmio.next_rip = v->rip;
+	v->pending_io = VIO_MMIO;
 	return 1;
+}
+
+static int complete_mmio(struct vireo_vcpu *v)
+{
+	u64 rip = READ_ONCE(v->run->mmio.next_rip), value = READ_ONCE(v->run->mmio.value);
+	u32 reg = READ_ONCE(v->run->mmio.reg);
+
+	if (rip == v->rip)
+		return 0;
+	if (reg > VIREO_MMIO_NO_REG || !vireo_regs_rip_ok(v, rip))
+		return -EINVAL;
+	if (reg != VIREO_MMIO_NO_REG)
+		v->gpr[reg & 15] = value;
+	v->next_rip = rip;
+	exit_skip(v);
+	return 0;
+}
+
+static void complete_io(struct vireo_vcpu *v)
+{
+	u64 mask = GENMASK_ULL(v->io_width * 8 - 1, 0);
+	u64 data = READ_ONCE(v->run->io.data) & mask;
+
+	if (v->io_width == 4)	/* as every 32-bit result: upper half 0 */
+		v->gpr[VIREO_RAX] = data;
+	else
+		v->gpr[VIREO_RAX] = (v->gpr[VIREO_RAX] & ~mask) | data;
+	exit_skip(v);
 }
 
 /**
  * vireo_exit_complete() - take user space's reply to the last exit
  * @v: the vCPU
  * Context: The vCPU's mutex is held.
+ * Return: 0, or -EINVAL: the reply is refused, another may be tried.
  */
-void vireo_exit_complete(struct vireo_vcpu *v)
+int vireo_exit_complete(struct vireo_vcpu *v)
 {
-	u64 mask, data;
+	int err = 0;
 
-	switch (v->pending_io) {
-	case VIO_PORT:
-		mask = GENMASK_ULL(v->io_width * 8 - 1, 0);
-		data = READ_ONCE(v->run->io.data) & mask;
-		if (v->io_width == 4)	/* as every 32-bit result: upper half 0 */
-			v->gpr[VIREO_RAX] = data;
-		else
-			v->gpr[VIREO_RAX] = (v->gpr[VIREO_RAX] & ~mask) | data;
-		exit_skip(v);
-		break;
-	case VIO_MMIO:
-		data = READ_ONCE(v->run->mmio.data);
-		v->gpr[v->mmio.reg] = vireo_mmio_load(&v->mmio, v->gpr[v->mmio.reg], data);
-		exit_skip(v);
-		break;
-	}
-	v->pending_io = VIO_NONE;
+	if (v->pending_io == VIO_PORT)
+		complete_io(v);
+	else
+		err = complete_mmio(v);
+	if (!err)
+		v->pending_io = VIO_NONE;
+	return err;
 }
 
 /* ---- The slow half ----------------------------------------------------------------------- */
@@ -375,12 +323,6 @@ static int exit_fail(struct vireo_vcpu *v)
 
 static int exit_slow_skip(struct vireo_vcpu *v, enum vireo_exit exit)
 {
-	if (!v->next_rip) {
-		if (exit_next_rip(v))
-			return 0;
-		if (vireo_exit_fast(v, exit))
-			return 0;
-	}
 	switch (exit) {
 	case VEXIT_HYPERCALL:
 		return exit_hypercall_slow(v);

@@ -6,6 +6,9 @@
 
 #include "vireo.h"
 
+#define SEG_L	BIT(9)	/* vireo_segment.attr */
+#define SEG_D	BIT(10)
+
 /**
  * vireo_regs_cr4() - CR4 bits that a guest of this host may have
  * Context: Any.
@@ -52,6 +55,11 @@ static bool canonical(u64 addr, u64 cr4)
 	return sign_extend64(addr, bits - 1) == addr;
 }
 
+static bool rip_ok(u64 rip, u64 efer, u64 cr4)
+{
+	return efer & EFER_LMA ? canonical(rip, cr4) : !(rip >> 32);
+}
+
 static bool regs_modes_ok(const struct vireo_regs *r)
 {
 	bool paging = r->cr0 & X86_CR0_PG, lme = r->efer & EFER_LME;
@@ -72,8 +80,7 @@ static bool regs_modes_ok(const struct vireo_regs *r)
 	if (r->cr3 >> boot_cpu_data.x86_phys_bits || r->cr8 > 15)
 		return false;
 	return !(r->efer & EFER_LMA) ||
-	       (r->seg[VIREO_CS].attr & (VIREO_SEG_L | VIREO_SEG_D)) !=
-	       (VIREO_SEG_L | VIREO_SEG_D);
+	       (r->seg[VIREO_CS].attr & (SEG_L | SEG_D)) != (SEG_L | SEG_D);
 }
 
 static bool regs_addresses_ok(const struct vireo_regs *r)
@@ -94,7 +101,7 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 		return false;
 	if (!canonical(r->gdt.base, r->cr4) || !canonical(r->idt.base, r->cr4))
 		return false;
-	return (r->efer & EFER_LMA) ? canonical(r->rip, r->cr4) : !(r->rip >> 32);
+	return rip_ok(r->rip, r->efer, r->cr4);
 }
 
 static bool regs_events_ok(const struct vireo_regs *r)
@@ -227,6 +234,21 @@ int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
 		return -EINVAL;
 	regs_load(v, r);
 	return 0;
+}
+
+/**
+ * vireo_regs_rip_ok() - whether RIP may have a value, in the guest's mode
+ * @v: the vCPU
+ * @rip: the value
+ * Context: The vCPU's mutex is held.
+ * Return: Whether vireo_regs_set() would take it.
+ */
+bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip)
+{
+	u64 efer = 0;
+
+	vireo_ops->get_msr(v, MSR_EFER, &efer);
+	return rip_ok(rip, efer, vireo_ops->get_cr4(v));
 }
 
 /**

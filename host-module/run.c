@@ -294,15 +294,15 @@ void vireo_run_init(void)
  * @v: the vCPU; its mutex is held
  *
  * Context: Process context; may sleep.
- * Return: 0 with v->run filled in, or -EINTR, -ENOMEM, -EIO.
+ * Return: 0 with v->run filled in, or -EINTR, -ENOMEM, -EIO; -EINVAL: nothing done.
  */
 int vireo_vcpu_run(struct vireo_vcpu *v)
 {
-	int ret;
+	int ret = v->pending_io == VIO_NONE ? 0 : vireo_exit_complete(v);
 
+	if (ret)
+		return ret;
 	rcu_assign_pointer(v->task, current);
-	if (v->pending_io != VIO_NONE)
-		vireo_exit_complete(v);
 	for (;;) {
 		ret = run_guest(v);	/* which looks whether it can */
 		if (ret)

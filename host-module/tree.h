@@ -6,7 +6,12 @@
 #ifndef VIREO_TREE_H
 #define VIREO_TREE_H
 
-#include "pure.h"
+#ifdef __KERNEL__
+#include <linux/kernel.h>
+#include <linux/string.h>
+#else
+#include "pure.h"	/* of selftests/unit */
+#endif
 
 /*
  * An entry is what the processor's nested page walk reads.  Bits 0-2 and 7

@@ -33,9 +33,7 @@
 
 #include "../uapi/vireo.h"
 #include "../uapi/vireo_hypercall.h"
-#include "decode.h"
 #include "tree.h"
-#include "walk.h"
 
 struct bio_vec;
 struct vireo_queue;
@@ -88,7 +86,7 @@ enum vireo_exit {
 	VEXIT_WRMSR,
 	VEXIT_HLT,
 	VEXIT_XSETBV,
-	VEXIT_SKIP,		/* one without effect, of exit.opcode */
+	VEXIT_SKIP,		/* one without effect */
 	VEXIT_WINDOW,		/* the guest takes interrupts or NMIs again */
 	VEXIT_EXCEPTION,	/* reflect v->exit.event */
 	VEXIT_DR,		/* debug registers were given to the guest; go on */
@@ -125,7 +123,6 @@ struct vireo_event {
 struct vireo_exit_info {
 	u64 code;		/* the hardware's own */
 	u64 gpa;
-	enum vireo_insn opcode;	/* the intercepted instruction, for its length */
 	struct vireo_event event;
 	union {
 		struct {
@@ -172,8 +169,6 @@ struct vireo_ops {
 	int (*get_msr)(struct vireo_vcpu *v, u32 index, u64 *value);
 	int (*set_msr)(struct vireo_vcpu *v, u32 index, u64 value);
 	void (*tsc_changed)(struct vireo_vcpu *v);
-	/* What the instruction at RIP is read with; of CS base and attributes */
-	void (*get_walk)(struct vireo_vcpu *v, struct vireo_walk *w, struct vireo_segment *cs);
 
 	/* The vCPU will run here and not where it was; preemption off, interrupts on. */
 	void (*migrate)(struct vireo_vcpu *v);
@@ -311,7 +306,7 @@ enum {
 struct vireo_vcpu {
 	u64 gpr[16];		/* (v) first: entry.S */
 	u64 rip;		/* (v) */
-	u64 next_rip;		/* (v) behind the intercepted instruction; 0: not known */
+	u64 next_rip;		/* (v) behind the intercepted instruction */
 	u64 rflags;		/* (v) */
 	u32 blocked;		/* (v) VIREO_BLOCKED_* */
 	bool flush;		/* (v) forget translations before the next entry */
@@ -355,7 +350,6 @@ struct vireo_vcpu {
 
 	int pending_io;		/* (v) VIO_* */
 	u8 io_width;		/* (v) */
-	struct vireo_mmio_op mmio;	/* (v) the load that MMIO data completes */
 };
 
 /* main.c */
@@ -398,12 +392,11 @@ void vireo_run_init(void);
 int vireo_vcpu_run(struct vireo_vcpu *v);
 
 /* regs.c */
-#define VIREO_SEG_L	BIT(9)	/* vireo_segment.attr */
-#define VIREO_SEG_D	BIT(10)
 u64 vireo_regs_cr4(void);
 u64 vireo_regs_efer(void);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r);
+bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip);
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
 void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
 int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
@@ -430,7 +423,7 @@ void vireo_switch_put(struct vireo_vcpu *v);
 /* exit.c */
 bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit);
 int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit);
-void vireo_exit_complete(struct vireo_vcpu *v);
+int vireo_exit_complete(struct vireo_vcpu *v);
 
 /* msr.c */
 #define VIREO_PAT_RESET	0x0007040600070406ULL

@@ -286,101 +286,6 @@ struct vireo_fork {
 
 /* ---- vCPU: 0x60 - 0x9f --------------------------------------------------- */
 
-/* vireo_run.exit_reason */
-enum {
-	VIREO_EXIT_NONE,		/* not run yet */
-	VIREO_EXIT_INTR,		/* signal or immediate_exit; ioctl fails with EINTR */
-	VIREO_EXIT_IO,			/* port I/O */
-	VIREO_EXIT_MMIO,		/* access to what is not RAM */
-	VIREO_EXIT_SYSTEM,		/* the guest asked for reset, power-off or crash */
-	VIREO_EXIT_SHUTDOWN,		/* triple fault or other end of this guest */
-	VIREO_EXIT_FAIL_ENTRY,		/* the processor refuses the guest state */
-};
-
-/* vireo_run.system.type, from the hypercall VIREO_HC_SYSTEM */
-enum {
-	VIREO_SYSTEM_POWEROFF,
-	VIREO_SYSTEM_RESET,
-	VIREO_SYSTEM_CRASH,
-};
-
-/* vireo_run.shutdown.reason */
-enum {
-	VIREO_SHUTDOWN_TRIPLE_FAULT,	/* Intel SDM vol. 3, 6.15: shutdown state */
-	VIREO_SHUTDOWN_INSTRUCTION,	/* MMIO by something else than a mov, or string I/O */
-	VIREO_SHUTDOWN_FETCH,		/* the instruction cannot be read at RIP */
-	VIREO_SHUTDOWN_EXIT,		/* an exit this module does not know */
-};
-
-/* vireo_run.fail.check: what the processor refused, as far as it says */
-enum {
-	VIREO_CHECK_UNKNOWN,
-	VIREO_CHECK_PDPTE,		/* PAE paging: an entry that CR3 points to */
-	VIREO_CHECK_NMI,		/* an NMI to deliver, in the shadow of an instruction */
-	VIREO_CHECK_CONTROLS,		/* not the guest's state: a fault of the module */
-};
-
-/**
- * struct vireo_run - the page shared with a vCPU's thread (mmap at offset 0)
- * @immediate_exit: user space sets 1 to make VIREO_RUN return EINTR before it
- *	enters the guest again; a signal makes it look
- * @exit_reason: VIREO_EXIT_*
- * @rip: guest RIP of the exit, for information
- * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for
- *	OUT; @io.data is the value, for IN to be filled in before the next RUN
- * @mmio: VIREO_EXIT_MMIO: @mmio.gpa, @mmio.width 1, 2, 4 or 8 bytes,
- *	@mmio.write, @mmio.data likewise
- * @system: VIREO_EXIT_SYSTEM: @system.type VIREO_SYSTEM_*, @system.code the guest's
- * @shutdown: VIREO_EXIT_SHUTDOWN: @shutdown.reason VIREO_SHUTDOWN_*, @shutdown.info
- *	the hardware's exit code, @shutdown.gpa the address where there is one,
- *	@shutdown.insn the first bytes of the instruction where they are known
- * @fail: VIREO_EXIT_FAIL_ENTRY: @fail.code the hardware's code (VT-x: the exit
- *	reason, bit 31 set, or the VM-instruction error), @fail.check VIREO_CHECK_*
- *
- * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
- * VIREO_RUN, which completes the instruction.
- */
-struct vireo_run {
-	__u32 immediate_exit;
-	__u32 reserved0[15];
-	__u32 exit_reason;
-	__u32 reserved1;
-	__u64 rip;
-	union {
-		struct {
-			__u16 port;
-			__u8 width;
-			__u8 write;
-			__u32 data;
-		} io;
-		struct {
-			__u64 gpa;
-			__u64 data;
-			__u8 width;
-			__u8 write;
-			__u8 reserved[6];
-		} mmio;
-		struct {
-			__u32 type;
-			__u32 reserved;
-			__u64 code;
-		} system;
-		struct {
-			__u32 reason;
-			__u32 insn_len;
-			__u64 info;
-			__u64 gpa;
-			__u8 insn[16];
-		} shutdown;
-		struct {
-			__u64 code;
-			__u32 check;
-			__u32 reserved;
-		} fail;
-		__u8 pad[256];
-	};
-};
-
 /* Segment attributes, as in a descriptor's bytes 5 and 6 without the limit */
 struct vireo_segment {
 	__u64 base;
@@ -476,6 +381,111 @@ struct vireo_regs {
 	__u16 reserved0;
 	__u32 error_code;
 	__u64 reserved[8];
+};
+
+/* vireo_run.exit_reason */
+enum {
+	VIREO_EXIT_NONE,		/* not run yet */
+	VIREO_EXIT_INTR,		/* signal or immediate_exit; ioctl fails with EINTR */
+	VIREO_EXIT_IO,			/* port I/O */
+	VIREO_EXIT_MMIO,		/* access to what is not RAM */
+	VIREO_EXIT_SYSTEM,		/* the guest asked for reset, power-off or crash */
+	VIREO_EXIT_SHUTDOWN,		/* triple fault or other end of this guest */
+	VIREO_EXIT_FAIL_ENTRY,		/* the processor refuses the guest state */
+};
+
+/* vireo_run.system.type, from the hypercall VIREO_HC_SYSTEM */
+enum {
+	VIREO_SYSTEM_POWEROFF,
+	VIREO_SYSTEM_RESET,
+	VIREO_SYSTEM_CRASH,
+};
+
+#define VIREO_MMIO_NO_REG	16U	/* vireo_run.mmio.reg */
+
+/* vireo_run.shutdown.reason */
+enum {
+	VIREO_SHUTDOWN_TRIPLE_FAULT,	/* Intel SDM vol. 3, 6.15: shutdown state */
+	VIREO_SHUTDOWN_INSTRUCTION,	/* string I/O, or MMIO in the delivery of an event */
+	VIREO_SHUTDOWN_FETCH,		/* the instruction cannot be read at RIP */
+	VIREO_SHUTDOWN_EXIT,		/* an exit this module does not know */
+};
+
+/* vireo_run.fail.check: what the processor refused, as far as it says */
+enum {
+	VIREO_CHECK_UNKNOWN,
+	VIREO_CHECK_PDPTE,		/* PAE paging: an entry that CR3 points to */
+	VIREO_CHECK_NMI,		/* an NMI to deliver, in the shadow of an instruction */
+	VIREO_CHECK_CONTROLS,		/* not the guest's state: a fault of the module */
+};
+
+/**
+ * struct vireo_run - the page shared with a vCPU's thread (mmap at offset 0)
+ * @immediate_exit: user space sets 1 to make VIREO_RUN return EINTR before it
+ *	enters the guest again; a signal makes it look
+ * @exit_reason: VIREO_EXIT_*
+ * @rip: guest RIP of the exit, for information
+ * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for
+ *	OUT; @io.data is the value, for IN to be filled in before the next RUN
+ * @mmio: VIREO_EXIT_MMIO: an instruction, which user space has to decode, accesses
+ *	@mmio.gpa; @mmio.write 1: to write; @mmio.insn its first @mmio.insn_len
+ *	bytes if the hardware gave them, else 0 (they are in guest memory);
+ *	@mmio.regs as VIREO_GET_REGS.  The reply: @mmio.next_rip where the guest goes
+ *	on, @mmio.reg the register that changes, VIREO_RAX to VIREO_R15, or
+ *	VIREO_MMIO_NO_REG, @mmio.value its new value.  With @mmio.next_rip as it is
+ *	at first, the instruction's own, the guest runs it again.
+ * @system: VIREO_EXIT_SYSTEM: @system.type VIREO_SYSTEM_*, @system.code the guest's
+ * @shutdown: VIREO_EXIT_SHUTDOWN: @shutdown.reason VIREO_SHUTDOWN_*, @shutdown.info
+ *	the hardware's exit code, @shutdown.gpa the address where there is one
+ * @fail: VIREO_EXIT_FAIL_ENTRY: @fail.code the hardware's code (VT-x: the exit
+ *	reason, bit 31 set, or the VM-instruction error), @fail.check VIREO_CHECK_*
+ *
+ * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
+ * VIREO_RUN, which completes the instruction.  That fails with EINVAL, nothing done,
+ * if @mmio.reg is no register or @mmio.next_rip not an address of the guest's mode.
+ */
+struct vireo_run {
+	__u32 immediate_exit;
+	__u32 reserved0[15];
+	__u32 exit_reason;
+	__u32 reserved1;
+	__u64 rip;
+	union {
+		struct {
+			__u16 port;
+			__u8 width;
+			__u8 write;
+			__u32 data;
+		} io;
+		struct {
+			__u64 gpa;
+			__u8 write;
+			__u8 insn_len;
+			__u16 reserved;
+			__u32 reg;
+			__u64 value;
+			__u64 next_rip;
+			__u8 insn[16];
+			struct vireo_regs regs;
+		} mmio;
+		struct {
+			__u32 type;
+			__u32 reserved;
+			__u64 code;
+		} system;
+		struct {
+			__u32 reason;
+			__u32 reserved;
+			__u64 info;
+			__u64 gpa;
+		} shutdown;
+		struct {
+			__u64 code;
+			__u32 check;
+			__u32 reserved;
+		} fail;
+		__u8 pad[944];
+	};
 };
 
 struct vireo_msr {
@@ -575,7 +585,7 @@ struct vireo_lapic {
  * EINTR (a signal, immediate_exit, or work that the kernel has for the
  * thread), EBUSY (another thread is in RUN or another call on this vCPU),
  * ENOMEM (guest memory: nothing lost, RUN may be tried again), EIO (the host
- * is going down), EINVAL (an argument).
+ * is going down), EINVAL (an argument, or a reply).
  *
  * INJECT_NMI and GET_STAT may be called at any time; every other vCPU call
  * fails with EBUSY while a thread is in RUN.

@@ -369,18 +369,6 @@ static void svm_tsc_changed(struct vireo_vcpu *v)
 	to_svm(v)->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
 }
 
-static void svm_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, struct vireo_segment *cs)
-{
-	const struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
-
-	w->cr0 = save->cr0;
-	w->cr3 = save->cr3;
-	w->cr4 = save->cr4;
-	w->efer = save->efer;
-	cs->base = save->cs.base;
-	cs->attr = save->cs.attrib;
-}
-
 static u64 svm_get_cr4(struct vireo_vcpu *v)
 {
 	return to_svm(v)->vmcb->save.cr4;
@@ -512,11 +500,14 @@ static void exit_interrupted(struct vireo_vcpu *v, struct svm_vcpu *s)
 	}
 }
 
-static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind, enum vireo_insn insn)
+/*
+ * 15.7.1: an intercepted instruction ends at the next RIP.  What does not save
+ * that, which is emulators, is taken to have met the instruction without prefixes:
+ * none of them means anything here.
+ */
+static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind, unsigned int len)
 {
-	if (have_next_rip)
-		v->next_rip = to_svm(v)->vmcb->control.next_rip;
-	v->exit.opcode = insn;
+	v->next_rip = have_next_rip ? to_svm(v)->vmcb->control.next_rip : v->rip + len;
 	return kind;
 }
 
@@ -537,10 +528,8 @@ static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb_control_
 	v->exit.gpa = c->exit_info_2;
 	v->exit.write = c->exit_info_1 & NPF_WRITE;
 	v->exit.fetch = c->exit_info_1 & (NPF_FETCH | NPF_WALK);
-	if (have_decode && c->insn_len && c->insn_len <= sizeof(c->insn_bytes)) {
-		v->exit.insn_len = c->insn_len;
-		memcpy(v->exit.insn, c->insn_bytes, sizeof(c->insn_bytes));
-	}
+	v->exit.insn_len = have_decode ? min_t(u8, c->insn_len, sizeof(c->insn_bytes)) : 0;
+	memcpy(v->exit.insn, c->insn_bytes, v->exit.insn_len);
 	return VEXIT_FAULT;
 }
 
@@ -588,11 +577,11 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s)
 	case SVM_EXIT_INIT:
 		return VEXIT_RESUME;	/* pending, taken by STGI */
 	case SVM_EXIT_INVD:
-		return exit_insn(v, VEXIT_SKIP, VIREO_INSN_INVD);
+		return exit_insn(v, VEXIT_SKIP, 2);
 	case SVM_EXIT_WBINVD:
-		return exit_insn(v, VEXIT_SKIP, VIREO_INSN_WBINVD);
+		return exit_insn(v, VEXIT_SKIP, 2);
 	case SVM_EXIT_XSETBV:
-		return exit_insn(v, VEXIT_XSETBV, VIREO_INSN_XSETBV);
+		return exit_insn(v, VEXIT_XSETBV, 3);
 	case SVM_EXIT_RDPMC:
 		return VEXIT_GP;
 	case SVM_EXIT_INVLPGA:
@@ -619,18 +608,18 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 		v->exit.cpl = vmcb->save.cpl;
 		v->exit.wide = (vmcb->save.efer & EFER_LMA) &&
 			       (vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK);
-		return exit_insn(v, VEXIT_HYPERCALL, VIREO_INSN_VMMCALL);
+		return exit_insn(v, VEXIT_HYPERCALL, 3);
 	case SVM_EXIT_INTR:
 	case SVM_EXIT_NMI:
 		return VEXIT_INTR;
 	case SVM_EXIT_MSR:
 		return vmcb->control.exit_info_1 ?
-		       exit_insn(v, VEXIT_WRMSR, VIREO_INSN_WRMSR) :
-		       exit_insn(v, VEXIT_RDMSR, VIREO_INSN_RDMSR);
+		       exit_insn(v, VEXIT_WRMSR, 2) :
+		       exit_insn(v, VEXIT_RDMSR, 2);
 	case SVM_EXIT_CPUID:
-		return exit_insn(v, VEXIT_CPUID, VIREO_INSN_CPUID);
+		return exit_insn(v, VEXIT_CPUID, 2);
 	case SVM_EXIT_HLT:
-		return exit_insn(v, VEXIT_HLT, VIREO_INSN_HLT);
+		return exit_insn(v, VEXIT_HLT, 1);
 	case SVM_EXIT_IOIO:
 		return exit_ioio(v, &vmcb->control);
 	case SVM_EXIT_NPF:
@@ -704,10 +693,8 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	v->blocked = (v->blocked & VIREO_BLOCKED_NMI) |
 		     (vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK);
 	*vireo_lapic_tpr(v) = vmcb->control.int_ctl << 4;
-	v->next_rip = 0;
 	v->exit.code = *(u64 *)&vmcb->control.exit_code;	/* and exit_code_hi */
 	v->exit.gpa = 0;
-	v->exit.insn_len = 0;
 	vmcb->control.event_inj = 0;
 	vmcb->control.tlb_ctl = 0;
 	if (unlikely(vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
@@ -732,7 +719,6 @@ const struct vireo_ops svm_ops = {
 	.get_msr = svm_get_msr,
 	.set_msr = svm_set_msr,
 	.tsc_changed = svm_tsc_changed,
-	.get_walk = svm_get_walk,
 	.migrate = svm_migrate,
 	.load = svm_load,
 	.put = svm_put,

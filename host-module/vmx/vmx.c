@@ -711,18 +711,6 @@ static void vmx_tsc_changed(struct vireo_vcpu *v)
 	vmcs_poke(v, TSC_OFFSET, v->tsc_offset);
 }
 
-static void vmx_get_walk(struct vireo_vcpu *v, struct vireo_walk *w, struct vireo_segment *cs)
-{
-	u32 ar = vmcs_peek(v, GUEST_CS_AR_BYTES);
-
-	w->cr0 = vmcs_peek(v, GUEST_CR0);
-	w->cr3 = vmcs_peek(v, GUEST_CR3);
-	w->cr4 = vmcs_peek(v, GUEST_CR4);
-	w->efer = vmcs_peek(v, GUEST_IA32_EFER);
-	cs->base = vmcs_peek(v, GUEST_CS_BASE);
-	cs->attr = (ar & 0xff) | (ar >> 4 & 0xf00);
-}
-
 static u64 vmx_get_cr4(struct vireo_vcpu *v)
 {
 	return vmcs_peek(v, GUEST_CR4);
@@ -980,13 +968,6 @@ static void exit_hypercall(struct vireo_vcpu *v)
 	v->exit.wide = wide();
 }
 
-static void exit_no_details(struct vireo_vcpu *v)
-{
-	v->next_rip = 0;
-	v->exit.gpa = 0;
-	v->exit.insn_len = 0;
-}
-
 static void exit_io(struct vireo_vcpu *v)
 {
 	u32 qual = vmx_read(EXIT_QUALIFICATION);
@@ -996,7 +977,7 @@ static void exit_io(struct vireo_vcpu *v)
 	v->exit.write = !(qual & QUAL_IO_IN);
 	v->exit.string = qual & QUAL_IO_STRING;
 	if (v->exit.string)
-		exit_no_details(v);	/* it is reported with them */
+		v->exit.gpa = 0;	/* it is reported with it */
 }
 
 static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
@@ -1134,7 +1115,7 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u64
 {
 	if (reason < ARRAY_SIZE(insn_exits) && insn_exits[reason])
 		return exit_insn(v, insn_exits[reason]);
-	exit_no_details(v);
+	v->exit.gpa = 0;
 	switch (reason) {
 	case EXIT_REASON_EXTERNAL_INTERRUPT:
 	case EXIT_REASON_PREEMPTION_TIMER:
@@ -1161,7 +1142,7 @@ static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 		v->exit.check = VIREO_CHECK_CONTROLS;
 	}
 	x->entry.failed = 0;
-	exit_no_details(v);
+	v->exit.gpa = 0;
 	v->exit.code = reason;
 	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
 	if (reason == (REASON_FAILED | EXIT_REASON_MCE_DURING_VMENTRY)) {
@@ -1245,7 +1226,6 @@ const struct vireo_ops vmx_ops = {
 	.get_msr = vmx_get_msr,
 	.set_msr = vmx_set_msr,
 	.tsc_changed = vmx_tsc_changed,
-	.get_walk = vmx_get_walk,
 	.migrate = vmx_migrate,
 	.load = vmx_load,
 	.put = vmx_put,

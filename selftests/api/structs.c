@@ -24,7 +24,7 @@ SIZE(vireo_memory, 24);
 SIZE(vireo_get_memory, 8);
 SIZE(vireo_msi, 24);
 SIZE(vireo_stat, 40 + 8 * VIREO_STAT_MAX);
-SIZE(vireo_run, 336);
+SIZE(vireo_run, 1024);
 SIZE(vireo_regs, 496);
 SIZE(vireo_msrs, 24);
 SIZE(vireo_xsave, 24);

@@ -2,15 +2,17 @@
 /*
  * Fuzzing of the instruction decoder.
  *
- *	clang -g -O1 -fsanitize=fuzzer,address,undefined -I ../../host-module \
- *		fuzz_decode.c ../../host-module/decode.c
+ *	clang -g -O1 -fsanitize=fuzzer,address,undefined -I ../../tools/lib \
+ *		fuzz_decode.c ../../tools/lib/decode.c
  *
- * The first byte chooses the mode and the instruction, the rest is code, in a
- * buffer of just that size. Without libFuzzer (-DSTANDALONE), the program runs
+ * The first byte chooses the mode, the rest is code, in a buffer of just that
+ * size. Without libFuzzer (-DSTANDALONE), the program runs
  * over the files that it is given, to repeat a finding.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "decode.h"
 
@@ -21,10 +23,10 @@ static bool is_width(unsigned int width)
 	return width == 1 || width == 2 || width == 4 || width == 8;
 }
 
-static void fuzz_mmio(const u8 *code, unsigned int n, enum vireo_insn_mode mode)
+static void fuzz_mmio(const __u8 *code, unsigned int n, enum vireo_insn_mode mode)
 {
 	struct vireo_mmio_op op, again;
-	u64 gpr[16] = { 0x0123456789abcdefULL };
+	__u64 gpr[16] = { 0x0123456789abcdefULL };
 	int err = vireo_mmio_decode(code, n, mode, &op);
 
 	if (err) {
@@ -41,20 +43,12 @@ static void fuzz_mmio(const u8 *code, unsigned int n, enum vireo_insn_mode mode)
 		vireo_mmio_load(&op, gpr[0], ~0ULL);
 }
 
-static void fuzz_length(const u8 *code, unsigned int n, bool long_mode, enum vireo_insn want)
-{
-	int len = vireo_insn_len(code, n, long_mode, want);
+int LLVMFuzzerTestOneInput(const __u8 *data, size_t size);
 
-	CHECK(len <= (int)n && len <= VIREO_INSN_MAX);
-	CHECK(len > 0 || len == -EOPNOTSUPP || len == -ENODATA);
-}
-
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+int LLVMFuzzerTestOneInput(const __u8 *data, size_t size)
 {
 	unsigned int n;
-	u8 *code;
+	__u8 *code;
 
 	if (!size || size > 32)
 		return 0;
@@ -64,7 +58,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	CHECK(code);
 	memcpy(code, data + 1, n);
 	fuzz_mmio(code, n, data[0] % 3);
-	fuzz_length(code, n, data[0] & 1, data[0] >> 1);
 	free(code);
 	return 0;
 }
@@ -72,7 +65,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 #ifdef STANDALONE
 int main(int argc, char **argv)
 {
-	u8 data[33];
+	__u8 data[33];
 	int i;
 
 	for (i = 1; i < argc; i++) {

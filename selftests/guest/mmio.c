@@ -6,6 +6,7 @@
  * Each table of forms is expanded twice: to machine code in records of 16
  * bytes (length, instruction), and to what is expected of it.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "guest.h"
@@ -267,19 +268,22 @@ static void form_run(struct test_vcpu *vcpu, enum vm_mode mode, const u8 *record
 {
 	const struct vireo_run *run = vcpu->run;
 	struct vireo_regs before, after;
+	const struct vireo_mmio *m;
 	int i;
 
 	form_load(vcpu, mode, record, at);
 	vcpu_get_regs(vcpu, &before);
-	vcpu_run_exit(vcpu, VIREO_EXIT_MMIO);
-	EXPECT_THAT(run->mmio.gpa == f->gpa && run->mmio.width == f->width &&
-		    run->mmio.write == (f->reg < 0), "%s, %s: gpa %#llx width %u write %u",
-		    vm_mode_name(mode), f->name, run->mmio.gpa, run->mmio.width,
-		    run->mmio.write);
+	m = vcpu_run_mmio(vcpu);
+	EXPECT_THAT(!memcmp(&run->mmio.regs.gpr, &before.gpr, sizeof(before.gpr)) &&
+		    run->mmio.regs.rip == before.rip, "%s, %s: other registers in the exit",
+		    vm_mode_name(mode), f->name);
+	EXPECT_THAT(m->gpa == f->gpa && m->width == f->width && m->write == (f->reg < 0),
+		    "%s, %s: gpa %#llx width %u write %u", vm_mode_name(mode), f->name, m->gpa,
+		    m->width, m->write);
 	if (f->reg < 0)
-		EXPECT_THAT(run->mmio.data == f->value, "%s, %s: data %#llx",
-			    vm_mode_name(mode), f->name, run->mmio.data);
-	vcpu->run->mmio.data = REPLY;
+		EXPECT_THAT(m->data == f->value, "%s, %s: data %#llx", vm_mode_name(mode),
+			    f->name, m->data);
+	vcpu_mmio_reply(vcpu, REPLY);
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
 	EXPECT_THAT(run->io.port == 0x99, "%s, %s: port %#x", vm_mode_name(mode), f->name,
 		    run->io.port);
@@ -365,22 +369,20 @@ TEST(other_instructions_refused)
 	vm_boot(&vm, 1, VM_RAM);
 	vcpu = &vm.vcpu[0];
 	for (i = 0; i < ARRAY_SIZE(forms_other); i++) {
+		struct vireo_mmio m;
 		struct vireo_regs regs;
 
 		form_load(vcpu, MODE_LONG, code_other[i], VM_CODE);
 		vcpu_get_regs(vcpu, &regs);
 		regs.gpr[VIREO_RSP] = VM_STACK + 0x800;
 		vcpu_set_regs(vcpu, &regs);
-		vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
-		EXPECT_THAT(vcpu->run->shutdown.reason == VIREO_SHUTDOWN_INSTRUCTION &&
-			    vcpu->run->shutdown.gpa == VM_MMIO &&
-			    vcpu->run->rip == VM_CODE,
-			    "%s: reason %u gpa %#llx rip %#llx", forms_other[i].name,
-			    vcpu->run->shutdown.reason, vcpu->run->shutdown.gpa,
+		vcpu_run_exit(vcpu, VIREO_EXIT_MMIO);
+		EXPECT_THAT(vireo_mmio_take(vcpu->run, vm.mem, &m) == -EOPNOTSUPP &&
+			    m.gpa == VM_MMIO && vcpu->run->rip == VM_CODE,
+			    "%s: taken, or gpa %#llx rip %#llx", forms_other[i].name, m.gpa,
 			    vcpu->run->rip);
-		EXPECT_THAT(vcpu->run->shutdown.insn_len >= code_other[i][0] &&
-			    !memcmp(vcpu->run->shutdown.insn, code_other[i] + 1,
-				    code_other[i][0]),
+		EXPECT_THAT(m.insn_len >= code_other[i][0] &&
+			    !memcmp(m.insn, code_other[i] + 1, code_other[i][0]),
 			    "%s: other instruction bytes shown", forms_other[i].name);
 	}
 }
@@ -403,10 +405,97 @@ TEST(hole_between_ram)
 	ASSERT_EQ(vm_add_memory(vm.fd, VM_RAM, 0x1000), 0);
 	ASSERT_EQ(vm_add_memory(vm.fd, VM_RAM + 0x2000, 0x1000), 0);
 	vcpu_set_entry(vcpu, guest_hole, 0);
-	vcpu_run_exit(vcpu, VIREO_EXIT_MMIO);
-	EXPECT_EQ(vcpu->run->mmio.gpa, VM_RAM + 0x1000);
-	EXPECT_EQ(vcpu->run->mmio.data, 2);
+	EXPECT_EQ(vcpu_run_mmio(vcpu)->gpa, VM_RAM + 0x1000);
+	EXPECT_EQ(vcpu->mmio.data, 2);
+	vcpu_mmio_reply(vcpu, 0);
 	vcpu_run_done(vcpu);
+}
+
+/* mov (%rdi), %eax, and an OUT to tell that it is done */
+static const u8 code_load[] = { 0x8b, 0x07, 0xe6, 0x99 };
+
+static void load_boot(struct test_vm *vm)
+{
+	struct vireo_regs regs;
+
+	vm_boot(vm, 1, VM_RAM);
+	vcpu_set_code(&vm->vcpu[0], MODE_LONG, code_load, sizeof(code_load));
+	vcpu_get_regs(&vm->vcpu[0], &regs);
+	regs.gpr[VIREO_RDI] = VM_MMIO;
+	vcpu_set_regs(&vm->vcpu[0], &regs);
+	EXPECT_EQ(vcpu_run_mmio(&vm->vcpu[0])->gpa, VM_MMIO);
+}
+
+static void reply_refused(struct test_vcpu *vcpu, u32 reg, u64 next_rip)
+{
+	struct vireo_regs before, after;
+
+	vcpu_get_regs(vcpu, &before);
+	vcpu->run->mmio.reg = reg;
+	vcpu->run->mmio.value = 0x1234;
+	vcpu->run->mmio.next_rip = next_rip;
+	EXPECT_EQ(vcpu_run(vcpu), -EINVAL);
+	vcpu_get_regs(vcpu, &after);
+	EXPECT_EQ(memcmp(&before, &after, sizeof(before)), 0);
+}
+
+/* The kernel takes a register that there is and an address that the mode has */
+TEST(reply_checked)
+{
+	struct test_vcpu *vcpu;
+	struct vireo_regs regs;
+	struct test_vm vm;
+
+	load_boot(&vm);
+	vcpu = &vm.vcpu[0];
+	reply_refused(vcpu, VIREO_MMIO_NO_REG + 1, VM_CODE + 2);
+	reply_refused(vcpu, ~0U, VM_CODE + 2);
+	reply_refused(vcpu, VIREO_RAX, 1ULL << 63);
+	reply_refused(vcpu, VIREO_MMIO_NO_REG, ~0ULL >> 1);
+	/* Refused ones do not spoil it. */
+	vcpu_mmio_reply(vcpu, 0x55aa55aa);
+	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
+	EXPECT_EQ(vcpu->run->io.port, 0x99);
+	vcpu_get_regs(vcpu, &regs);
+	EXPECT_EQ(regs.gpr[VIREO_RAX], 0x55aa55aa);
+	vm_close(&vm);
+}
+
+/* Without a reply, and with other code there, the guest runs that. */
+TEST(no_reply_runs_again)
+{
+	static const u8 other[] = { 0xe6, 0x98 };
+	struct test_vcpu *vcpu;
+	struct test_vm vm;
+
+	load_boot(&vm);
+	vcpu = &vm.vcpu[0];
+	vcpu->run->mmio.reg = ~0U;		/* not looked at */
+	EXPECT_EQ(vcpu_run_mmio(vcpu)->gpa, VM_MMIO);
+	vm_write(&vm, VM_CODE, other, sizeof(other));
+	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
+	EXPECT_EQ(vcpu->run->io.port, 0x98);
+	vm_close(&vm);
+}
+
+/* Registers that user space sets meanwhile are what counts, not the reply. */
+TEST(set_regs_drops_reply)
+{
+	struct test_vcpu *vcpu;
+	struct vireo_regs regs;
+	struct test_vm vm;
+
+	load_boot(&vm);
+	vcpu = &vm.vcpu[0];
+	vcpu_get_regs(vcpu, &regs);
+	regs.rip += 2;
+	regs.gpr[VIREO_RAX] = 7;
+	vcpu_set_regs(vcpu, &regs);
+	vcpu_mmio_reply(vcpu, 0x55aa55aa);
+	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
+	vcpu_get_regs(vcpu, &regs);
+	EXPECT_EQ(regs.gpr[VIREO_RAX], 7);
+	vm_close(&vm);
 }
 
 TEST_MAIN()

@@ -126,21 +126,23 @@ static void guest_mmio(u64 arg)
 
 TEST(mmio)
 {
+	const struct vireo_mmio *m;
 	struct test_vcpu *vcpu;
 	struct test_vm vm;
 
 	vm_boot(&vm, 1, VM_RAM);
 	vcpu = &vm.vcpu[0];
 	vcpu_set_entry(vcpu, guest_mmio, VM_MMIO);
-	vcpu_run_exit(vcpu, VIREO_EXIT_MMIO);
-	EXPECT_EQ(vcpu->run->mmio.gpa, VM_MMIO);
-	EXPECT_EQ(vcpu->run->mmio.width, 4);
-	EXPECT_EQ(vcpu->run->mmio.write, 1);
-	EXPECT_EQ(vcpu->run->mmio.data, 0x12345678);
-	vcpu_run_exit(vcpu, VIREO_EXIT_MMIO);
-	EXPECT_EQ(vcpu->run->mmio.gpa, VM_MMIO + 4);
-	EXPECT_EQ(vcpu->run->mmio.write, 0);
-	vcpu->run->mmio.data = 0x9abcdef0;
+	m = vcpu_run_mmio(vcpu);
+	EXPECT_EQ(m->gpa, VM_MMIO);
+	EXPECT_EQ(m->width, 4);
+	EXPECT_EQ(m->write, 1);
+	EXPECT_EQ(m->data, 0x12345678);
+	vcpu_mmio_reply(vcpu, 0);
+	m = vcpu_run_mmio(vcpu);
+	EXPECT_EQ(m->gpa, VM_MMIO + 4);
+	EXPECT_EQ(m->write, 0);
+	vcpu_mmio_reply(vcpu, 0x9abcdef0);
 	vcpu_run_done(vcpu);
 }
 

@@ -500,15 +500,11 @@ static void vcpu_dump_exit(const struct vireo_run *run)
 			  run->io.width, run->io.write, run->io.data);
 		break;
 	case VIREO_EXIT_MMIO:
-		test_note("mmio gpa %#llx width %u write %u data %#llx", run->mmio.gpa,
-			  run->mmio.width, run->mmio.write, run->mmio.data);
+		test_note("mmio gpa %#llx write %u", run->mmio.gpa, run->mmio.write);
 		break;
 	case VIREO_EXIT_SHUTDOWN:
-		test_note("shutdown reason %u info %#llx gpa %#llx insn[%u] %02x %02x %02x %02x",
-			  run->shutdown.reason, run->shutdown.info, run->shutdown.gpa,
-			  run->shutdown.insn_len, run->shutdown.insn[0],
-			  run->shutdown.insn[1], run->shutdown.insn[2],
-			  run->shutdown.insn[3]);
+		test_note("shutdown reason %u info %#llx gpa %#llx", run->shutdown.reason,
+			  run->shutdown.info, run->shutdown.gpa);
 		break;
 	case VIREO_EXIT_FAIL_ENTRY:
 		test_note("fail code %#llx check %u", run->fail.code, run->fail.check);
@@ -572,6 +568,23 @@ void vcpu_run_exit(struct test_vcpu *vcpu, u32 reason)
 		  ret ? strerror(-ret) : "0", run->exit_reason, reason);
 	vcpu_dump(vcpu);
 	test_end();
+}
+
+const struct vireo_mmio *vcpu_run_mmio(struct test_vcpu *vcpu)
+{
+	int ret;
+
+	do {
+		vcpu_run_exit(vcpu, VIREO_EXIT_MMIO);
+		ret = vireo_mmio_take(vcpu->run, vcpu->vm->mem, &vcpu->mmio);
+	} while (ret == -EAGAIN);
+	ASSERT_EQ(ret, 0);
+	return &vcpu->mmio;
+}
+
+void vcpu_mmio_reply(struct test_vcpu *vcpu, u64 data)
+{
+	vireo_mmio_reply(vcpu->run, &vcpu->mmio, data);
 }
 
 static u32 vcpu_run_port(struct test_vcpu *vcpu, u16 port)

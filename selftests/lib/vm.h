@@ -25,6 +25,7 @@
 
 #include <vireo.h>
 
+#include "mmio.h"
 #include "types.h"
 
 #define VM_PML4		0x1000
@@ -104,6 +105,7 @@ struct test_vcpu {
 	struct test_vm *vm;
 	pthread_t thread;
 	s64 result;		/* of the thread: what vcpu_run_done() gave */
+	struct vireo_mmio mmio;	/* the access of vcpu_run_mmio() */
 };
 
 struct test_vm {
@@ -193,6 +195,10 @@ int vcpu_run(struct test_vcpu *vcpu);
 
 /* Run up to an exit of this reason, else the test ends */
 void vcpu_run_exit(struct test_vcpu *vcpu, u32 reason);
+
+/* Run up to an access to what is not RAM; what it reads, which ends it */
+const struct vireo_mmio *vcpu_run_mmio(struct test_vcpu *vcpu);
+void vcpu_mmio_reply(struct test_vcpu *vcpu, u64 data);
 
 /* Run up to the guest's end or, the latter, to its next guest_sync() */
 u32 vcpu_run_done(struct test_vcpu *vcpu);

@@ -3,6 +3,7 @@
  * The instruction decoder: every form against encodings made by an assembler,
  * every truncation, and invariants over all short openings.
  */
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -408,55 +409,6 @@ TEST(store)
 	EXPECT_EQ(vireo_mmio_store(&STORE(8, 3), gpr), DATA);
 	EXPECT_EQ(vireo_mmio_store(&STORE(8, 15), gpr), OLD);
 	EXPECT_EQ(vireo_mmio_store(&STORE_IMM(4, 77), gpr), 77);
-}
-
-static const struct {
-	const char *bytes;
-	enum vireo_insn insn;
-} fixed[] = {
-	{ "\x0f\xa2", VIREO_INSN_CPUID },
-	{ "\xf4", VIREO_INSN_HLT },
-	{ "\x0f\x08", VIREO_INSN_INVD },
-	{ "\x0f\x32", VIREO_INSN_RDMSR },
-	{ "\x0f\x01\xd9", VIREO_INSN_VMMCALL },
-	{ "\x0f\x09", VIREO_INSN_WBINVD },
-	{ "\x0f\x30", VIREO_INSN_WRMSR },
-	{ "\x0f\x01\xd1", VIREO_INSN_XSETBV },
-};
-
-static int insn_len(const void *bytes, unsigned int n, bool long_mode, enum vireo_insn want)
-{
-	return vireo_insn_len(at_edge(bytes, n), n, long_mode, want);
-}
-
-/* Each instruction against each name, at every length, with prefixes. */
-TEST(insn_len)
-{
-	unsigned int i, j, n, pad;
-	u8 bytes[32];
-
-	for (i = 0; i < ARRAY_SIZE(fixed); i++) {
-		for (pad = 0; pad < 17; pad++) {
-			unsigned int len = pad + strlen(fixed[i].bytes);
-			int want = len <= VIREO_INSN_MAX ? (int)len : -EOPNOTSUPP;
-
-			memset(bytes, 0x66, sizeof(bytes));
-			strcpy((char *)bytes + pad, fixed[i].bytes);
-			EXPECT_EQ(insn_len(bytes, len + 1, true, fixed[i].insn), want);
-			EXPECT_EQ(insn_len(bytes, len + 1, false, fixed[i].insn), want);
-			for (n = 0; n < len && n < VIREO_INSN_MAX; n++)
-				EXPECT_EQ(insn_len(bytes, n, true, fixed[i].insn), -ENODATA);
-			for (j = 0; j < ARRAY_SIZE(fixed); j++)
-				if (j != i)
-					EXPECT_EQ(insn_len(bytes, len, true, fixed[j].insn),
-						  -EOPNOTSUPP);
-		}
-	}
-	/* REX is a prefix in 64-bit mode alone, and legacy ones may stand before it. */
-	EXPECT_EQ(insn_len("\xf3\x2e\x48\x0f\xa2", 5, true, VIREO_INSN_CPUID), 5);
-	EXPECT_EQ(insn_len("\xf3\x2e\x48\x0f\xa2", 5, false, VIREO_INSN_CPUID), -EOPNOTSUPP);
-	EXPECT_EQ(insn_len("\xf0\xf2\xf3\x26\x2e\x36\x3e\x64\x65\x66\x67\x4f\xf4", 13, true,
-			   VIREO_INSN_HLT), 13);
 }
 
 TEST_MAIN()

@@ -4,6 +4,7 @@
  * combination of interest is decoded by both, and what objdump says in words
  * must be what the decoder says in numbers.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "harness.h"
@@ -201,7 +202,7 @@ static bool parse_text(char *text, struct vireo_mmio_op *op)
 		return parse_register(from + 1, op);
 	if (*from != '$')
 		return false;
-	mask = GENMASK_ULL(8 * op->width - 1, 0);
+	mask = ~0ULL >> (64 - 8 * op->width);
 	op->has_imm = true;
 	op->imm = strtoull(from + 1, NULL, 0) & mask;
 	op->reg_width = op->width;

@@ -7,6 +7,7 @@
 
 #include "harness.h"
 
+#include "pure.h"
 #include "walk.h"
 
 #define PG	BIT_ULL(31)

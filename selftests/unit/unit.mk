@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The pure files of the module, as the unit tests link them.
+# The pure file of the module, as the unit tests link it.
 
-unit-objs-test_decode		:= $(O)/unit/host/decode.o
-unit-objs-test_decode_objdump	:= $(O)/unit/host/decode.o
-unit-objs-test_walk		:= $(O)/unit/host/walk.o
 unit-objs-test_tree		:= $(O)/unit/host/tree.o
 unit-objs-test_tree_threads	:= $(O)/unit/host/tree.o
 
@@ -15,7 +12,7 @@ $(O)/unit/host/%.o: $(top)/host-module/%.c
 	$(call say,CC,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(unit-cflags) -c -o $@ $<
 
-# Those of the tool
+# Those of the tool; decode, mmio and walk are with the common ones (unit-lib).
 
 tool-objs	= $(patsubst %,$(O)/unit/tool/%.o,$(1))
 unit-objs-test_loader		:= $(call tool-objs,loader payload error)
@@ -23,14 +20,13 @@ unit-objs-test_devices		:= $(call tool-objs,acpi bus uart)
 unit-objs-test_pci		:= $(call tool-objs,bus device error pci port)
 
 $(O)/unit/test_loader: LDFLAGS += -Wl,--no-as-needed -lz -llzma -lzstd -llz4
-$(O)/unit/test_loader.o $(O)/unit/test_devices.o $(O)/unit/test_pci.o: CPPFLAGS += -I$(top)/tools/lib
 
 -include $(wildcard $(O)/unit/tool/*.d)
 
 $(O)/unit/tool/%.o: $(top)/tools/lib/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) $(CPPFLAGS) -I$(top)/tools/lib $(unit-cflags) -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(unit-cflags) -c -o $@ $<
 
 # Those of the guest drivers
 

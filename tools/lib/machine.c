@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "libvireo.h"
+#include "mmio.h"
 #include "util.h"
 
 #define KICK_SIGNAL		SIGRTMIN
@@ -343,12 +344,35 @@ static void handle_io(struct vireo_machine *m, struct vireo_vcpu *vcpu, struct v
 						     run->io.width);
 }
 
+/* The guest's end: it does I/O in a way that no device has. */
+static void bad_mmio(struct vireo_machine *m, struct vireo_vcpu *vcpu,
+		     const struct vireo_run *run, const struct vireo_mmio *mmio)
+{
+	char insn[3 * VIREO_INSN_MAX + 1] = "";
+	unsigned int i;
+
+	for (i = 0; i < mmio->insn_len; i++)
+		snprintf(insn + 3 * i, 4, " %02x", mmio->insn[i]);
+	vireo_machine_end(m, VIREO_END_SHUTDOWN, vcpu,
+			  "guest shut down: I/O by an instruction that is not supported at rip 0x%llx (gpa 0x%llx, instruction%s)",
+			  run->rip, mmio->gpa, insn);
+}
+
 static void handle_mmio(struct vireo_machine *m, struct vireo_vcpu *vcpu, struct vireo_run *run)
 {
-	if (run->mmio.write)
-		vireo_bus_write(&m->mmio, vcpu, run->mmio.gpa, run->mmio.width, run->mmio.data);
+	struct vireo_mmio mmio;
+	__u64 data = 0;
+	int ret = vireo_mmio_take(run, m->vm.mem_fd, &mmio);
+
+	if (ret == -EOPNOTSUPP)
+		bad_mmio(m, vcpu, run, &mmio);
+	if (ret)
+		return;
+	if (mmio.write)
+		vireo_bus_write(&m->mmio, vcpu, mmio.gpa, mmio.width, mmio.data);
 	else
-		run->mmio.data = vireo_bus_read(&m->mmio, vcpu, run->mmio.gpa, run->mmio.width);
+		data = vireo_bus_read(&m->mmio, vcpu, mmio.gpa, mmio.width);
+	vireo_mmio_reply(run, &mmio, data);
 }
 
 static void handle_system(struct vireo_machine *m, struct vireo_vcpu *vcpu,
@@ -376,19 +400,12 @@ static void handle_shutdown(struct vireo_machine *m, struct vireo_vcpu *vcpu,
 		[VIREO_SHUTDOWN_FETCH] = "instruction cannot be read",
 		[VIREO_SHUTDOWN_EXIT] = "unknown exit",
 	};
-	char insn[3 * sizeof(run->shutdown.insn) + 1] = "";
-	__u32 reason = run->shutdown.reason, len = run->shutdown.insn_len, i;
+	__u32 reason = run->shutdown.reason;
 
-	if (len > sizeof(run->shutdown.insn))
-		len = sizeof(run->shutdown.insn);
-	for (i = 0; i < len; i++)
-		snprintf(insn + 3 * i, 4, " %02x", run->shutdown.insn[i]);
 	vireo_machine_end(m, VIREO_END_SHUTDOWN, vcpu,
-			  "guest shut down: %s at rip 0x%llx (exit 0x%llx, gpa 0x%llx%s%s)",
-			  reason < ARRAY_SIZE(reasons) ? reasons[reason] :
-									  "unknown reason",
-			  run->rip, run->shutdown.info, run->shutdown.gpa,
-			  len ? ", instruction" : "", insn);
+			  "guest shut down: %s at rip 0x%llx (exit 0x%llx, gpa 0x%llx)",
+			  reason < ARRAY_SIZE(reasons) ? reasons[reason] : "unknown reason",
+			  run->rip, run->shutdown.info, run->shutdown.gpa);
 }
 
 static void handle_exit(struct vireo_machine *m, struct vireo_vcpu *vcpu)

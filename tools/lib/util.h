@@ -18,6 +18,11 @@
 #ifndef BIT_ULL
 #define BIT_ULL(n)	(1ULL << (n))
 #endif
+#ifndef GENMASK_ULL
+#define GENMASK_ULL(h, l)	((~0ULL << (l)) & (~0ULL >> (63 - (h))))
+#endif
+#define min_t(type, a, b)	\
+	({ type x_ = (a); type y_ = (b); x_ < y_ ? x_ : y_; })
 #define static_assert_that(what, why)	_Static_assert(what, why)
 
 #endif /* _VIREO_UTIL_H */

@@ -2,9 +2,9 @@
 /*
  * Walking a guest's own page tables.
  *
- * Processors without decode assists do not hand over the bytes of an
- * intercepted instruction: they are fetched here, by the virtual address that
- * the guest ran at. The hardware has made the same walk a moment ago and has
+ * Processors without decode assists do not hand over the bytes of the
+ * instruction that reached MMIO: they are fetched here, by the virtual address
+ * that the guest ran at. The hardware has made the same walk a moment ago and has
  * checked permissions, reserved bits and canonical addresses, so only what
  * leads to the bytes is looked at here. If another vCPU has changed the tables
  * since, this is what a TLB that has not been flushed yet would do too; an
@@ -16,6 +16,10 @@
  *
  * Manuals: AMD APM vol. 2 chapter 5; Intel SDM vol. 3 chapter 4.
  */
+#include <errno.h>
+#include <stdbool.h>
+
+#include "util.h"
 #include "walk.h"
 
 #define CR0_PG		BIT_ULL(31)
@@ -31,30 +35,29 @@
 #define PAGE_BYTES	4096
 
 /**
- * vireo_walk_gva() - translate the address of an instruction
+ * vireo_walk_gva - translate the address of an instruction
  * @w: the state of the vCPU
  * @gva: linear address, that is with the base of CS added
  * @gpa: the result, undefined unless 0 is returned
  *
  * Outside 64-bit paging the upper half of @gva is ignored, as the processor
  * does.
- * Context: that of @w->read.
  * Return: 0; -EFAULT if nothing is mapped there; -EIO if @w->read fails.
  */
-int vireo_walk_gva(const struct vireo_walk *w, u64 gva, u64 *gpa)
+int vireo_walk_gva(const struct vireo_walk *w, __u64 gva, __u64 *gpa)
 {
 	bool lma = w->efer & EFER_LMA, legacy = !lma && !(w->cr4 & CR4_PAE);
 	unsigned int bits = legacy ? 10 : 9, size = legacy ? 4 : 8, shift;
 	unsigned int level = legacy ? 2 : !lma ? 3 : w->cr4 & CR4_LA57 ? 5 : 4;
-	u64 table = w->cr3 & (lma ? PTE_ADDR : GENMASK_ULL(31, legacy ? 12 : 5));
-	u64 offset, entry;
+	__u64 table = w->cr3 & (lma ? PTE_ADDR : GENMASK_ULL(31, legacy ? 12 : 5));
+	__u64 offset, entry;
 
 	if (!(w->cr0 & CR0_PG)) {
-		*gpa = (u32)gva;
+		*gpa = (__u32)gva;
 		return 0;
 	}
 	if (!lma)
-		gva = (u32)gva;
+		gva = (__u32)gva;
 	for (;; level--) {
 		shift = 12 + (level - 1) * bits;
 		entry = 0;
@@ -76,7 +79,7 @@ int vireo_walk_gva(const struct vireo_walk *w, u64 gva, u64 *gpa)
 }
 
 /**
- * vireo_walk_fetch() - copy the bytes of an instruction
+ * vireo_walk_fetch - copy the bytes of an instruction
  * @w: the state of the vCPU
  * @gva: linear address of the first byte
  * @buf: room for @n bytes
@@ -84,11 +87,10 @@ int vireo_walk_gva(const struct vireo_walk *w, u64 gva, u64 *gpa)
  *
  * An instruction may end at the end of a page whose successor is not mapped, so
  * fewer bytes than wanted are no error; the decoder says if they are too few.
- * Context: that of @w->read.
  * Return: the number of bytes copied, at least 1; or the error of
  * vireo_walk_gva() or -EIO for the first byte; -EINVAL if @n is out of range.
  */
-int vireo_walk_fetch(const struct vireo_walk *w, u64 gva, u8 *buf, unsigned int n)
+int vireo_walk_fetch(const struct vireo_walk *w, __u64 gva, __u8 *buf, unsigned int n)
 {
 	unsigned int done = 0;
 
@@ -98,7 +100,7 @@ int vireo_walk_fetch(const struct vireo_walk *w, u64 gva, u8 *buf, unsigned int 
 	while (done < n) {
 		unsigned int room = PAGE_BYTES - ((gva + done) & (PAGE_BYTES - 1));
 		unsigned int part = min_t(unsigned int, n - done, room);
-		u64 gpa;
+		__u64 gpa;
 		int err = vireo_walk_gva(w, gva + done, &gpa);
 
 		if (!err && w->read(w->ctx, gpa, buf + done, part))

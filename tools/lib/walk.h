@@ -5,7 +5,7 @@
 #ifndef VIREO_WALK_H
 #define VIREO_WALK_H
 
-#include "pure.h"
+#include <linux/types.h>
 
 /**
  * struct vireo_walk - what an instruction fetch of a vCPU is translated with
@@ -17,15 +17,15 @@
  * @ctx: first argument of @read
  */
 struct vireo_walk {
-	u64 cr0;
-	u64 cr3;
-	u64 cr4;
-	u64 efer;
-	int (*read)(void *ctx, u64 gpa, void *buf, unsigned int len);
+	__u64 cr0;
+	__u64 cr3;
+	__u64 cr4;
+	__u64 efer;
+	int (*read)(void *ctx, __u64 gpa, void *buf, unsigned int len);
 	void *ctx;
 };
 
-int vireo_walk_gva(const struct vireo_walk *w, u64 gva, u64 *gpa);
-int vireo_walk_fetch(const struct vireo_walk *w, u64 gva, u8 *buf, unsigned int n);
+int vireo_walk_gva(const struct vireo_walk *w, __u64 gva, __u64 *gpa);
+int vireo_walk_fetch(const struct vireo_walk *w, __u64 gva, __u8 *buf, unsigned int n);
 
 #endif /* VIREO_WALK_H */

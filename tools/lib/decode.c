@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Instruction decoding.
+ * Instruction decoding, for MMIO.
  *
  * A guest reaches a device register with mov: the hardware reports the guest
  * physical address, so what is left to find is the direction, the width, the
@@ -13,7 +13,11 @@
  * Manuals: AMD APM vol. 3 chapter 1 (encoding), MOV, MOVSX, MOVSXD, MOVZX;
  * Intel SDM vol. 2 chapter 2.
  */
+#include <errno.h>
+#include <string.h>
+
 #include "decode.h"
+#include "util.h"
 
 #define REX_W			0x08
 #define REX_R			0x04
@@ -23,19 +27,19 @@
 
 /* The bytes of one instruction and what its prefixes said. */
 struct insn {
-	const u8 *bytes;
+	const __u8 *bytes;
 	unsigned int n;
 	unsigned int pos;
 	int err;		/* first failure, 0 if none */
 	enum vireo_insn_mode mode;
-	u8 rex;			/* 0 if absent or not next to the opcode */
+	__u8 rex;			/* 0 if absent or not next to the opcode */
 	bool lock_or_rep;
 	bool operand_size;	/* 66 */
 	bool address_size;	/* 67 */
 };
 
 /* The next byte; past the end 0, and the failure sticks in @insn->err. */
-static u8 insn_next(struct insn *insn)
+static __u8 insn_next(struct insn *insn)
 {
 	if (insn->pos < min_t(unsigned int, insn->n, VIREO_INSN_MAX))
 		return insn->bytes[insn->pos++];
@@ -46,18 +50,18 @@ static u8 insn_next(struct insn *insn)
 }
 
 /* The next @count bytes as a little-endian number. */
-static u64 insn_next_le(struct insn *insn, unsigned int count)
+static __u64 insn_next_le(struct insn *insn, unsigned int count)
 {
 	unsigned int i;
-	u64 value = 0;
+	__u64 value = 0;
 
 	for (i = 0; i < count; i++)
-		value |= (u64)insn_next(insn) << (8 * i);
+		value |= (__u64)insn_next(insn) << (8 * i);
 	return value;
 }
 
 /* Note a legacy prefix; false if @byte is none. */
-static bool insn_legacy_prefix(struct insn *insn, u8 byte)
+static bool insn_legacy_prefix(struct insn *insn, __u8 byte)
 {
 	switch (byte) {
 	case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
@@ -81,10 +85,10 @@ static bool insn_legacy_prefix(struct insn *insn, u8 byte)
  * only directly before the opcode; elsewhere it is ignored (APM vol. 3, 1.2.7).
  * Ends because 0, which is what insn_next() gives at the end, is no prefix.
  */
-static u8 insn_prefixes(struct insn *insn)
+static __u8 insn_prefixes(struct insn *insn)
 {
 	for (;;) {
-		u8 byte = insn_next(insn);
+		__u8 byte = insn_next(insn);
 
 		if (insn->mode == VIREO_INSN_64 && (byte & 0xf0) == 0x40)
 			insn->rex = byte;
@@ -110,11 +114,11 @@ static unsigned int insn_address_bytes(const struct insn *insn)
 }
 
 /* Step over SIB and displacement of a ModRM memory operand. */
-static void insn_skip_memory(struct insn *insn, u8 modrm)
+static void insn_skip_memory(struct insn *insn, __u8 modrm)
 {
 	unsigned int address_bytes = insn_address_bytes(insn);
-	u8 mod = modrm >> 6;
-	u8 base = modrm & 7;
+	__u8 mod = modrm >> 6;
+	__u8 base = modrm & 7;
 	bool absolute;
 
 	if (address_bytes != 2 && base == 4)
@@ -137,9 +141,9 @@ enum {
 
 /* Every form there is. A width of 0 stands for the operand size. */
 static const struct form {
-	u16 opcode;
-	u8 width;
-	u8 flags;
+	__u16 opcode;
+	__u8 width;
+	__u8 flags;
 } forms[] = {
 	{ 0x63, 4, WIDEN | SIGN },
 	{ 0x88, 1, STORE },
@@ -158,7 +162,7 @@ static const struct form {
 	{ TWO_BYTE(0xbf), 2, WIDEN | SIGN },
 };
 
-static const struct form *find_form(const struct insn *insn, u16 opcode)
+static const struct form *find_form(const struct insn *insn, __u16 opcode)
 {
 	unsigned int i;
 
@@ -178,15 +182,15 @@ static const struct form *find_form(const struct insn *insn, u16 opcode)
 }
 
 /* Cut @value to its low @width bytes. */
-static u64 zero_extend(u64 value, unsigned int width)
+static __u64 zero_extend(__u64 value, unsigned int width)
 {
 	return value & GENMASK_ULL(8 * width - 1, 0);
 }
 
 /* Spread the sign of the low @width bytes of @value over the rest. */
-static u64 sign_extend(u64 value, unsigned int width)
+static __u64 sign_extend(__u64 value, unsigned int width)
 {
-	u64 sign = BIT_ULL(8 * width - 1);
+	__u64 sign = BIT_ULL(8 * width - 1);
 
 	return (zero_extend(value, width) ^ sign) - sign;
 }
@@ -196,8 +200,8 @@ static bool decode_modrm(struct insn *insn, const struct form *form,
 			 struct vireo_mmio_op *op)
 {
 	unsigned int bytes = min_t(unsigned int, op->width, 4);
-	u8 modrm = insn_next(insn);
-	u8 reg = (modrm >> 3) & 7;
+	__u8 modrm = insn_next(insn);
+	__u8 reg = (modrm >> 3) & 7;
 
 	if (modrm >> 6 == 3 || ((form->flags & IMM) && reg != 0))
 		return false;
@@ -219,7 +223,7 @@ static bool decode_modrm(struct insn *insn, const struct form *form,
 }
 
 /**
- * vireo_mmio_decode() - decode a mov between memory and a register
+ * vireo_mmio_decode - decode a mov between memory and a register
  * @bytes: the instruction, in memory that the guest cannot write
  * @n: number of valid bytes; those beyond VIREO_INSN_MAX are not looked at
  * @mode: default sizes of the code segment
@@ -227,16 +231,15 @@ static bool decode_modrm(struct insn *insn, const struct form *form,
  *
  * Knows mov (88 to 8b, a0 to a3, c6, c7), movsx, movsxd and movzx with a memory
  * operand, with any prefixes but lock and rep.
- * Context: any.
  * Return: 0; -ENODATA if all @n bytes belong to an instruction that goes on
  * behind them; -EOPNOTSUPP if it is none of the above or has too many bytes.
  */
-int vireo_mmio_decode(const u8 *bytes, unsigned int n, enum vireo_insn_mode mode,
+int vireo_mmio_decode(const __u8 *bytes, unsigned int n, enum vireo_insn_mode mode,
 		      struct vireo_mmio_op *op)
 {
 	struct insn insn = { .bytes = bytes, .n = n, .mode = mode };
 	const struct form *form;
-	u16 opcode;
+	__u16 opcode;
 
 	opcode = insn_prefixes(&insn);
 	if (opcode == 0x0f)
@@ -268,20 +271,19 @@ int vireo_mmio_decode(const u8 *bytes, unsigned int n, enum vireo_insn_mode mode
 }
 
 /**
- * vireo_mmio_load() - register value after a load
+ * vireo_mmio_load - register value after a load
  * @op: the decoded instruction, a load
  * @old_reg: the 64-bit register @op->reg before it
  * @data: what was read; bits above @op->width are ignored
  *
  * Byte and word registers keep the bits around them; a doubleword clears the
  * upper half (APM vol. 1, 3.1.2).
- * Context: any.
  * Return: the new value of the 64-bit register @op->reg.
  */
-u64 vireo_mmio_load(const struct vireo_mmio_op *op, u64 old_reg, u64 data)
+__u64 vireo_mmio_load(const struct vireo_mmio_op *op, __u64 old_reg, __u64 data)
 {
 	unsigned int shift = op->high_byte ? 8 : 0;
-	u64 keep;
+	__u64 keep;
 
 	if (op->sign_extend)
 		data = sign_extend(data, op->width);
@@ -297,47 +299,14 @@ u64 vireo_mmio_load(const struct vireo_mmio_op *op, u64 old_reg, u64 data)
 }
 
 /**
- * vireo_mmio_store() - value that a store writes
+ * vireo_mmio_store - value that a store writes
  * @op: the decoded instruction, a store
  * @gpr: the general registers in hardware order, see &struct vireo_mmio_op
- * Context: any.
  * Return: the value to write, zero above @op->width bytes.
  */
-u64 vireo_mmio_store(const struct vireo_mmio_op *op, const u64 gpr[16])
+__u64 vireo_mmio_store(const struct vireo_mmio_op *op, const __u64 gpr[16])
 {
 	if (op->has_imm)
 		return op->imm;
 	return zero_extend(gpr[op->reg & 15] >> (op->high_byte ? 8 : 0), op->width);
-}
-
-/**
- * vireo_insn_len() - length of an intercepted instruction
- * @bytes: the instruction, in memory that the guest cannot write
- * @n: number of valid bytes
- * @long_mode: the code segment is 64-bit
- * @want: the instruction that the exit code names
- *
- * For processors that do not report the next RIP. A guest that rewrites its
- * code between the exit and the fetch is told apart from a short fetch.
- * Context: any.
- * Return: the length including prefixes, 1 to VIREO_INSN_MAX; -ENODATA if
- * more bytes are needed; -EOPNOTSUPP if the bytes are not @want.
- */
-int vireo_insn_len(const u8 *bytes, unsigned int n, bool long_mode, enum vireo_insn want)
-{
-	int shift = want > 0xffff ? 16 : want > 0xff ? 8 : 0;
-	struct insn insn = {
-		.bytes = bytes,
-		.n = n,
-		.mode = long_mode ? VIREO_INSN_64 : VIREO_INSN_32,
-	};
-	u8 byte;
-
-	byte = insn_prefixes(&insn);
-	for (; !insn.err && byte == (u8)(want >> shift); shift -= 8) {
-		if (!shift)
-			return insn.pos;
-		byte = insn_next(&insn);
-	}
-	return insn.err ?: -EOPNOTSUPP;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Instruction decoding: the mov forms that reach MMIO, and the lengths of the
- * instructions that are intercepted. There is nothing else; see decode.c.
+ * Instruction decoding: the mov forms that reach MMIO, and nothing else; see
+ * decode.c.
  */
 #ifndef VIREO_DECODE_H
 #define VIREO_DECODE_H
 
-#include "pure.h"
+#include <linux/types.h>
+#include <stdbool.h>
 
 /* No x86 instruction is longer (APM vol. 3, 1.1; longer ones raise #GP). */
 #define VIREO_INSN_MAX	15
@@ -38,37 +39,20 @@ enum vireo_insn_mode {
  * @imm: the value to write, already extended or cut to @width bytes
  */
 struct vireo_mmio_op {
-	u8 len;
-	u8 width;
-	u8 reg;
-	u8 reg_width;
+	__u8 len;
+	__u8 width;
+	__u8 reg;
+	__u8 reg_width;
 	bool write;
 	bool high_byte;
 	bool sign_extend;
 	bool has_imm;
-	u64 imm;
+	__u64 imm;
 };
 
-/*
- * The intercepted instructions that the host steps over, for vireo_insn_len(),
- * as their bytes: all are fixed, but for prefixes.  Those that are answered
- * with an exception need no length and are not here.
- */
-enum vireo_insn {
-	VIREO_INSN_CPUID	= 0x0fa2,
-	VIREO_INSN_HLT		= 0xf4,
-	VIREO_INSN_INVD		= 0x0f08,
-	VIREO_INSN_RDMSR	= 0x0f32,
-	VIREO_INSN_VMMCALL	= 0x0f01d9,
-	VIREO_INSN_WBINVD	= 0x0f09,
-	VIREO_INSN_WRMSR	= 0x0f30,
-	VIREO_INSN_XSETBV	= 0x0f01d1,
-};
-
-int vireo_mmio_decode(const u8 *bytes, unsigned int n, enum vireo_insn_mode mode,
+int vireo_mmio_decode(const __u8 *bytes, unsigned int n, enum vireo_insn_mode mode,
 		      struct vireo_mmio_op *op);
-u64 vireo_mmio_load(const struct vireo_mmio_op *op, u64 old_reg, u64 data);
-u64 vireo_mmio_store(const struct vireo_mmio_op *op, const u64 gpr[16]);
-int vireo_insn_len(const u8 *bytes, unsigned int n, bool long_mode, enum vireo_insn want);
+__u64 vireo_mmio_load(const struct vireo_mmio_op *op, __u64 old_reg, __u64 data);
+__u64 vireo_mmio_store(const struct vireo_mmio_op *op, const __u64 gpr[16]);
 
 #endif /* VIREO_DECODE_H */
