@@ -4,9 +4,9 @@
  * file, on the guest's own pages.
  *
  * A doorbell takes the entries and starts them.  What may stall goes through the
- * workqueue: zeroes of a block device, and of a file all but the reads that the
- * file system can begin at once.  Whoever ends the last part of a request, in
- * any context, completes the entry.
+ * workqueue: of a block device zeroes and what it does not take at once, and of a
+ * file all but the reads that the file system can begin at once.  Whoever ends the
+ * last part of a request, in any context, completes the entry.
  *
  * A request lives in a slot.  There are as many as the ring has entries, which
  * is what the ring lets be in flight.  Free slots come back by a lock-free list
@@ -55,11 +55,12 @@ struct blk_disk {
 };
 
 struct blk_request {
-	struct llist_node free;
+	struct llist_node free;		/* or in blk_queue.late */
 	struct vireo_queue *q;		/* (i) */
 	__le16 tag;
 	u8 op;
 	u8 flags;
+	bool nowait;			/* submitted so: -EAGAIN is not the end */
 	int err;			/* (a) the first error; of a file: what came back */
 	atomic_t pending;		/* parts that have not ended */
 	u32 bytes;			/* of data */
@@ -77,9 +78,12 @@ struct blk_request {
 	struct bio_vec inl[INLINE_VECS];
 };
 
-/* vireo_queue.room; all but @free are (t) */
+/* vireo_queue.room; all but the lists are (t) */
 struct blk_queue {
 	struct llist_head free;
+	struct llist_head late;		/* what the device did not take at once */
+	struct work_struct work;	/* waits with them; pending: holds a reference */
+	struct vireo_queue *q;		/* (i) */
 	struct llist_node *slots;
 	bool dry;			/* waits for a limit */
 	struct vireo_seg segs[VIREO_RING_INDIRECT];
@@ -128,6 +132,17 @@ static u16 blk_status(int err)
 
 /* ---- Block devices ------------------------------------------------------------------------ */
 
+/* One thread waits for all of a queue. */
+static void blk_late(struct blk_request *req)
+{
+	struct blk_queue *b = req->q->room;
+
+	kref_get(&b->q->ref);
+	llist_add(&req->free, &b->late);
+	if (!queue_work(vireo_wq, &b->work))
+		vireo_queue_put(b->q);
+}
+
 static void blk_bio_end(struct bio *bio)
 {
 	struct blk_request *req = bio->bi_private;
@@ -135,7 +150,11 @@ static void blk_bio_end(struct bio *bio)
 	if (bio->bi_status)
 		cmpxchg(&req->err, 0, blk_status_to_errno(bio->bi_status));
 	bio_uninit(bio);
-	if (atomic_dec_and_test(&req->pending))
+	if (!atomic_dec_and_test(&req->pending))
+		return;
+	if (READ_ONCE(req->err) == -EAGAIN && req->nowait)
+		blk_late(req);
+	else
 		blk_end(req, blk_status(READ_ONCE(req->err)));
 }
 
@@ -180,6 +199,8 @@ static void blk_submit_data(struct blk_request *req)
 
 	if (req->flags & VIREO_BLK_FUA)
 		op |= REQ_FUA;
+	if (req->nowait)
+		op |= REQ_NOWAIT;
 	do {
 		u32 bytes = 0;
 		unsigned int n = blk_cut(req, from, &bytes);
@@ -195,11 +216,14 @@ static void blk_submit_data(struct blk_request *req)
 	} while (!last);
 }
 
-static void blk_submit(struct blk_request *req)
+static void blk_submit(struct blk_request *req, bool nowait)
 {
 	blk_opf_t op = req->op == VIREO_BLK_DISCARD ? REQ_OP_DISCARD :
 		       REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC;
 
+	if (nowait)
+		op |= REQ_NOWAIT;
+	req->nowait = nowait;
 	req->err = 0;
 	atomic_set(&req->pending, 1);
 	if (req->op == VIREO_BLK_READ || req->op == VIREO_BLK_WRITE) {
@@ -209,6 +233,21 @@ static void blk_submit(struct blk_request *req)
 	/* The sectors of a flush are 0. */
 	blk_bio_init(&req->bio, req, op, NULL, 0, req->sector, req->sectors << SECTOR_SHIFT);
 	submit_bio(&req->bio);
+}
+
+/* In the order in which they came. */
+static void blk_late_work(struct work_struct *work)
+{
+	struct blk_queue *b = container_of(work, struct blk_queue, work);
+	struct llist_node *list = llist_reverse_order(llist_del_all(&b->late));
+	const struct blk_disk *d = b->q->dev;
+	struct mem_cgroup *old = set_active_memcg(d->memcg);
+	struct blk_request *req, *next;
+
+	llist_for_each_entry_safe(req, next, list, free)
+		blk_submit(req, false);
+	set_active_memcg(old);
+	vireo_queue_put(b->q);
 }
 
 /* ---- Files, and what sleeps ------------------------------------------------------------------ */
@@ -476,8 +515,10 @@ static void blk_start_one(struct vireo_queue *q, const struct vireo_blk_sub *sub
 		blk_use(d, req->bytes);
 	if (status)
 		blk_end(req, status);
+	else if (d->bdev && req->op != VIREO_BLK_WRITE_ZEROES && bdev_nowait(d->bdev))
+		blk_submit(req, true);
 	else if (d->bdev && req->op != VIREO_BLK_WRITE_ZEROES)
-		blk_submit(req);
+		blk_late(req);
 	else if (req->op == VIREO_BLK_READ && d->file->f_mode & FMODE_NOWAIT)
 		blk_file_data(req, IOCB_NOWAIT);
 	else
@@ -518,6 +559,9 @@ static int blk_start(struct vireo_queue *q)
 	if (!b)
 		return -ENOMEM;
 	init_llist_head(&b->free);
+	init_llist_head(&b->late);
+	b->q = q;
+	INIT_WORK(&b->work, blk_late_work);
 	for (i = 0; i < q->entries; i++) {
 		b->req[i].q = q;
 		INIT_WORK(&b->req[i].work, blk_work);

@@ -200,6 +200,16 @@ static void queue_free(struct kref *ref)
 }
 
 /**
+ * vireo_queue_put() - let go of a queue
+ * @q: the queue
+ * Context: May sleep if it is the last.
+ */
+void vireo_queue_put(struct vireo_queue *q)
+{
+	kref_put(&q->ref, queue_free);
+}
+
+/**
  * vireo_queue_kick() - have the backend look, now or when it is done with the last
  * @q: the queue
  * Context: May sleep.
@@ -234,7 +244,7 @@ static void queue_again(struct work_struct *work)
 	struct vireo_queue *q = container_of(to_delayed_work(work), struct vireo_queue, again);
 
 	vireo_queue_kick(q);
-	kref_put(&q->ref, queue_free);
+	vireo_queue_put(q);
 }
 
 /**
@@ -247,7 +257,7 @@ void vireo_queue_defer(struct vireo_queue *q, unsigned long delay)
 {
 	kref_get(&q->ref);
 	if (mod_delayed_work(vireo_wq, &q->again, delay))
-		kref_put(&q->ref, queue_free);	/* it has one already */
+		vireo_queue_put(q);	/* it has one already */
 }
 
 /**
@@ -271,7 +281,7 @@ int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
 		return -ENOENT;
 	atomic64_inc(&q->doorbells);
 	vireo_queue_kick(q);
-	kref_put(&q->ref, queue_free);
+	vireo_queue_put(q);
 	return 0;
 }
 
@@ -328,7 +338,7 @@ static void queue_stop(struct vireo_queue *q)
 	q->ops->stop(q);
 	mutex_unlock(&q->kick_lock);
 	if (cancel_delayed_work_sync(&q->again))
-		kref_put(&q->ref, queue_free);
+		vireo_queue_put(q);
 }
 
 /* No doorbell finds it any more, the backend lets go, and what is in flight ends. */
@@ -344,7 +354,7 @@ static void queue_close(struct vireo_queue *q)
 	spin_lock_irq(&q->comp_lock);
 	q->masked = true;
 	spin_unlock_irq(&q->comp_lock);
-	kref_put(&q->ref, queue_free);
+	vireo_queue_put(q);
 }
 
 DEFINE_VIREO_FD(queue, file->private_data, queue_close);
@@ -435,6 +445,6 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	if (!err)
 		err = queue_publish(q, args->flags & VIREO_QUEUE_RESUME);
 	if (err < 0)
-		kref_put(&q->ref, queue_free);
+		vireo_queue_put(q);
 	return err;
 }

@@ -73,6 +73,7 @@ extern struct workqueue_struct *vireo_wq;
 int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, void *dev,
 		       struct file *owner, const struct vireo_create_queue *args);
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
+void vireo_queue_put(struct vireo_queue *q);
 void vireo_queue_kick(struct vireo_queue *q);
 void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
 u32 vireo_queue_waiting(struct vireo_queue *q);

@@ -75,12 +75,13 @@ void queue_wait_entries(int queue, u64 entries)
 
 /* ---- Disks ------------------------------------------------------------------------ */
 
-const char * const backing_name[BACKINGS] = {
+const char * const backing_name[BACKINGS + 1] = {
 	"a file", "a file by direct I/O", "a block device", "a block device of 4 KiB blocks",
+	"a slow block device",
 };
 
-static const char * const backing_path[BACKINGS] = {
-	"/tmp/vireo-disk", "/mnt/vireo-disk", "/dev/nullb0", "/dev/nullb1",
+static const char * const backing_path[BACKINGS + 1] = {
+	"/tmp/vireo-disk", "/mnt/vireo-disk", "/dev/nullb0", "/dev/nullb1", "/dev/nullb3",
 };
 
 static u8 zeroes[1 << 20] __aligned(4096);

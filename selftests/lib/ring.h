@@ -30,12 +30,13 @@ enum backing {
 	BACKING_DIRECT,		/* a file by direct I/O */
 	BACKING_BLOCK,		/* a block device with a cache and discard */
 	BACKING_BLOCK_4K,	/* one with blocks of 4096 bytes */
-	BACKINGS
+	BACKINGS,
+	BACKING_SLOW = BACKINGS	/* a block device, slow and with room for a few requests */
 };
 
 #define BACKING_SECTORS		16384	/* what each has at least */
 
-extern const char * const backing_name[BACKINGS];
+extern const char * const backing_name[BACKINGS + 1];
 
 /* Open it, all zero; -1 if this host does not have it */
 int backing_open(enum backing b);

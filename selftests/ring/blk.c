@@ -518,6 +518,49 @@ TEST(device_errors)
 	EXPECT_EQ(queue_stat(d.queue).errors, 2);
 }
 
+/* ---- a device that takes its time ------------------------------------------------------- */
+
+#define SLOW_REQUESTS	16	/* the device has room for a few */
+
+static u64 slow_stall, slow_end;
+
+/* All at once: neither the doorbell nor what is done meanwhile waits for them. */
+static void guest_slow(u64 arg)
+{
+	struct vireo_comp comp;
+	u64 start = read_tsc();
+	struct ring r;
+	u32 i;
+
+	ring_open(&r, RING, ENTRIES, DOORBELL);
+	for (i = 0; i < SLOW_REQUESTS; i++)
+		ring_request(&r, i, i % 4 ? VIREO_BLK_READ : VIREO_BLK_WRITE, 0, i * 8,
+			     (u8 *)DATA + i * 4096, 4096);
+	ring_kick(&r);
+	slow_stall = read_tsc() - start;
+	for (i = 0; i < SLOW_REQUESTS; i++) {
+		comp = ring_wait(&r);
+		GUEST_EQ(comp.status, 0);
+	}
+	slow_end = read_tsc() - start;
+}
+
+TEST(slow_device)
+{
+	struct test_disk d;
+	u64 stall, end;
+
+	if (!disk_boot(&d, BACKING_SLOW, 1, 0))
+		SKIP("no slow device");
+	vcpu_set_entry(&d.vm.vcpu[0], guest_slow, 0);
+	vcpu_run_done(&d.vm.vcpu[0]);
+	stall = VM_GET(&d.vm, slow_stall);
+	end = VM_GET(&d.vm, slow_end);
+	test_note("the doorbell takes %llu of %llu ticks", stall, end);
+	EXPECT_LE(stall, end / 4);
+	EXPECT_EQ(queue_stat(d.queue).errors, 0);
+}
+
 /* Shorter than it was: what is left can be read, a write grows it again */
 TEST(file_cut_short)
 {

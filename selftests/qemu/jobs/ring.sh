@@ -29,6 +29,7 @@ modprobe null_blk nr_devices=0
 null nullb0 32 discard=1 cache_size=4
 null nullb1 16 blocksize=4096
 null nullb2 32 cache_size=4
+null nullb3 16 irqmode=2 completion_nsec=50000000 hw_queue_depth=2 submit_queues=1
 modprobe crc32c_generic 2>/dev/null
 modprobe ext4 2>/dev/null
 mkdir -p /mnt
