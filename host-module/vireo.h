@@ -75,27 +75,27 @@ static const struct file_operations name##_fops = {					\
 
 /* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */
 
-enum vireo_exit {
-	VEXIT_RESUME,		/* the backend has dealt with it */
-	VEXIT_INTR,		/* host interrupt or NMI; taken once they are enabled */
-	VEXIT_IO,		/* exit.port, .width, .write, .string */
-	VEXIT_FAULT,		/* exit.gpa, .write, .insn if the hardware has it */
-	VEXIT_CPUID,		/* from here to VEXIT_SKIP: instructions that are stepped over */
-	VEXIT_HYPERCALL,
-	VEXIT_RDMSR,
-	VEXIT_WRMSR,
-	VEXIT_HLT,
+enum vireo_exit {		/* to VEXIT_RESUME each with its counter */
+	VEXIT_INTR = VIREO_STAT_EXIT_INTR,	/* taken once interrupts are enabled; or an NMI */
+	VEXIT_CPUID = VIREO_STAT_EXIT_CPUID,
+	VEXIT_HYPERCALL = VIREO_STAT_EXIT_HYPERCALL,
+	VEXIT_IO = VIREO_STAT_EXIT_IO,	/* exit.port, .width, .write, .string */
+	/* exit.gpa, .write, .insn if the hardware has it; maybe it is MMIO */
+	VEXIT_FAULT = VIREO_STAT_EXIT_PAGE_FAULT,
+	VEXIT_RDMSR = VIREO_STAT_EXIT_MSR_READ,
+	VEXIT_WRMSR = VIREO_STAT_EXIT_MSR_WRITE,
+	VEXIT_HLT = VIREO_STAT_EXIT_HLT,
+	VEXIT_WINDOW = VIREO_STAT_EXIT_WINDOW,	/* the guest takes interrupts or NMIs again */
+	VEXIT_EXCEPTION = VIREO_STAT_EXIT_EXCEPTION,	/* reflect v->exit.event */
+	VEXIT_DR = VIREO_STAT_EXIT_DR,	/* debug registers were given to the guest; go on */
+	VEXIT_RESUME = VIREO_STAT_EXIT_OTHER,	/* the backend has dealt with it */
 	VEXIT_XSETBV,
-	VEXIT_SKIP,		/* one without effect */
-	VEXIT_WINDOW,		/* the guest takes interrupts or NMIs again */
-	VEXIT_EXCEPTION,	/* reflect v->exit.event */
-	VEXIT_DR,		/* debug registers were given to the guest; go on */
+	VEXIT_SKIP,		/* an instruction without effect: step over it */
 	VEXIT_UD,		/* an instruction this guest does not have */
 	VEXIT_GP,		/* an instruction that is refused: #GP(0) */
 	VEXIT_SHUTDOWN,		/* triple fault */
 	VEXIT_FAIL,		/* the guest state was refused */
-	VEXIT_UNKNOWN,
-	VEXIT_COUNT
+	VEXIT_UNKNOWN
 };
 
 /*
@@ -419,11 +419,6 @@ void vireo_switch_forget(struct vireo_vcpu *v);
 void vireo_switch_dr(struct vireo_vcpu *v);
 void vireo_switch_load(struct vireo_vcpu *v);
 void vireo_switch_put(struct vireo_vcpu *v);
-
-/* exit.c */
-bool vireo_exit_fast(struct vireo_vcpu *v, enum vireo_exit exit);
-int vireo_exit_slow(struct vireo_vcpu *v, enum vireo_exit exit);
-int vireo_exit_complete(struct vireo_vcpu *v);
 
 /* msr.c */
 #define VIREO_PAT_RESET	0x0007040600070406ULL
