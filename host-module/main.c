@@ -318,14 +318,14 @@ static int __init vireo_init(void)
 		goto fail_queue;
 	vireo_run_init();
 	vireo_cpuid_init();
-	err = vireo_fpu_init();
+	err = vireo_switch_init();
 	if (err)
 		goto fail_backend;
 
 	err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
 				hw_cpu_online, hw_cpu_offline);
 	if (err < 0)
-		goto fail_fpu;
+		goto fail_switch;
 	hw_cpuhp_state = err;
 	register_syscore_ops(&hw_syscore_ops);
 	register_reboot_notifier(&hw_reboot_notifier);
@@ -345,8 +345,8 @@ fail_hw:
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);
-fail_fpu:
-	vireo_fpu_exit();
+fail_switch:
+	vireo_switch_exit();
 fail_backend:
 	vireo_ops->exit();
 fail_queue:
@@ -362,7 +362,7 @@ static void __exit vireo_exit(void)
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);
-	vireo_fpu_exit();
+	vireo_switch_exit();
 	vireo_ops->exit();
 }
 

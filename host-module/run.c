@@ -464,13 +464,13 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	vtime_account_guest_enter();
 	if (v->pv.steal.kva && vireo_steal_enter(v))
 		v->flush = true;
-	vireo_fpu_enter(v);
+	vireo_switch_load(v);
 	static_call(run_op_load)(v);
 	unresolved = run_inner(v, exit);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
 		vireo_pv_eoi_sync(v);
 	static_call(run_op_put)(v);
-	vireo_fpu_leave(v);
+	vireo_switch_put(v);
 	if (*exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
 		compat_rcu_quiescent();

@@ -1,15 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What neither extension switches between host and guest: XCR0, XSS, PKRU,
- * TSC_AUX, DR0 to DR3 and the branch predictors.  Once for each stay on a
- * processor, and only where the two differ.
+ * What neither extension switches between host and guest: the extended state (x87,
+ * SSE, AVX and what else XCR0 may name), XCR0, XSS, PKRU, TSC_AUX, DR0 to DR3 and the
+ * branch predictors.  Once for each stay on a processor, and but for the first only
+ * where the two differ.
+ *
+ * The extended state is in the registers while the inner loop runs, with interrupts
+ * off: what it displaces, the thread's own or the kernel's idea of it, is put away
+ * before and back behind, and nobody else can tell.  Otherwise it is in v->fpu, in
+ * the standard format that user space sees (Intel SDM vol. 1, 13.4).
  */
 #include <linux/hw_breakpoint.h>
+#include <linux/log2.h>
 #include <asm/debugreg.h>
+#include <asm/fpu/api.h>
 #include <asm/fpu/xcr.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
 #include <asm/pkru.h>
+#include <asm/processor.h>
 
 #include "vireo.h"
 #include "compat.h"
@@ -22,6 +31,42 @@ struct switch_cpu {
 
 static DEFINE_PER_CPU(struct switch_cpu, switch_cpus);
 static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
+
+/* Constant after init */
+static u32 mxcsr_mask;		/* bits that MXCSR has */
+static u64 fpu_mask;		/* components that are switched here: all but PKRU */
+static u32 pkru_offset;		/* in the standard format; 0: there is none */
+static struct xregs_state __percpu *fpu_host;	/* the processor's own: what was displaced */
+
+/**
+ * vireo_switch_init() - ask the processor what MXCSR has (Intel SDM vol. 1, 11.6.6)
+ * Context: Module load.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_switch_init(void)
+{
+	struct fxregs_state fx __aligned(16) = {};
+	u32 unused;
+
+	kernel_fpu_begin();
+	asm volatile("fxsave64 %0" : "+m" (fx));
+	kernel_fpu_end();
+	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
+	fpu_mask = vireo_xcr0 & ~(u64)XFEATURE_MASK_PKRU;
+	if (vireo_xcr0 & XFEATURE_MASK_PKRU)
+		cpuid_count(0xd, XFEATURE_PKRU, &unused, &pkru_offset, &unused, &unused);
+	fpu_host = __alloc_percpu(vireo_xsave_size, 64);
+	return fpu_host ? 0 : -ENOMEM;
+}
+
+/**
+ * vireo_switch_exit() - undo vireo_switch_init()
+ * Context: Module unload.
+ */
+void vireo_switch_exit(void)
+{
+	free_percpu(fpu_host);
+}
 
 /**
  * vireo_switch_enable() - look at what the host has; on each processor
@@ -79,15 +124,42 @@ static void put_dr(struct vireo_vcpu *v)
 	v->dr_loaded = false;
 }
 
+static __always_inline void fpu_save(struct xregs_state *x, u64 mask)
+{
+	u32 low = mask, high = mask >> 32;
+
+	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
+		asm volatile("xsaveopt64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
+	else if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xsave64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
+	else
+		asm volatile("fxsave64 %0" : "+m" (*x) : : "memory");
+}
+
+static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x, u64 mask)
+{
+	u32 low = mask, high = mask >> 32;
+
+	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
+	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
+		asm volatile("fnclex; emms; fildl %0" : : "m" (v->id));
+	if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xrstor64 %0" : : "m" (*x), "a" (low), "d" (high) : "memory");
+	else
+		asm volatile("fxrstor64 %0" : : "m" (*x) : "memory");
+}
+
 /**
  * vireo_switch_load() - a stay begins
  * @v: the vCPU
- * Context: Interrupts off, from the backend's load.
+ * Context: Interrupts off until vireo_switch_put().
  */
 void vireo_switch_load(struct vireo_vcpu *v)
 {
 	struct switch_cpu *c = this_cpu_ptr(&switch_cpus);
 
+	fpu_save(this_cpu_ptr(fpu_host), fpu_mask);
+	fpu_load(v, v->fpu, fpu_mask);
 	compat_cet_enter(&c->cet);
 	if (c->last != v) {
 		c->last = v;
@@ -128,7 +200,7 @@ static void put_xcr0(struct vireo_vcpu *v)
 /**
  * vireo_switch_put() - a stay ends
  * @v: the vCPU
- * Context: Interrupts off, from the backend's put.
+ * Context: Interrupts off, behind the backend's put.
  */
 void vireo_switch_put(struct vireo_vcpu *v)
 {
@@ -148,5 +220,76 @@ void vireo_switch_put(struct vireo_vcpu *v)
 		put_dr(v);
 	if (hw_breakpoint_active())	/* the exit has switched them off */
 		hw_breakpoint_restore();
+	fpu_save(v->fpu, fpu_mask);
+	fpu_load(v, this_cpu_ptr(fpu_host), fpu_mask);
 	compat_guest_ran();
+}
+
+/**
+ * vireo_switch_create() - a new vCPU's extended state
+ * @v: the vCPU; its end is kfree()
+ * Context: May sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int vireo_switch_create(struct vireo_vcpu *v)
+{
+	/* A power of two is aligned to itself; XSAVE wants 64. */
+	v->fpu = kzalloc(roundup_pow_of_two(vireo_xsave_size), GFP_KERNEL_ACCOUNT);
+	if (!v->fpu)
+		return -ENOMEM;
+	v->fpu->i387.cwd = 0x37f;
+	v->fpu->i387.mxcsr = MXCSR_DEFAULT;
+	return 0;
+}
+
+static int fpu_get(struct vireo_vcpu *v, void __user *to)
+{
+	if (pkru_offset) {	/* XRSTOR is never told to look at it */
+		v->fpu->header.xfeatures |= XFEATURE_MASK_PKRU;
+		*(u32 *)((u8 *)v->fpu + pkru_offset) = v->pkru;
+	}
+	return copy_to_user(to, v->fpu, vireo_xsave_size) ? -EFAULT : 0;
+}
+
+/* XRSTOR would fault on anything else (Intel SDM vol. 1, 13.8.1). */
+static bool fpu_valid(const struct xregs_state *x)
+{
+	return !(x->header.xfeatures & ~vireo_xcr0) && !x->header.xcomp_bv &&
+	       !memchr_inv(x->header.reserved, 0, sizeof(x->header.reserved)) &&
+	       !(x->i387.mxcsr & ~mxcsr_mask);
+}
+
+static int fpu_set(struct vireo_vcpu *v, const void __user *from)
+{
+	struct xregs_state *x = memdup_user(from, vireo_xsave_size);
+	int err = -EINVAL;
+
+	if (IS_ERR(x))
+		return PTR_ERR(x);
+	if (fpu_valid(x)) {
+		v->pkru = x->header.xfeatures & XFEATURE_MASK_PKRU ?
+			  *(u32 *)((u8 *)x + pkru_offset) : 0;
+		memcpy(v->fpu, x, vireo_xsave_size);
+		err = 0;
+	}
+	kfree(x);
+	return err;
+}
+
+/**
+ * vireo_vcpu_xsave() - VIREO_GET_XSAVE, VIREO_SET_XSAVE
+ * @v: the vCPU
+ * @cmd: which of them
+ * @arg: struct vireo_xsave
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -EFAULT, -EINVAL or -ENOMEM; nothing changed on failure.
+ */
+long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg)
+{
+	const struct vireo_xsave *x = arg;
+
+	if (x->bytes != vireo_xsave_size)
+		return -EINVAL;
+	return cmd == VIREO_SET_XSAVE ? fpu_set(v, u64_to_user_ptr(x->data)) :
+					fpu_get(v, u64_to_user_ptr(x->data));
 }

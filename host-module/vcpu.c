@@ -77,16 +77,6 @@ static long vcpu_msrs(void *v, unsigned int cmd, void *arg)
 	return i;
 }
 
-static long vcpu_xsave(void *v, unsigned int cmd, void *arg)
-{
-	const struct vireo_xsave *x = arg;
-
-	if (x->bytes != vireo_xsave_size)
-		return -EINVAL;
-	return cmd == VIREO_SET_XSAVE ? vireo_fpu_set(v, u64_to_user_ptr(x->data)) :
-					vireo_fpu_get(v, u64_to_user_ptr(x->data));
-}
-
 static long vcpu_lapic(void *v, unsigned int cmd, void *lapic)
 {
 	if (cmd == VIREO_SET_LAPIC)
@@ -131,8 +121,8 @@ static const struct vireo_call vcpu_calls[] = {
 	{ VIREO_SET_REGS, sizeof(struct vireo_regs), CALL_IN, vcpu_regs },
 	{ VIREO_GET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vcpu_msrs },
 	{ VIREO_SET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vcpu_msrs },
-	{ VIREO_GET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vcpu_xsave },
-	{ VIREO_SET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vcpu_xsave },
+	{ VIREO_GET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vireo_vcpu_xsave },
+	{ VIREO_SET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vireo_vcpu_xsave },
 	{ VIREO_GET_LAPIC, sizeof(struct vireo_lapic), CALL_OUT, vcpu_lapic },
 	{ VIREO_SET_LAPIC, sizeof(struct vireo_lapic), CALL_IN, vcpu_lapic },
 	{}
@@ -239,7 +229,7 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	v->run = (struct vireo_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!v->run)
 		goto fail_free;
-	if (vireo_fpu_create(v))
+	if (vireo_switch_create(v))
 		goto fail_run;
 	if (vireo_lapic_create(v))
 		goto fail_fpu;

@@ -401,19 +401,14 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
 void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
 int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 
-/* fpu.c */
-int vireo_fpu_init(void);
-void vireo_fpu_exit(void);
-int vireo_fpu_create(struct vireo_vcpu *v);
-void vireo_fpu_enter(struct vireo_vcpu *v);
-void vireo_fpu_leave(struct vireo_vcpu *v);
-int vireo_fpu_get(struct vireo_vcpu *v, void __user *to);
-int vireo_fpu_set(struct vireo_vcpu *v, const void __user *from);
-
 /* switch.c */
 #define DR6_BD		BIT(13)
 #define DR7_GD		BIT(13)
 #define DR7_OFF		0x400UL
+int vireo_switch_init(void);
+void vireo_switch_exit(void);
+int vireo_switch_create(struct vireo_vcpu *v);
+long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg);
 void vireo_switch_enable(void);
 void vireo_switch_forget(struct vireo_vcpu *v);
 void vireo_switch_dr(struct vireo_vcpu *v);

@@ -466,7 +466,6 @@ static void svm_load(struct vireo_vcpu *v)
 		new_asid(v, c);
 	if (unlikely(s->vmcb->save.dr7 & 0xff))
 		load_debug(v);
-	vireo_switch_load(v);
 }
 
 static void svm_put(struct vireo_vcpu *v)
@@ -477,7 +476,6 @@ static void svm_put(struct vireo_vcpu *v)
 		intercept_dr(s, true);
 	if (unlikely(s->vmcb->save.dr6 != DR6_RESERVED))
 		set_debugreg(DR6_RESERVED, 6);
-	vireo_switch_put(v);
 }
 
 /*

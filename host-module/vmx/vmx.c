@@ -854,7 +854,6 @@ static void vmx_load(struct vireo_vcpu *v)
 		load_debug(v);
 	if (unlikely(longest_ticks))
 		vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
-	vireo_switch_load(v);
 	if (flush_l1d)
 		wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
@@ -871,7 +870,6 @@ static void vmx_put(struct vireo_vcpu *v)
 
 	if (unlikely(v->dr_loaded))
 		put_debug(x);
-	vireo_switch_put(v);
 	if (x->sce)
 		switch_sys(x->sys, host_sys);
 	x->kernel_gs = msr_read(MSR_KERNEL_GS_BASE);
