@@ -3,8 +3,8 @@
  * CPUID: what a guest may see of the processor.
  *
  * The default table is the host's, cut down to what this module virtualizes.
- * User space may cut it down further.  What differs between vCPUs is filled
- * in when the guest asks.
+ * User space replaces it as it likes: nothing here depends on what a guest is
+ * told.  What differs between vCPUs is filled in when the guest asks.
  */
 #include <linux/log2.h>
 #include <asm/fpu/xcr.h>
@@ -16,15 +16,13 @@ enum { EAX, EBX, ECX, EDX };
 
 /*
  * The leaves of the default table: in each register the host's bits in @allow,
- * then those in @force.  In the registers of @features every bit is a feature:
- * user space may take it away, not add it, and @word names the word of
- * x86_capability, + 1, that knows what the host kernel has switched off.
+ * then those in @force.  @word names the word of x86_capability, + 1, that knows
+ * what the host kernel has switched off.
  * Numbers as in Intel SDM vol. 2 (CPUID) and AMD APM vol. 3, appendix E.
  */
 struct leaf {
 	u32 function;
 	int index;		/* -1 for leaves without */
-	u8 features;		/* bit numbers as above */
 	u32 allow[4], force[4];
 	u8 word[4];
 };
@@ -39,8 +37,8 @@ struct leaf {
 	 BIT(KVM_FEATURE_MSI_EXT_DEST_ID))
 
 static const struct leaf leaves[] = {
-	{ 0x0, -1, 0, { 0, ALL, ALL, ALL }, { 0xd } },
-	{ 0x1, -1, BIT(ECX) | BIT(EDX), {
+	{ 0x0, -1, { 0, ALL, ALL, ALL }, { 0xd } },
+	{ 0x1, -1, {
 		ALL, 0xff00,		/* CLFLUSH size */
 		/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.* MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
 		0x76da3203 & ~(BIT(21) | BIT(24) | BIT(27)),
@@ -48,8 +46,8 @@ static const struct leaf leaves[] = {
 		0x0782a97f | BIT(15) | BIT(16) | BIT(23) | BIT(24) },
 	  { 0, 0, BIT(21) | BIT(24) | BIT(31), BIT(9) | BIT(12) },
 	  { 0, 0, CPUID_1_ECX + 1, CPUID_1_EDX + 1 } },
-	{ 0x6, -1, BIT(EAX), {}, { BIT(2) } },		/* APIC timer always runs */
-	{ 0x7, 0, BIT(EBX) | BIT(ECX) | BIT(EDX), { 0,
+	{ 0x6, -1, {}, { BIT(2) } },			/* APIC timer always runs */
+	{ 0x7, 0, { 0,
 		/* FSGSBASE BMI* AVX* SMEP ERMS INVPCID RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
 		0xf1bf07a9 & ~(BIT(12) | BIT(13) | BIT(14) | BIT(15) | BIT(22) | BIT(25)),
 		/* PKU VBMI UMIP VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNTDQ LA57 RDPID MOVDIR* */
@@ -58,35 +56,35 @@ static const struct leaf leaves[] = {
 		0x8c80451c },
 	  { 1, BIT(1) },				/* highest index, TSC_ADJUST */
 	  { 0, CPUID_7_0_EBX + 1, CPUID_7_ECX + 1, CPUID_7_EDX + 1 } },
-	{ 0x7, 1, BIT(EAX), { 0x00001c30 } },		/* AVX-VNNI BF16 FZRM FSRS FSRCS */
+	{ 0x7, 1, { 0x00001c30 } },			/* AVX-VNNI BF16 FZRM FSRS FSRCS */
 	{ 0xb, 0 }, { 0xb, 1 }, { 0xb, 2 },		/* filled in for each vCPU */
 	{ 0xd, 0 },					/* see default_fixup() */
 	/* XSAVEOPT XSAVEC XGETBV1 XSAVES; no supervisor state */
-	{ 0xd, 1, BIT(EAX), { 0x0000000f }, {}, { CPUID_D_1_EAX + 1 } },
-	{ 0xd, 2, 0, HOST }, { 0xd, 3, 0, HOST }, { 0xd, 4, 0, HOST }, { 0xd, 5, 0, HOST },
-	{ 0xd, 6, 0, HOST }, { 0xd, 7, 0, HOST }, { 0xd, 9, 0, HOST },
-	{ KVM_CPUID_SIGNATURE, -1, 0, {},		/* KVM_SIGNATURE */
+	{ 0xd, 1, { 0x0000000f }, {}, { CPUID_D_1_EAX + 1 } },
+	{ 0xd, 2, HOST }, { 0xd, 3, HOST }, { 0xd, 4, HOST }, { 0xd, 5, HOST },
+	{ 0xd, 6, HOST }, { 0xd, 7, HOST }, { 0xd, 9, HOST },
+	{ KVM_CPUID_SIGNATURE, -1, {},			/* KVM_SIGNATURE */
 	  { KVM_CPUID_FEATURES, 0x4b4d564b, 0x564b4d56, 0x4d } },
-	{ KVM_CPUID_FEATURES, -1, BIT(EAX), {}, { KVM_FEATURES } },
-	{ VIREO_CPUID_BASE, -1, 0, {}, { VIREO_CPUID_FEATURES, VIREO_SIGNATURE_EBX,
+	{ KVM_CPUID_FEATURES, -1, {}, { KVM_FEATURES } },
+	{ VIREO_CPUID_BASE, -1, {}, { VIREO_CPUID_FEATURES, VIREO_SIGNATURE_EBX,
 					 VIREO_SIGNATURE_ECX, VIREO_SIGNATURE_EDX } },
-	{ VIREO_CPUID_FEATURES, -1, 0, {},
+	{ VIREO_CPUID_FEATURES, -1, {},
 	  { VIREO_API_VERSION, VIREO_GUEST_HYPERCALL | VIREO_GUEST_DOORBELL } },
-	{ 0x80000000, -1, 0, { 0, ALL, ALL, ALL } },	/* see default_fixup() */
-	{ 0x80000001, -1, BIT(ECX) | BIT(EDX), { ALL, ALL,
+	{ 0x80000000, -1, { 0, ALL, ALL, ALL } },	/* see default_fixup() */
+	{ 0x80000001, -1, { ALL, ALL,
 		/* LAHF CR8 ABM SSE4A MISALIGNSSE PREFETCH XOP FMA4 TBM */
 		0x002109f1 & ~BIT(7),
 		/* as leaf 1, SYSCALL NX MMXEXT FXSR FFXSR 1GB RDTSCP LM 3DNOW */
 		0xefd3a97f & ~(BIT(7) | BIT(14)) },
 	  { 0, 0, 0, BIT(9) | BIT(12) },
 	  { 0, 0, CPUID_8000_0001_ECX + 1, CPUID_8000_0001_EDX + 1 } },
-	{ 0x80000002, -1, 0, HOST }, { 0x80000003, -1, 0, HOST }, { 0x80000004, -1, 0, HOST },
-	{ 0x80000005, -1, 0, HOST }, { 0x80000006, -1, 0, HOST },
-	{ 0x80000007, -1, BIT(EDX), { ALL, ALL, ALL, BIT(8) } },	/* invariant TSC */
+	{ 0x80000002, -1, HOST }, { 0x80000003, -1, HOST }, { 0x80000004, -1, HOST },
+	{ 0x80000005, -1, HOST }, { 0x80000006, -1, HOST },
+	{ 0x80000007, -1, { ALL, ALL, ALL, BIT(8) } },	/* invariant TSC */
 	/* CLZERO XSAVEERPTR WBNOINVD IBPB IBRS STIBP SSBD */
-	{ 0x80000008, -1, BIT(EBX), { 0xffff, 0x0100d205 }, {}, { 0, CPUID_8000_0008_EBX + 1 } },
+	{ 0x80000008, -1, { 0xffff, 0x0100d205 }, {}, { 0, CPUID_8000_0008_EBX + 1 } },
 	/* LFENCE serializes, null selectors, SRSO_NO */
-	{ 0x80000021, -1, BIT(EAX), { 0x20000045 } },
+	{ 0x80000021, -1, { 0x20000045 } },
 };
 
 struct vireo_cpuid_table vireo_cpuid_default;
@@ -190,12 +188,10 @@ static void default_fixup(struct vireo_cpuid_entry *e)
 	}
 }
 
+/* For others the processor gives what it has for another leaf. */
 static bool is_host_leaf(u32 function, u32 index)
 {
 	if (function == 0xd && index > 1 && !(vireo_xcr0 & BIT_ULL(index)))
-		return false;
-	if (function == KVM_CPUID_SIGNATURE || function == KVM_CPUID_FEATURES ||
-	    (function & ~0xffU) == VIREO_CPUID_BASE)
 		return false;
 	return function <= cpuid_eax(function & 0x80000000);
 }
@@ -242,59 +238,57 @@ void vireo_cpuid_init(void)
 	vireo_xsave_size = vireo_cpuid_xsave_size(vireo_xcr0, false);
 }
 
-/* Whether every feature bit of an entry is in the default table's too. */
-static bool entry_allowed(const struct vireo_cpuid_entry *e)
+static int table_fill(struct vireo_cpuid_table *t, const struct vireo_cpuid_entry *e,
+		      unsigned int n)
 {
-	const struct vireo_cpuid_entry *d = find(&vireo_cpuid_default, e->function, e->index);
-	const u32 *reg = &e->eax, *known = d ? &d->eax : NULL;
-	const struct leaf *l;
-	unsigned int r;
+	const struct vireo_cpuid_entry *end = e + n;
+	u32 last = ~0U;
 
-	/* Each of them is in the default table. */
-	for (l = leaves; l < leaves + ARRAY_SIZE(leaves); l++) {
-		if (l->function != e->function || max(l->index, 0) != e->index)
-			continue;
-		for (r = EAX; r <= EDX; r++)
-			if ((l->features & BIT(r)) && (reg[r] & ~known[r]))
-				return false;
+	for (; e < end; last = e++->function) {
+		const u8 *first = slot(t, e->function);
+
+		if (!first || (*first && e->function != last) || e->reserved ||
+		    (e->flags & ~VIREO_CPUID_INDEXED))
+			return -EINVAL;
+		table_add(t, e);
 	}
-	if (e->function == 0xd && e->index != 1)
-		return d && !(e->eax & ~d->eax) && !(e->edx & ~d->edx);
-	/* An index that the default has not: only of functions it has not. */
-	return d || !*slot(&vireo_cpuid_default, e->function);
+	return 0;
 }
 
 /**
- * vireo_cpuid_set() - replace a VM's table
- * @vm: the VM, without vCPUs; vm->lock is held
- * @e: entries, unchecked; those of one function stand together
- * @n: how many, at most VIREO_MAX_CPUID
+ * vireo_cpuid_set() - VIREO_SET_CPUID
+ * @object: the VM
+ * @cmd: that
+ * @arg: struct vireo_cpuid; entries of one function stand together
  * Context: May sleep.
- * Return: 0, -EINVAL or -ENOMEM, nothing changed.
+ * Return: 0, -EINVAL, -E2BIG, -EFAULT, -EBUSY (there is a vCPU) or -ENOMEM.
  */
-int vireo_cpuid_set(struct vireo_vm *vm, const struct vireo_cpuid_entry *e, unsigned int n)
+long vireo_cpuid_set(void *object, unsigned int cmd, void *arg)
 {
-	struct vireo_cpuid_table *t = kzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
-	unsigned int i;
-	int err = 0;
+	const struct vireo_cpuid *c = arg;
+	struct vireo_cpuid_table *t;
+	struct vireo_vm *vm = object;
+	struct vireo_cpuid_entry *e;
+	int err = -ENOMEM;
 
-	if (!t)
-		return -ENOMEM;
-	for (i = 0; i < n && !err; i++) {
-		bool follows = i && e[i].function == e[i - 1].function;
-
-		if (!slot(t, e[i].function) || (e[i].flags & ~VIREO_CPUID_INDEXED) ||
-		    e[i].reserved || !entry_allowed(&e[i]) ||
-		    (!(e[i].flags & VIREO_CPUID_INDEXED) && (e[i].index || follows)) ||
-		    find(t, e[i].function, e[i].index) ||
-		    (!follows && *slot(t, e[i].function)))
-			err = -EINVAL;
-		else
-			table_add(t, &e[i]);
-	}
+	if (c->reserved)
+		return -EINVAL;
+	if (c->count > VIREO_MAX_CPUID)
+		return -E2BIG;
+	e = memdup_user(u64_to_user_ptr(c->entries), c->count * sizeof(*e));
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+	t = kzalloc(sizeof(*t), GFP_KERNEL_ACCOUNT);
+	if (t)
+		err = table_fill(t, e, c->count);
+	mutex_lock(&vm->lock);
+	if (!err && vm->nr_vcpus)
+		err = -EBUSY;
 	if (!err)
 		vm->cpuid = *t;
+	mutex_unlock(&vm->lock);
 	kfree(t);
+	kfree(e);
 	return err;
 }
 

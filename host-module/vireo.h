@@ -425,7 +425,7 @@ void vireo_cpuid_init(void);
 extern struct vireo_cpuid_table vireo_cpuid_default;	/* the widest; constant after init */
 extern u64 vireo_xcr0;		/* likewise: what a guest may set */
 extern u32 vireo_xsave_size;	/* likewise: bytes for that, standard format */
-int vireo_cpuid_set(struct vireo_vm *vm, const struct vireo_cpuid_entry *e, unsigned int n);
+long vireo_cpuid_set(void *vm, unsigned int cmd, void *arg);
 void vireo_cpuid_exec(struct vireo_vcpu *v);
 u32 vireo_cpuid_xsave_size(u64 xcr0, bool compact);
 

@@ -83,27 +83,6 @@ static long vm_get_memory(void *vm, unsigned int cmd, void *arg)
 	return vireo_mem_open(vm);
 }
 
-static long vm_set_cpuid(void *object, unsigned int cmd, void *arg)
-{
-	struct vireo_vm *vm = object;
-	struct vireo_cpuid *c = arg;
-	struct vireo_cpuid_entry *e;
-	int err;
-
-	if (c->reserved)
-		return -EINVAL;
-	if (c->count > VIREO_MAX_CPUID)
-		return -E2BIG;
-	e = vmemdup_user(u64_to_user_ptr(c->entries), c->count * sizeof(*e));
-	if (IS_ERR(e))
-		return PTR_ERR(e);
-	mutex_lock(&vm->lock);
-	err = vm->nr_vcpus ? -EBUSY : vireo_cpuid_set(vm, e, c->count);
-	mutex_unlock(&vm->lock);
-	kvfree(e);
-	return err;
-}
-
 static long vm_inject_msi(void *vm, unsigned int cmd, void *arg)
 {
 	struct vireo_msi *m = arg;
@@ -149,7 +128,7 @@ static const struct vireo_call vm_calls[] = {
 	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vm_create_vcpu },
 	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory },
 	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vm_get_memory },
-	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vm_set_cpuid },
+	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vireo_cpuid_set },
 	{ VIREO_FORK, sizeof(struct vireo_fork), CALL_IN, vm_fork },
 	{ VIREO_INJECT_MSI, sizeof(struct vireo_msi), CALL_IN, vm_inject_msi },
 	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },

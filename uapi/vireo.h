@@ -118,9 +118,9 @@ struct vireo_cpuid_entry {
  * @reserved: 0
  * @entries: address of struct vireo_cpuid_entry[]
  *
- * GET on /dev/vireo gives the default and widest table.  SET on a VM, before
- * its first vCPU, replaces the VM's; feature bits beyond the default's fail
- * with EINVAL.  APIC ids, topology, OSXSAVE and the XSAVE sizes are filled in
+ * GET on /dev/vireo gives the default table: all that the module supports.  SET on
+ * a VM, before its first vCPU, replaces the VM's.  What a guest is told changes
+ * nothing of what it can do.  APIC ids, topology, OSXSAVE and the XSAVE sizes are filled in
  * per vCPU.  E2BIG: more entries than room (GET writes the number needed to
  * @count) or than vireo_info.max_cpuid (SET).
  */

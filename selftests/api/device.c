@@ -189,20 +189,31 @@ TEST(cpuid_set)
 	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &too_many), -E2BIG);
 }
 
-TEST(cpuid_set_beyond_default)
+/* What could not be looked up, or means nothing */
+TEST(cpuid_set_malformed)
 {
+	struct vireo_cpuid_entry e;
 	struct test_vm vm;
 	u32 count;
 
 	vm_open(&vm, 1);
 	count = cpuid_default(vm.dev);
-	cpuid_find(count, 1)->ecx |= BIT(5);		/* VMX */
+	cpuid_find(count, 1)->function = 0x40000200;	/* beyond all ranges */
 	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
 	count = cpuid_default(vm.dev);
-	cpuid_find(count, 0x80000001)->ecx |= BIT(2);	/* SVM */
+	cpuid_find(count, 1)->function = 0xc0000000;
 	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
 	count = cpuid_default(vm.dev);
-	cpuid_find(count, 1)->ecx |= BIT(3);		/* MONITOR */
+	cpuid_find(count, 1)->flags |= 2;
+	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
+	count = cpuid_default(vm.dev);
+	cpuid_find(count, 1)->reserved = 1;
+	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
+	count = cpuid_default(vm.dev);		/* one function in two places */
+	e = table[1];
+	table[1] = table[count - 1];
+	table[count - 1] = e;
+	table[0] = e;
 	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
 	/* Nothing has changed: the default is still taken */
 	count = cpuid_default(vm.dev);
@@ -242,6 +253,7 @@ TEST(cpuid_seen_by_guest)
 	vm_open(&vm, 1);
 	count = cpuid_default(vm.dev);
 	cpuid_find(count, 0x80000001)->ecx &= ~1U;	/* LAHF */
+	cpuid_find(count, 0x80000001)->ecx |= BIT(2);	/* SVM: more than there is */
 	ASSERT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), 0);
 	ASSERT_EQ(vm_add_memory(vm.fd, 0, VM_RAM), 0);
 	vm_load_tables(&vm);
@@ -251,7 +263,7 @@ TEST(cpuid_seen_by_guest)
 	vcpu_run_done(&vm.vcpu[0]);
 	after = VM_GET(&vm, guest_seen);
 	EXPECT_EQ(before.ecx & 1, 1);
-	EXPECT_EQ(after.ecx, before.ecx & ~1U);
+	EXPECT_EQ(after.ecx, (before.ecx & ~1U) | BIT(2));
 	EXPECT_EQ(after.edx, before.edx);
 }
 
