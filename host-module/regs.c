@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A vCPU's registers as a whole: checks, get, set and reset.
+ * A vCPU's registers: checks, get, set and reset of those that belong together,
+ * and the model specific ones that the hardware does not switch.
  */
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
 #include <asm/processor-flags.h>
 
 #include "vireo.h"
@@ -48,16 +51,15 @@ u64 vireo_regs_efer(void)
 
 #define EXCEPTIONS	0x702f7dfbU	/* 0-8 but the NMI, 10-14, 16-19, 21, 28-30 */
 
-static bool canonical(u64 addr, u64 cr4)
+/* As the processor checks them: with the width it has, whatever CR4 says. */
+static bool canonical(u64 addr)
 {
-	unsigned int bits = cr4 & X86_CR4_LA57 ? 57 : 48;
-
-	return sign_extend64(addr, bits - 1) == addr;
+	return sign_extend64(addr, boot_cpu_has(X86_FEATURE_LA57) ? 56 : 47) == addr;
 }
 
-static bool rip_ok(u64 rip, u64 efer, u64 cr4)
+static bool rip_ok(u64 rip, u64 efer)
 {
-	return efer & EFER_LMA ? canonical(rip, cr4) : !(rip >> 32);
+	return efer & EFER_LMA ? canonical(rip) : !(rip >> 32);
 }
 
 static bool regs_modes_ok(const struct vireo_regs *r)
@@ -89,7 +91,7 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 
 	/* VMSAVE and VMRUN take any base for ES to DS and cut it to 32 bits. */
 	for (i = VIREO_FS; i < VIREO_SEGS; i++)
-		if (!canonical(r->seg[i].base, r->cr4))
+		if (!canonical(r->seg[i].base))
 			return false;
 	for (i = 0; i < VIREO_FS; i++)
 		if (r->seg[i].base >> 32)
@@ -99,9 +101,9 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 			return false;
 	if (r->gdt.limit > 0xffff || r->idt.limit > 0xffff || r->gdt.reserved || r->idt.reserved)
 		return false;
-	if (!canonical(r->gdt.base, r->cr4) || !canonical(r->idt.base, r->cr4))
+	if (!canonical(r->gdt.base) || !canonical(r->idt.base))
 		return false;
-	return rip_ok(r->rip, r->efer, r->cr4);
+	return rip_ok(r->rip, r->efer);
 }
 
 static bool regs_events_ok(const struct vireo_regs *r)
@@ -217,17 +219,23 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 }
 
 /**
- * vireo_regs_set() - write all registers
+ * vireo_vcpu_regs() - VIREO_GET_REGS, VIREO_SET_REGS
  * @v: the vCPU
- * @r: the registers, unchecked
+ * @cmd: which of them
+ * @arg: struct vireo_regs
  * Context: The vCPU's mutex is held.
  * Return: 0 or -EINVAL, nothing changed.
  */
-int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
+long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg)
 {
 	/* Bits 63:22, 15, 5 and 3 are reserved. */
 	const u64 rflags = GENMASK_ULL(63, 22) | BIT(15) | BIT(5) | BIT(3);
+	const struct vireo_regs *r = arg;
 
+	if (cmd == VIREO_GET_REGS) {
+		vireo_regs_get(v, arg);
+		return 0;
+	}
 	if (memchr_inv(r->reserved, 0, sizeof(r->reserved)) || !regs_modes_ok(r) ||
 	    !regs_addresses_ok(r) || !regs_events_ok(r) || !regs_xcr0_ok(r->xcr0) ||
 	    (r->dr[4] | r->dr[5]) >> 32 || r->rflags & rflags)
@@ -241,14 +249,14 @@ int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r)
  * @v: the vCPU
  * @rip: the value
  * Context: The vCPU's mutex is held.
- * Return: Whether vireo_regs_set() would take it.
+ * Return: Whether VIREO_SET_REGS would take it.
  */
 bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip)
 {
 	u64 efer = 0;
 
 	vireo_ops->get_msr(v, MSR_EFER, &efer);
-	return rip_ok(rip, efer, vireo_ops->get_cr4(v));
+	return rip_ok(rip, efer);
 }
 
 /**
@@ -308,4 +316,296 @@ void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector)
 	r.rip = 0;
 	r.mp_state = VIREO_MP_RUNNABLE;
 	regs_load(v, &r);
+}
+
+/* ---- Model specific registers: one that is not listed raises #GP in the guest ----------- */
+
+#define APIC_BASE_VALUE		(0xfee00000ULL | BIT(11) | BIT(10))	/* enabled, x2APIC */
+#define MTRR_FIRST		0x200
+#define MTRR_CAP		0x508	/* 8 variable, fixed, write-combining */
+
+/* Where a register is kept, of those that read as they were written. */
+static u64 *msr_kept(struct vireo_vcpu *v, u32 index)
+{
+	switch (index) {
+	case MSR_IA32_TSC_DEADLINE:
+		return &v->apic.tsc_deadline;	/* 0: not armed */
+	case MSR_IA32_TSC_ADJUST:
+		return &v->tsc_adjust;
+	case MSR_TSC_AUX:
+		return &v->tsc_aux;
+	case MSR_IA32_MISC_ENABLE:
+		return &v->misc_enable;
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		return &v->pv.wall_msr;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		return &v->pv.clock_msr;
+	case MSR_KVM_STEAL_TIME:
+		return &v->pv.steal_msr;
+	case MSR_KVM_PV_EOI_EN:
+		return &v->pv.eoi_msr;
+	case MTRR_FIRST ... MTRR_FIRST + 0xf:	/* variable: a base and a mask each */
+	case MSR_MTRRfix64K_00000:
+	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
+	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+		return &v->mtrr[index - MTRR_FIRST];
+	case MSR_MTRRdefType:
+		return &v->mtrr_type;
+	}
+	return NULL;
+}
+
+/* Registers that read as a constant; writes of anything are ignored. */
+static int msr_constant(u32 index, u64 *value)
+{
+	*value = 0;
+	switch (index) {
+	case MSR_IA32_UCODE_REV:
+		*value = 0x01000065;
+		return 0;
+	case MSR_K7_HWCR:
+		*value = BIT(24);	/* the TSC counts at the P0 rate */
+		return 0;
+	case MSR_AMD64_DE_CFG:
+		if (boot_cpu_has(X86_FEATURE_LFENCE_RDTSC))
+			*value = MSR_AMD64_DE_CFG_LFENCE_SERIALIZE;
+		return 0;
+	case MSR_IA32_XSS:
+		return boot_cpu_has(X86_FEATURE_XSAVES) ? 0 : -ENOENT;
+	case MSR_IA32_PLATFORM_ID:
+	case MSR_IA32_EBL_CR_POWERON:
+	case MSR_IA32_DEBUGCTLMSR:
+	case MSR_IA32_LASTBRANCHFROMIP ... MSR_IA32_LASTINTTOIP:
+	case MSR_AMD64_NB_CFG:
+	case MSR_AMD64_SYSCFG:
+	case MSR_AMD64_BU_CFG2:
+	case MSR_AMD64_DC_CFG:
+	case MSR_AMD64_LS_CFG:
+	case MSR_AMD64_PATCH_LOADER:
+	case MSR_FAM10H_MMIO_CONF_BASE:
+	case MSR_K8_INT_PENDING_MSG:
+	case MSR_K8_TSEG_ADDR:
+	case MSR_K8_TSEG_MASK:
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static bool pat_allowed(u64 value)
+{
+	unsigned int i;
+
+	for (i = 0; i < 64; i += 8) {	/* types 2 and 3 are reserved */
+		u8 type = value >> i;
+
+		if (type > 7 || type == 2 || type == 3)
+			return false;
+	}
+	return true;
+}
+
+static u64 spec_ctrl_allowed(void)
+{
+	return (boot_cpu_has(X86_FEATURE_IBRS) ? SPEC_CTRL_IBRS : 0) |
+	       (boot_cpu_has(X86_FEATURE_STIBP) ? SPEC_CTRL_STIBP : 0) |
+	       (boot_cpu_has(X86_FEATURE_SPEC_CTRL_SSBD) || boot_cpu_has(X86_FEATURE_AMD_SSBD) ?
+		SPEC_CTRL_SSBD : 0);
+}
+
+/* Checks a value for a register that is no more than kept, or that the hardware switches. */
+static bool value_allowed(u32 index, u64 value)
+{
+	switch (index) {
+	case MSR_LSTAR:
+	case MSR_CSTAR:
+	case MSR_FS_BASE:
+	case MSR_GS_BASE:
+	case MSR_KERNEL_GS_BASE:
+	case MSR_IA32_SYSENTER_ESP:
+	case MSR_IA32_SYSENTER_EIP:
+		return canonical(value);
+	case MSR_IA32_CR_PAT:
+		return pat_allowed(value);
+	case MSR_IA32_SPEC_CTRL:
+		return !(value & ~spec_ctrl_allowed());
+	case MSR_TSC_AUX:
+		return !(value >> 32);
+	case MSR_IA32_XSS:
+		return !value;
+	}
+	return true;
+}
+
+/**
+ * vireo_msr_get() - read an MSR
+ * @v: the vCPU
+ * @index: its number
+ * @value: where to
+ * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
+ * Return: 0 or -ENOENT.
+ */
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
+{
+	const u64 *kept;
+
+	if (index >= 0x800 && index < 0x900)
+		return vireo_lapic_read(v, index, value);
+
+	kept = msr_kept(v, index);
+	if (kept) {
+		*value = READ_ONCE(*kept);
+		return 0;
+	}
+	switch (index) {
+	case MSR_IA32_APICBASE:
+		*value = APIC_BASE_VALUE | (v->id ? 0 : BIT(8));
+		return 0;
+	case MSR_IA32_TSC:
+		*value = vireo_guest_tsc(v);
+		return 0;
+	case MSR_MTRRcap:
+		*value = MTRR_CAP;
+		return 0;
+	}
+	if (!vireo_ops->get_msr(v, index, value))
+		return 0;
+	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
+		*value = v->spec_ctrl;
+		return 0;
+	}
+	return msr_constant(index, value);
+}
+
+/* LME stays as it is while paging is on; LMA is the processor's. */
+static int msr_set_efer(struct vireo_vcpu *v, u64 value)
+{
+	struct vireo_regs r = {};
+
+	vireo_ops->get_regs(v, &r);
+	if ((value & ~vireo_regs_efer()) ||
+	    (((value ^ r.efer) & EFER_LME) && (r.cr0 & X86_CR0_PG)))
+		return -EINVAL;
+	return vireo_ops->set_msr(v, MSR_EFER, (value & ~EFER_LMA) | (r.efer & EFER_LMA));
+}
+
+static int tsc_move(struct vireo_vcpu *v, u64 delta)
+{
+	v->tsc_offset += delta;
+	vireo_ops->tsc_changed(v);
+	vireo_lapic_set_deadline(v, READ_ONCE(v->apic.tsc_deadline));
+	return vireo_pv_set_msr(v, MSR_KVM_SYSTEM_TIME, v->pv.clock_msr);
+}
+
+/* User space sets the two one by one; for the guest a write of one moves both. */
+static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
+{
+	u64 delta = adjust ? value - v->tsc_adjust : value - vireo_guest_tsc(v);
+
+	if (adjust || !host)
+		v->tsc_adjust += delta;
+	return adjust && host ? 0 : tsc_move(v, delta);
+}
+
+/**
+ * vireo_msr_set() - write an MSR
+ * @v: the vCPU
+ * @index: its number
+ * @value: what to write
+ * @host: for user space, not the guest
+ * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
+ * Return: 0, -ENOENT, -EINVAL (a value that is refused) or -ENOMEM.
+ */
+int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
+{
+	u64 *kept = msr_kept(v, index), unused;
+	int err;
+
+	if (index >= 0x800 && index < 0x900)
+		return vireo_lapic_write(v, index, value);
+
+	switch (index) {
+	case MSR_IA32_TSC_DEADLINE:
+		vireo_lapic_set_deadline(v, value);
+		return 0;
+	case MSR_IA32_APICBASE:
+		return value == (APIC_BASE_VALUE | (v->id ? 0 : BIT(8))) ? 0 : -EINVAL;
+	case MSR_IA32_TSC:
+		return msr_set_tsc(v, value, false, host);
+	case MSR_IA32_TSC_ADJUST:
+		return msr_set_tsc(v, value, true, host);
+	case VIREO_MSR_TSC_OFFSET:
+		if (!host)
+			return -ENOENT;
+		v->tsc_lost = READ_ONCE(vireo_tsc_lost);
+		return tsc_move(v, value - v->tsc_offset);
+	case MSR_EFER:
+		return msr_set_efer(v, value);
+	case MSR_IA32_PRED_CMD:
+		if ((value & ~PRED_CMD_IBPB) || !boot_cpu_has(X86_FEATURE_IBPB))
+			return -EINVAL;
+		if (value)
+			indirect_branch_prediction_barrier();
+		return 0;
+	}
+	err = vireo_pv_set_msr(v, index, value);
+	if (err != -ENOENT)
+		return err;
+	if (!value_allowed(index, value))
+		return -EINVAL;
+	if (kept) {
+		*kept = value;
+		return 0;
+	}
+	err = vireo_ops->set_msr(v, index, value);
+	if (err != -ENOENT)
+		return err;
+	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
+		v->spec_ctrl = value;
+		return 0;
+	}
+	return msr_constant(index, &unused);
+}
+
+static int msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
+{
+	if (index != VIREO_MSR_TSC_OFFSET)
+		return vireo_msr_get(v, index, value);
+	*value = v->tsc_offset + READ_ONCE(vireo_tsc_lost) - v->tsc_lost;
+	return 0;
+}
+
+/**
+ * vireo_vcpu_msrs() - VIREO_GET_MSRS, VIREO_SET_MSRS
+ * @v: the vCPU
+ * @cmd: which of them
+ * @arg: struct vireo_msrs
+ * Context: Process context, the vCPU's mutex held.
+ * Return: How many entries were done, -EINVAL, -E2BIG or -EFAULT.
+ */
+long vireo_vcpu_msrs(void *v, unsigned int cmd, void *arg)
+{
+	const struct vireo_msrs *m = arg;
+	struct vireo_msr __user *to = u64_to_user_ptr(m->entries);
+	bool set = cmd == VIREO_SET_MSRS;
+	struct vireo_msr e;
+	u32 i;
+
+	if (m->reserved)
+		return -EINVAL;
+	if (m->count > VIREO_MAX_MSRS)
+		return -E2BIG;
+	for (i = 0; i < m->count; i++) {
+		if (copy_from_user(&e, &to[i], sizeof(e)))
+			return -EFAULT;
+		if (e.reserved)
+			return -EINVAL;
+		if (set ? vireo_msr_set(v, e.index, e.value, true) :
+			  msr_get(v, e.index, &e.value))
+			break;
+		if (!set && put_user(e.value, &to[i].value))
+			return -EFAULT;
+	}
+	return i;
 }

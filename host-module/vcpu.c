@@ -35,48 +35,6 @@ void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
 
 /* ---- Calls ------------------------------------------------------------------------------ */
 
-static long vcpu_regs(void *v, unsigned int cmd, void *regs)
-{
-	if (cmd == VIREO_SET_REGS)
-		return vireo_regs_set(v, regs);
-	vireo_regs_get(v, regs);
-	return 0;
-}
-
-static int msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
-{
-	if (index != VIREO_MSR_TSC_OFFSET)
-		return vireo_msr_get(v, index, value);
-	*value = v->tsc_offset + READ_ONCE(vireo_tsc_lost) - v->tsc_lost;
-	return 0;
-}
-
-static long vcpu_msrs(void *v, unsigned int cmd, void *arg)
-{
-	const struct vireo_msrs *m = arg;
-	struct vireo_msr __user *to = u64_to_user_ptr(m->entries);
-	bool set = cmd == VIREO_SET_MSRS;
-	struct vireo_msr e;
-	u32 i;
-
-	if (m->reserved)
-		return -EINVAL;
-	if (m->count > VIREO_MAX_MSRS)
-		return -E2BIG;
-	for (i = 0; i < m->count; i++) {
-		if (copy_from_user(&e, &to[i], sizeof(e)))
-			return -EFAULT;
-		if (e.reserved)
-			return -EINVAL;
-		if (set ? vireo_msr_set(v, e.index, e.value, true) :
-			  msr_get(v, e.index, &e.value))
-			break;
-		if (!set && put_user(e.value, &to[i].value))
-			return -EFAULT;
-	}
-	return i;
-}
-
 static long vcpu_lapic(void *v, unsigned int cmd, void *lapic)
 {
 	if (cmd == VIREO_SET_LAPIC)
@@ -117,10 +75,10 @@ static long vcpu_get_stat(void *v, unsigned int cmd, void *stat)
 
 static const struct vireo_call vcpu_calls[] = {
 	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vcpu_get_stat },
-	{ VIREO_GET_REGS, sizeof(struct vireo_regs), CALL_OUT, vcpu_regs },
-	{ VIREO_SET_REGS, sizeof(struct vireo_regs), CALL_IN, vcpu_regs },
-	{ VIREO_GET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vcpu_msrs },
-	{ VIREO_SET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vcpu_msrs },
+	{ VIREO_GET_REGS, sizeof(struct vireo_regs), CALL_OUT, vireo_vcpu_regs },
+	{ VIREO_SET_REGS, sizeof(struct vireo_regs), CALL_IN, vireo_vcpu_regs },
+	{ VIREO_GET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vireo_vcpu_msrs },
+	{ VIREO_SET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vireo_vcpu_msrs },
 	{ VIREO_GET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vireo_vcpu_xsave },
 	{ VIREO_SET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vireo_vcpu_xsave },
 	{ VIREO_GET_LAPIC, sizeof(struct vireo_lapic), CALL_OUT, vcpu_lapic },

@@ -395,10 +395,14 @@ int vireo_vcpu_run(struct vireo_vcpu *v);
 u64 vireo_regs_cr4(void);
 u64 vireo_regs_efer(void);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
-int vireo_regs_set(struct vireo_vcpu *v, const struct vireo_regs *r);
+long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg);
+long vireo_vcpu_msrs(void *v, unsigned int cmd, void *arg);
 bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip);
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
 void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
+#define VIREO_PAT_RESET	0x0007040600070406ULL
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value);
+int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 
 /* switch.c */
@@ -414,11 +418,6 @@ void vireo_switch_forget(struct vireo_vcpu *v);
 void vireo_switch_dr(struct vireo_vcpu *v);
 void vireo_switch_load(struct vireo_vcpu *v);
 void vireo_switch_put(struct vireo_vcpu *v);
-
-/* msr.c */
-#define VIREO_PAT_RESET	0x0007040600070406ULL
-int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value);
-int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 
 /* cpuid.c */
 void vireo_cpuid_init(void);
