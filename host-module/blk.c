@@ -24,6 +24,7 @@
 
 #include "vireo.h"
 #include "compat.h"
+#include "overlay.h"
 #include "queue.h"
 #include "../uapi/vireo_blk.h"
 
@@ -31,6 +32,7 @@
 #define INLINE_VECS	8
 #define BLOCK_MAX	4096U		/* largest logical block */
 #define BLOCK_VECS	(BLOCK_MAX / SECTOR_SIZE)
+#define VIREO_BLK_OVERLAY 0x100	/* beside the operations */
 #define BURST_NS	(NSEC_PER_SEC / 10)	/* what a limit lets through at once */
 
 /* A limit by the time that it takes: what is used up reaches to @until. */
@@ -43,6 +45,7 @@ struct blk_disk {
 	struct vireo_vm *vm;		/* (i) held */
 	struct file *file;		/* (i) held */
 	struct block_device *bdev;	/* (i) NULL: a regular file */
+	struct vireo_overlay overlay;	/* (i) files held */
 	struct mem_cgroup *memcg;	/* (i) held: whose all memory is */
 	u32 flags;			/* (i) VIREO_DISK_* */
 	u32 block;			/* (i) logical, bytes */
@@ -322,13 +325,38 @@ static int blk_zero(struct blk_request *req)
 			     req->sectors << SECTOR_SHIFT);
 }
 
+static int blk_overlay(struct blk_request *req)
+{
+	bool write = req->op == VIREO_BLK_WRITE;
+	const struct blk_disk *d = req->q->dev;
+	struct iov_iter iter;
+
+	if (req->op == VIREO_BLK_FLUSH)
+		return 0;
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, req->vec, req->nvecs, req->bytes);
+	return vireo_overlay_rw(&d->overlay, req->sector << SECTOR_SHIFT, &iter, write);
+}
+
+/* Reads of what was not written need no overlay. */
+static bool blk_needs_overlay(const struct blk_request *req)
+{
+	const struct blk_disk *d = req->q->dev;
+
+	return d->overlay.mem &&
+	       (req->op != VIREO_BLK_READ ||
+		vireo_overlay_has(&d->overlay, req->sector << SECTOR_SHIFT, req->bytes));
+}
+
 static void blk_work(struct work_struct *work)
 {
 	struct blk_request *req = container_of(work, struct blk_request, work);
 	const struct blk_disk *d = req->q->dev;
 	struct mem_cgroup *old = set_active_memcg(d->memcg);
 
-	switch (req->op) {
+	switch (d->overlay.mem ? VIREO_BLK_OVERLAY : req->op) {
+	case VIREO_BLK_OVERLAY:
+		blk_end(req, blk_status(blk_overlay(req)));
+		break;
 	case VIREO_BLK_FLUSH:
 		blk_end(req, blk_status(vfs_fsync(d->file, 1)));
 		break;
@@ -428,7 +456,7 @@ static u16 blk_parse(struct blk_request *req, const struct vireo_blk_sub *sub)
 	bool write = sub->op == VIREO_BLK_WRITE || sub->op == VIREO_BLK_DISCARD ||
 		     sub->op == VIREO_BLK_WRITE_ZEROES;
 
-	if (sub->op >= ARRAY_SIZE(flags))
+	if (sub->op >= ARRAY_SIZE(flags) || (d->overlay.mem && sub->op > VIREO_BLK_FLUSH))
 		return VIREO_COMP_UNSUPPORTED;
 	if (sub->flags & ~flags[sub->op] || sub->reserved)
 		return VIREO_COMP_INVALID;
@@ -515,6 +543,8 @@ static void blk_start_one(struct vireo_queue *q, const struct vireo_blk_sub *sub
 		blk_use(d, req->bytes);
 	if (status)
 		blk_end(req, status);
+	else if (blk_needs_overlay(req))
+		queue_work(vireo_wq, &req->work);
 	else if (d->bdev && req->op != VIREO_BLK_WRITE_ZEROES && bdev_nowait(d->bdev))
 		blk_submit(req, true);
 	else if (d->bdev && req->op != VIREO_BLK_WRITE_ZEROES)
@@ -600,7 +630,9 @@ static long disk_get(void *object, unsigned int cmd, void *arg)
 	g->sectors = disk_sectors(d);
 	g->logical_block = d->block;
 	g->max_discard = MAX_DISCARD;
-	if (bdev) {
+	if (d->overlay.mem) {
+		g->physical_block = PAGE_SIZE;
+	} else if (bdev) {
 		g->features = VIREO_DISK_ZEROES;
 		g->features |= bdev_write_cache(bdev) ? VIREO_DISK_FLUSH : 0;
 		g->features |= bdev_max_discard_sectors(bdev) ? VIREO_DISK_DISCARD : 0;
@@ -648,7 +680,8 @@ static long disk_create_queue(void *object, unsigned int cmd, void *arg)
 
 static const struct vireo_call disk_calls[] = {
 	{ VIREO_GET_DISK, sizeof(struct vireo_disk), CALL_OUT, disk_get },
-	{ VIREO_SET_DISK, sizeof(struct vireo_disk), CALL_IN, disk_set, VIREO_DISK_READONLY },
+	{ VIREO_SET_DISK, sizeof(struct vireo_disk), CALL_IN, disk_set,
+	  VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
 	{ VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue), CALL_IN, disk_create_queue,
 	  VIREO_QUEUE_RESUME },
 	{}
@@ -657,6 +690,8 @@ static const struct vireo_call disk_calls[] = {
 static void disk_free(struct blk_disk *d)
 {
 	mem_cgroup_put(d->memcg);
+	if (d->overlay.file)
+		fput(d->overlay.file);
 	fput(d->file);
 	vireo_vm_put(d->vm);
 	kfree(d);
@@ -673,7 +708,7 @@ static int disk_open_bdev(struct blk_disk *d)
 	d->align |= bdev_dma_alignment(bdev);
 	if (bdev_is_zoned(bdev) || d->block > BLOCK_MAX)
 		return -EINVAL;
-	if (bdev_read_only(bdev))
+	if (bdev_read_only(bdev) && !d->overlay.mem)
 		d->flags |= VIREO_DISK_READONLY;
 	/* Requests go past the page cache: what is dirty there comes first. */
 	return filemap_write_and_wait(d->file->f_mapping);
@@ -702,7 +737,7 @@ static int disk_open_file(struct blk_disk *d)
 
 static int disk_open(struct blk_disk *d)
 {
-	fmode_t need = FMODE_READ | (d->flags & VIREO_DISK_READONLY ? 0 : FMODE_WRITE);
+	fmode_t need = FMODE_READ | (d->flags ? 0 : FMODE_WRITE);
 	umode_t mode = file_inode(d->file)->i_mode;
 	int err;
 
@@ -714,6 +749,21 @@ static int disk_open(struct blk_disk *d)
 	err = S_ISBLK(mode) ? disk_open_bdev(d) : disk_open_file(d);
 	d->sectors = disk_sectors(d);
 	return err;
+}
+
+static int disk_open_overlay(struct blk_disk *d, const struct vireo_create_disk *c)
+{
+	if (!(d->flags & VIREO_DISK_OVERLAY))
+		return c->overlay || c->overlay_max ? -EINVAL : 0;
+	if (d->flags & VIREO_DISK_READONLY)
+		return -EINVAL;
+	d->overlay.file = fget(c->overlay);
+	if (!d->overlay.file)
+		return -EBADF;
+	d->overlay.mem = vireo_mem_of(d->overlay.file);
+	d->overlay.base = d->file;
+	d->overlay.max = c->overlay_max;
+	return d->overlay.mem ? 0 : -EINVAL;
 }
 
 /**
@@ -730,8 +780,6 @@ long vireo_disk_create(void *object, unsigned int cmd, void *arg)
 	struct blk_disk *d;
 	int err;
 
-	if (c->reserved)
-		return -EINVAL;
 	d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
 	if (!d)
 		return -ENOMEM;
@@ -745,7 +793,7 @@ long vireo_disk_create(void *object, unsigned int cmd, void *arg)
 	d->memcg = get_mem_cgroup_from_mm(current->mm);
 	d->flags = c->flags;
 	spin_lock_init(&d->lock);
-	err = disk_open(d);
+	err = disk_open_overlay(d, c) ?: disk_open(d);
 	if (!err)
 		err = anon_inode_getfd("vireo-disk", &disk_fops, d, O_RDWR | O_CLOEXEC);
 	if (err < 0)

@@ -252,6 +252,33 @@ int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bi
 }
 
 /**
+ * vireo_mem_fill() - put a page where none is yet
+ * @mem: the VM's memory
+ * @gpa: where, a multiple of 4096
+ * @page: with its content; @mem's if this succeeds
+ * @max: bytes that may be in being afterwards
+ * Context: May sleep.
+ * Return: 0, -EEXIST, -ENOSPC, -ENXIO (no RAM) or -ENOMEM.
+ */
+int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max)
+{
+	struct vireo_supply s = { .page = page_to_phys(page), .zero = true };
+	int err = -EEXIST;
+
+	mutex_lock(&mem->lock);
+	if (vireo_tree_seek(&mem->tree, gpa, gpa + 1, true) != gpa) {
+		err = -ENOSPC;
+		if (mem->resident + PAGE_SIZE <= max) {
+			err = vireo_tree_fault(&mem->tree, gpa, true, &s);
+			vireo_tree_drop(&mem->tree, &s);
+		}
+		mem->resident += err ? 0 : PAGE_SIZE;
+	}
+	mutex_unlock(&mem->lock);
+	return err;
+}
+
+/**
  * vireo_mem_add() - make a range RAM
  * @mem: the VM's memory
  * @gpa: checked: aligned, within VIREO_MAX_GPA
@@ -342,8 +369,18 @@ void vireo_mem_destroy(struct vireo_mem *mem)
 
 /* ---- The memory fd ---------------------------------------------------------------------- */
 
-/* Copies what one leaf holds; the lock keeps a fork out until it is done. */
-static ssize_t mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bool write)
+/**
+ * vireo_mem_copy() - copy what one leaf holds
+ * @mem: the VM's memory
+ * @gpa: where
+ * @iter: the other side; advanced
+ * @write: to guest memory
+ *
+ * The lock keeps a fork out until it is done.
+ * Context: May sleep.
+ * Return: Bytes, of a write also 0 (try again); or -ENXIO, -ENOMEM, -EINTR, -EFAULT.
+ */
+ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bool write)
 {
 	int err = write ? vireo_mem_fault(mem, gpa, true) : 0;
 	size_t n, done = 0;
@@ -384,7 +421,7 @@ static ssize_t mem_rw(struct kiocb *iocb, struct iov_iter *iter, bool write)
 
 		if (write && iocb->ki_pos >= VIREO_MAX_GPA)
 			return done ?: -ENXIO;
-		n = mem_copy(&vm->mem, iocb->ki_pos, iter, write);
+		n = vireo_mem_copy(&vm->mem, iocb->ki_pos, iter, write);
 		if (n < 0)
 			return done ?: n;
 		iocb->ki_pos += n;
@@ -406,19 +443,32 @@ static ssize_t mem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	return mem_rw(iocb, from, true);
 }
 
+/**
+ * vireo_mem_seek() - the next memory in being, or the next that is not
+ * @mem: the VM's memory
+ * @gpa: where to begin
+ * @end: where to end
+ * @data: in being
+ * Context: May sleep.
+ * Return: Where it is, or @end.
+ */
+u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data)
+{
+	mutex_lock(&mem->lock);
+	gpa = vireo_tree_seek(&mem->tree, gpa, end, data);
+	mutex_unlock(&mem->lock);
+	return gpa;
+}
+
 static loff_t mem_llseek(struct file *file, loff_t off, int whence)
 {
 	struct vireo_vm *vm = file->private_data;
 	struct vireo_mem *mem = &vm->mem;
 	bool data = whence == SEEK_DATA;
-	loff_t end, pos = -ENXIO;
+	loff_t end = READ_ONCE(mem->end), pos = -ENXIO;
 
-	mutex_lock(&mem->lock);
-	end = mem->end;
 	if ((data || whence == SEEK_HOLE) && off >= 0 && off < end)
-		pos = vireo_tree_seek(&mem->tree, off, end, data);
-	mutex_unlock(&mem->lock);
-
+		pos = vireo_mem_seek(mem, off, end, data);
 	if (!data && whence != SEEK_HOLE)
 		return generic_file_llseek_size(file, off, whence, VIREO_MAX_GPA, end);
 	if (pos < 0 || (data && pos >= end))
@@ -439,6 +489,14 @@ static const struct file_operations mem_fops = {
 	.read_iter = mem_read_iter,
 	.write_iter = mem_write_iter,
 };
+
+/** vireo_mem_of() - Return: The memory that a file is, or NULL.  Context: Any. */
+struct vireo_mem *vireo_mem_of(const struct file *file)
+{
+	struct vireo_vm *vm = file->private_data;
+
+	return file->f_op == &mem_fops ? &vm->mem : NULL;
+}
 
 /**
  * vireo_mem_open() - a memory fd for a VM

@@ -36,6 +36,7 @@
 #include "tree.h"
 
 struct bio_vec;
+struct iov_iter;
 struct vireo_queue;
 struct vireo_vm;
 struct vireo_vcpu;
@@ -375,6 +376,10 @@ int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len);
 int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len);
 int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv);
 void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa);
+ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bool write);
+int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max);
+u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data);
+struct vireo_mem *vireo_mem_of(const struct file *file);
 int vireo_mem_open(struct vireo_vm *vm);
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
 

@@ -133,7 +133,7 @@ static const struct vireo_call vm_calls[] = {
 	{ VIREO_INJECT_MSI, sizeof(struct vireo_msi), CALL_IN, vm_inject_msi },
 	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },
 	{ VIREO_CREATE_DISK, sizeof(struct vireo_create_disk), CALL_IN, vireo_disk_create,
-	  VIREO_DISK_READONLY },
+	  VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
 	{ VIREO_CREATE_NET, sizeof(struct vireo_create_net), CALL_IN, vireo_net_create,
 	  VIREO_NET_FILTER },
 	{}

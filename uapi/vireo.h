@@ -605,6 +605,7 @@ struct vireo_lapic {
 
 /* vireo_create_disk.flags */
 #define VIREO_DISK_READONLY	(1U << 0)	/* refuse what writes */
+#define VIREO_DISK_OVERLAY	(1U << 1)	/* what is written stays in memory */
 
 /**
  * struct vireo_create_disk - let a VM's queues reach a file or block device
@@ -613,16 +614,24 @@ struct vireo_lapic {
  * @flags: VIREO_DISK_*
  * @fd: open for reading, and for writing unless READONLY; O_DIRECT where the file
  *	system has it.  Keeping other writers out is the caller's part.
- * @reserved: 0
+ * @overlay: with OVERLAY, which excludes READONLY, a memory fd; else 0
+ * @overlay_max: likewise: bytes of that memory that may come into being
  *
+ * With OVERLAY @fd need not be open for writing.  What is written comes into being
+ * in the memory of @overlay instead, in units of 4096 bytes, at the gpa that is the
+ * offset on the disk: RAM is needed there, and nobody else should write to it.  FORK
+ * of that VM, while no queue of the disk is served, copies what was written.  Such
+ * a disk has nothing to flush, and neither DISCARD nor WRITE_ZEROES; a full one
+ * completes writes with VIREO_COMP_NOSPC.
  * Errors: EBADF; EACCES not open for what is needed; EINVAL neither a regular file
- * nor a block device, or a flag.
+ * nor a block device, @overlay is no memory fd, or a flag.
  */
 struct vireo_create_disk {
 	__u32 size;
 	__u32 flags;
 	__s32 fd;
-	__u32 reserved;
+	__s32 overlay;
+	__u64 overlay_max;
 };
 
 /* vireo_disk.features */
@@ -633,7 +642,7 @@ struct vireo_create_disk {
 /**
  * struct vireo_disk - a disk's properties and limits (VIREO_GET_DISK, VIREO_SET_DISK)
  * @size: bytes of this structure
- * @flags: VIREO_DISK_READONLY; ignored by SET
+ * @flags: VIREO_DISK_*; ignored by SET
  * @features: VIREO_DISK_*; ignored by SET
  * @sectors: size in units of 512 bytes, by GET as the file or device has it now;
  *	by SET what requests may reach from now on, 0: as GET gives it

@@ -29,7 +29,7 @@ SIZE(vireo_regs, 496);
 SIZE(vireo_msrs, 24);
 SIZE(vireo_xsave, 24);
 SIZE(vireo_lapic, 160);
-SIZE(vireo_create_disk, 16);
+SIZE(vireo_create_disk, 24);
 SIZE(vireo_disk, 72);
 SIZE(vireo_create_net, 36);
 SIZE(vireo_net, 48);
@@ -112,10 +112,11 @@ static const struct call {
 	{ "SET_LAPIC", VCPU, VIREO_SET_LAPIC, sizeof(struct vireo_lapic),
 	  { FIELD(vireo_lapic, reserved) } },
 	{ "CREATE_DISK", VM, VIREO_CREATE_DISK, sizeof(struct vireo_create_disk),
-	  { FIELD(vireo_create_disk, reserved) }, VIREO_DISK_READONLY },
+	  { FIELD(vireo_create_disk, overlay), FIELD(vireo_create_disk, overlay_max) },
+	  VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
 	{ "GET_DISK", DISK, VIREO_GET_DISK, sizeof(struct vireo_disk) },
 	{ "SET_DISK", DISK, VIREO_SET_DISK, sizeof(struct vireo_disk),
-	  { FIELD(vireo_disk, reserved) }, VIREO_DISK_READONLY },
+	  { FIELD(vireo_disk, reserved) }, VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
 	{ "CREATE_QUEUE", DISK, VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue),
 	  { FIELD(vireo_create_queue, start), FIELD(vireo_create_queue, index) },
 	  VIREO_QUEUE_RESUME },
