@@ -51,15 +51,14 @@ u64 vireo_regs_efer(void)
 
 #define EXCEPTIONS	0x702f7dfbU	/* 0-8 but the NMI, 10-14, 16-19, 21, 28-30 */
 
-/* As the processor checks them: with the width it has, whatever CR4 says. */
-static bool canonical(u64 addr)
+static bool canonical(u64 addr, u64 cr4)
 {
-	return sign_extend64(addr, boot_cpu_has(X86_FEATURE_LA57) ? 56 : 47) == addr;
+	return sign_extend64(addr, cr4 & X86_CR4_LA57 ? 56 : 47) == addr;
 }
 
-static bool rip_ok(u64 rip, u64 efer)
+static bool rip_ok(u64 rip, u64 efer, u64 cr4)
 {
-	return efer & EFER_LMA ? canonical(rip) : !(rip >> 32);
+	return efer & EFER_LMA ? canonical(rip, cr4) : !(rip >> 32);
 }
 
 static bool regs_modes_ok(const struct vireo_regs *r)
@@ -91,7 +90,7 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 
 	/* VMSAVE and VMRUN take any base for ES to DS and cut it to 32 bits. */
 	for (i = VIREO_FS; i < VIREO_SEGS; i++)
-		if (!canonical(r->seg[i].base))
+		if (!canonical(r->seg[i].base, r->cr4))
 			return false;
 	for (i = 0; i < VIREO_FS; i++)
 		if (r->seg[i].base >> 32)
@@ -101,9 +100,9 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 			return false;
 	if (r->gdt.limit > 0xffff || r->idt.limit > 0xffff || r->gdt.reserved || r->idt.reserved)
 		return false;
-	if (!canonical(r->gdt.base) || !canonical(r->idt.base))
+	if (!canonical(r->gdt.base, r->cr4) || !canonical(r->idt.base, r->cr4))
 		return false;
-	return rip_ok(r->rip, r->efer);
+	return rip_ok(r->rip, r->efer, r->cr4);
 }
 
 static bool regs_events_ok(const struct vireo_regs *r)
@@ -256,7 +255,7 @@ bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip)
 	u64 efer = 0;
 
 	vireo_ops->get_msr(v, MSR_EFER, &efer);
-	return rip_ok(rip, efer);
+	return rip_ok(rip, efer, vireo_ops->get_cr4(v));
 }
 
 /**
@@ -425,7 +424,7 @@ static bool value_allowed(u32 index, u64 value)
 	case MSR_KERNEL_GS_BASE:
 	case MSR_IA32_SYSENTER_ESP:
 	case MSR_IA32_SYSENTER_EIP:
-		return canonical(value);
+		return canonical(value, vireo_regs_cr4());	/* whatever CR4 says */
 	case MSR_IA32_CR_PAT:
 		return pat_allowed(value);
 	case MSR_IA32_SPEC_CTRL:
