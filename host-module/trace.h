@@ -33,27 +33,19 @@ DECLARE_EVENT_CLASS(vireo_vcpu,
 		__entry->gpa = v->exit.gpa;
 		__entry->write = v->exit.write;
 	),
-	TP_printk("vcpu %u kind %d code 0x%llx rip 0x%llx gpa 0x%llx", __entry->vcpu,
-		  __entry->what, __entry->code, __entry->rip, __entry->gpa)
+	TP_printk("vcpu %u rip 0x%llx event 0x%x what %d code 0x%llx gpa 0x%llx write %d",
+		  __entry->vcpu, __entry->rip, __entry->event, __entry->what, __entry->code,
+		  __entry->gpa, __entry->write)
 );
+
+DEFINE_EVENT(vireo_vcpu, vireo_entry,
+	TP_PROTO(const struct vireo_vcpu *v, int unused), TP_ARGS(v, unused));
 
 DEFINE_EVENT(vireo_vcpu, vireo_exit,
-	TP_PROTO(const struct vireo_vcpu *v, int kind),
-	TP_ARGS(v, kind)
-);
+	TP_PROTO(const struct vireo_vcpu *v, int kind), TP_ARGS(v, kind));
 
-DEFINE_EVENT_PRINT(vireo_vcpu, vireo_entry,
-	TP_PROTO(const struct vireo_vcpu *v, int unused),
-	TP_ARGS(v, unused),
-	TP_printk("vcpu %u rip 0x%llx event 0x%x", __entry->vcpu, __entry->rip, __entry->event)
-);
-
-DEFINE_EVENT_PRINT(vireo_vcpu, vireo_fault,
-	TP_PROTO(const struct vireo_vcpu *v, int err),
-	TP_ARGS(v, err),
-	TP_printk("vcpu %u gpa 0x%llx write %d result %d", __entry->vcpu,
-		  __entry->gpa, __entry->write, __entry->what)
-);
+DEFINE_EVENT(vireo_vcpu, vireo_fault,
+	TP_PROTO(const struct vireo_vcpu *v, int err), TP_ARGS(v, err));
 
 #endif /* VIREO_TRACE_H */
 

@@ -113,28 +113,14 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 /* ---- The fd --------------------------------------------------------------------------------- */
 
-static vm_fault_t vcpu_mmap_fault(struct vm_fault *vmf)
-{
-	struct vireo_vcpu *v = vmf->vma->vm_file->private_data;
-
-	if (vmf->pgoff)
-		return VM_FAULT_SIGBUS;
-	vmf->page = virt_to_page(v->run);
-	get_page(vmf->page);
-	return 0;
-}
-
-static const struct vm_operations_struct vcpu_vm_ops = {
-	.fault = vcpu_mmap_fault,
-};
-
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	struct vireo_vcpu *v = file->private_data;
+
 	if (vma->vm_pgoff || vma_pages(vma) != 1 ||
 	    (vma->vm_flags & (VM_SHARED | VM_EXEC)) != VM_SHARED)
 		return -EINVAL;
-	vma->vm_ops = &vcpu_vm_ops;
-	return 0;
+	return vm_insert_page(vma, vma->vm_start, virt_to_page(v->run));
 }
 
 static int vcpu_release(struct inode *inode, struct file *file)
@@ -158,13 +144,15 @@ static const struct file_operations vcpu_fops = {
 
 /**
  * vireo_vcpu_free() - free a vCPU
- * @v: of a VM that nobody can reach any more
+ * @v: of a VM that nobody can reach any more; or half made
  * Context: May sleep.
  */
 void vireo_vcpu_free(struct vireo_vcpu *v)
 {
-	vireo_ops->vcpu_free(v);
-	hrtimer_cancel(&v->apic.timer);
+	if (v->arch)
+		vireo_ops->vcpu_free(v);
+	if (v->apic.page)
+		hrtimer_cancel(&v->apic.timer);
 	free_page((unsigned long)v->apic.page);
 	vireo_switch_forget(v);
 	kfree(v->fpu);
@@ -185,28 +173,15 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	v->tsc_lost = READ_ONCE(vireo_tsc_lost);
 	v->tsc_offset = -vm->tsc_base;
 	v->run = (struct vireo_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!v->run)
-		goto fail_free;
-	if (vireo_switch_create(v))
-		goto fail_run;
-	if (vireo_lapic_create(v))
-		goto fail_fpu;
-	if (vireo_ops->vcpu_create(v))
-		goto fail_apic;
+	if (!v->run || vireo_switch_create(v) || vireo_lapic_create(v) ||
+	    vireo_ops->vcpu_create(v)) {
+		vireo_vcpu_free(v);
+		return NULL;
+	}
 	v->misc_enable = 1;
 	v->mtrr_type = 0xc06;	/* enabled, write-back */
 	vireo_vcpu_reset(v, false);
 	return v;
-
-fail_apic:
-	free_page((unsigned long)v->apic.page);	/* the timer never ran */
-fail_fpu:
-	kfree(v->fpu);
-fail_run:
-	free_page((unsigned long)v->run);
-fail_free:
-	kfree(v);
-	return NULL;
 }
 
 /**

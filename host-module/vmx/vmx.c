@@ -539,6 +539,7 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 fail:
 	free_page((unsigned long)x->vmcs);
 	kfree(x);
+	v->arch = NULL;
 	return -ENOMEM;
 }
 
