@@ -115,14 +115,8 @@ find(const struct vireo_cpuid_table *t, u32 function, u32 index)
 	return NULL;
 }
 
-/**
- * vireo_cpuid_xsave_size() - bytes that XSAVE needs
- * @xcr0: the components
- * @compact: in the compacted format, not the standard one
- * Context: Any.
- * Return: Bytes.
- */
-u32 vireo_cpuid_xsave_size(u64 xcr0, bool compact)
+/* Bytes that XSAVE needs for some components, in the standard format or compacted. */
+static u32 xsave_size(u64 xcr0, bool compact)
 {
 	u32 size = 512 + 64, i;
 
@@ -235,7 +229,7 @@ void vireo_cpuid_init(void)
 		default_fixup(&e);
 		table_add(&vireo_cpuid_default, &e);
 	}
-	vireo_xsave_size = vireo_cpuid_xsave_size(vireo_xcr0, false);
+	vireo_xsave_size = xsave_size(vireo_xcr0, false);
 }
 
 static int table_fill(struct vireo_cpuid_table *t, const struct vireo_cpuid_entry *e,
@@ -325,10 +319,10 @@ static void exec_fixup(struct vireo_vcpu *v, u32 function, u32 index, u32 out[4]
 		break;
 	case 0xd:
 		if (index == 0) {
-			out[EBX] = v->xsave_size;
-			out[ECX] = vireo_cpuid_xsave_size(out[EAX] | (u64)out[EDX] << 32, false);
+			out[EBX] = xsave_size(v->xcr0, false);
+			out[ECX] = xsave_size(out[EAX] | (u64)out[EDX] << 32, false);
 		} else if (index == 1) {
-			out[EBX] = vireo_cpuid_xsave_size(v->xcr0, true);
+			out[EBX] = xsave_size(v->xcr0, true);
 		}
 		break;
 	case 0x80000001:

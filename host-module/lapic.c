@@ -572,13 +572,7 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 
 /* ---- All of it --------------------------------------------------------------------------- */
 
-/**
- * vireo_lapic_get() - read all of it
- * @v: the vCPU
- * @s: where to; zeroed by the caller
- * Context: The vCPU's mutex is held.
- */
-void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
+static void lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int i;
@@ -652,19 +646,27 @@ static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
 }
 
 /**
- * vireo_lapic_set() - write all of it
- * @v: the vCPU
- * @s: the state, unchecked
+ * vireo_vcpu_lapic() - VIREO_GET_LAPIC, VIREO_SET_LAPIC
+ * @object: the vCPU
+ * @cmd: which of them
+ * @s: struct vireo_lapic
  * Context: The vCPU's mutex is held.
  * Return: 0 or -EINVAL, nothing changed.
  */
-int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s)
+long vireo_vcpu_lapic(void *object, unsigned int cmd, void *s)
 {
-	if (!state_allowed(s))
+	const struct vireo_lapic *new = s;
+	struct vireo_vcpu *v = object;
+
+	if (cmd == VIREO_GET_LAPIC) {
+		lapic_get(v, s);
+		return 0;
+	}
+	if (!state_allowed(new))
 		return -EINVAL;
-	apic_load(v, s);
-	WRITE_ONCE(v->apic.sipi_vector, s->sipi_vector);
-	set_mask_bits(&v->apic.smi_init, VIREO_LAPIC_REQUESTS, s->requests);
+	apic_load(v, new);
+	WRITE_ONCE(v->apic.sipi_vector, new->sipi_vector);
+	set_mask_bits(&v->apic.smi_init, VIREO_LAPIC_REQUESTS, new->requests);
 	set_bit(VREQ_MP, &v->requests);
 	return 0;
 }

@@ -247,15 +247,6 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 	return 0;
 }
 
-static long dev_create_vm(void *unused, unsigned int cmd, void *arg)
-{
-	struct vireo_create_vm *c = arg;
-
-	if (c->reserved || !c->max_vcpus || c->max_vcpus > VIREO_MAX_VCPUS)
-		return -EINVAL;
-	return vireo_vm_create(c);
-}
-
 static long dev_get_cpuid(void *unused, unsigned int cmd, void *arg)
 {
 	const struct vireo_cpuid_table *t = &vireo_cpuid_default;
@@ -273,7 +264,7 @@ static long dev_get_cpuid(void *unused, unsigned int cmd, void *arg)
 
 static const struct vireo_call dev_calls[] = {
 	{ VIREO_GET_INFO, sizeof(struct vireo_info), CALL_BOTH, dev_get_info },
-	{ VIREO_CREATE_VM, sizeof(struct vireo_create_vm), CALL_IN, dev_create_vm },
+	{ VIREO_CREATE_VM, sizeof(struct vireo_create_vm), CALL_IN, vireo_vm_create },
 	{ VIREO_GET_CPUID, sizeof(struct vireo_cpuid), CALL_BOTH, dev_get_cpuid },
 	{}
 };

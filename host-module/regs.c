@@ -34,17 +34,6 @@ u64 vireo_regs_cr4(void)
 	return cr4;
 }
 
-/**
- * vireo_regs_efer() - likewise of EFER
- * Context: Any.
- * Return: The bits.
- */
-u64 vireo_regs_efer(void)
-{
-	return EFER_SCE | EFER_LME | EFER_LMA | EFER_NX |
-	       (boot_cpu_has(X86_FEATURE_FXSR_OPT) ? EFER_FFXSR : 0);
-}
-
 #define CR0_ALLOWED	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
 			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | \
 			 X86_CR0_PG)
@@ -145,7 +134,6 @@ int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0)
 	if (!regs_xcr0_ok(xcr0))
 		return -EINVAL;
 	v->xcr0 = xcr0;
-	v->xsave_size = vireo_cpuid_xsave_size(xcr0, false);
 	return 0;
 }
 
@@ -296,24 +284,6 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
 		vireo_lapic_reset(v);
 	}
 	r.mp_state = v->id ? VIREO_MP_INIT : VIREO_MP_RUNNABLE;
-	regs_load(v, &r);
-}
-
-/**
- * vireo_vcpu_sipi() - start at the page that a start-up IPI names
- * @v: a vCPU in VIREO_MP_INIT
- * @vector: bits 19:12 of the address
- * Context: Process context, the vCPU's mutex held.
- */
-void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector)
-{
-	struct vireo_regs r = {};
-
-	vireo_regs_get(v, &r);
-	r.seg[VIREO_CS].selector = vector << 8;
-	r.seg[VIREO_CS].base = vector << 12;
-	r.rip = 0;
-	r.mp_state = VIREO_MP_RUNNABLE;
 	regs_load(v, &r);
 }
 

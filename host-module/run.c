@@ -554,6 +554,20 @@ static int run_block(struct vireo_vcpu *v)
 	return err;
 }
 
+/* A start-up IPI: begin at the page that it names. */
+static void run_sipi(struct vireo_vcpu *v)
+{
+	u32 vector = READ_ONCE(v->apic.sipi_vector);
+	struct vireo_regs r = {};
+
+	vireo_regs_get(v, &r);
+	r.seg[VIREO_CS].selector = vector << 8;
+	r.seg[VIREO_CS].base = vector << 12;
+	r.rip = 0;
+	r.mp_state = VIREO_MP_RUNNABLE;
+	vireo_vcpu_regs(v, VIREO_SET_REGS, &r);
+}
+
 /* INIT, SIPI and HLT: 0 when the vCPU can run, 1 to look again, or -errno. */
 static int run_mp_state(struct vireo_vcpu *v)
 {
@@ -564,7 +578,7 @@ static int run_mp_state(struct vireo_vcpu *v)
 	if (v->mp_state == VIREO_MP_INIT) {
 		if (!test_and_clear_bit(VAPIC_SIPI, req))
 			return run_block(v) ?: 1;
-		vireo_vcpu_sipi(v, READ_ONCE(v->apic.sipi_vector));
+		run_sipi(v);
 	}
 	clear_bit(VAPIC_SIPI, req);	/* ignored unless waited for */
 	if (v->mp_state == VIREO_MP_HALTED) {

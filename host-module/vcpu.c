@@ -35,14 +35,6 @@ void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
 
 /* ---- Calls ------------------------------------------------------------------------------ */
 
-static long vcpu_lapic(void *v, unsigned int cmd, void *lapic)
-{
-	if (cmd == VIREO_SET_LAPIC)
-		return vireo_lapic_set(v, lapic);
-	vireo_lapic_get(v, lapic);
-	return 0;
-}
-
 /**
  * vireo_vcpu_stat() - add a vCPU's counters
  * @v: the vCPU
@@ -81,8 +73,8 @@ static const struct vireo_call vcpu_calls[] = {
 	{ VIREO_SET_MSRS, sizeof(struct vireo_msrs), CALL_IN, vireo_vcpu_msrs },
 	{ VIREO_GET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vireo_vcpu_xsave },
 	{ VIREO_SET_XSAVE, sizeof(struct vireo_xsave), CALL_IN, vireo_vcpu_xsave },
-	{ VIREO_GET_LAPIC, sizeof(struct vireo_lapic), CALL_OUT, vcpu_lapic },
-	{ VIREO_SET_LAPIC, sizeof(struct vireo_lapic), CALL_IN, vcpu_lapic },
+	{ VIREO_GET_LAPIC, sizeof(struct vireo_lapic), CALL_OUT, vireo_vcpu_lapic },
+	{ VIREO_SET_LAPIC, sizeof(struct vireo_lapic), CALL_IN, vireo_vcpu_lapic },
 	{}
 };
 
@@ -185,19 +177,23 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 }
 
 /**
- * vireo_vcpu_create() - make a vCPU
- * @vm: its VM
- * @id: its number
+ * vireo_vcpu_create() - VIREO_CREATE_VCPU
+ * @object: the VM
+ * @cmd: that
+ * @arg: struct vireo_create_vcpu
  * Context: May sleep.
  * Return: Its fd, or -EINVAL (no such number), -EEXIST, -ENOMEM, -EMFILE...
  */
-int vireo_vcpu_create(struct vireo_vm *vm, u32 id)
+long vireo_vcpu_create(void *object, unsigned int cmd, void *arg)
 {
+	const struct vireo_create_vcpu *c = arg;
+	struct vireo_vm *vm = object;
 	struct vireo_vcpu *v;
 	struct file *file;
+	u32 id = c->id;
 	int fd, err;
 
-	if (id >= vm->max_vcpus)
+	if (id >= vm->max_vcpus || c->reserved)
 		return -EINVAL;
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)

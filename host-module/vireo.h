@@ -330,7 +330,6 @@ struct vireo_vcpu {
 	int cpu;		/* (v) holds its hardware state; -1: none does */
 	struct xregs_state *fpu; /* (v) the guest's, standard format, while it is out */
 	u64 xcr0;		/* (v) */
-	u32 xsave_size;		/* (v) bytes for xcr0, CPUID 0xd */
 	u32 mp_state;		/* (v) VIREO_MP_* */
 	bool nmi_pending;	/* (v) */
 	u32 poll_ns;		/* (v) adaptive halt polling */
@@ -362,7 +361,7 @@ void vireo_hw_put(void);
 long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, void __user *arg);
 
 /* vm.c */
-int vireo_vm_create(const struct vireo_create_vm *args);
+long vireo_vm_create(void *unused, unsigned int cmd, void *arg);
 void vireo_vm_put(struct vireo_vm *vm);
 void vireo_vm_flush(struct vireo_vm *vm);
 
@@ -387,7 +386,7 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
 long vireo_disk_create(void *vm, unsigned int cmd, void *arg);
 
 /* vcpu.c */
-int vireo_vcpu_create(struct vireo_vm *vm, u32 id);
+long vireo_vcpu_create(void *vm, unsigned int cmd, void *arg);
 void vireo_vcpu_free(struct vireo_vcpu *v);
 void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
 void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s);
@@ -398,13 +397,11 @@ int vireo_vcpu_run(struct vireo_vcpu *v);
 
 /* regs.c */
 u64 vireo_regs_cr4(void);
-u64 vireo_regs_efer(void);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg);
 long vireo_vcpu_msrs(void *v, unsigned int cmd, void *arg);
 bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip);
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
-void vireo_vcpu_sipi(struct vireo_vcpu *v, u32 vector);
 #define VIREO_PAT_RESET	0x0007040600070406ULL
 int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value);
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
@@ -431,7 +428,6 @@ extern u64 vireo_xcr0;		/* likewise: what a guest may set */
 extern u32 vireo_xsave_size;	/* likewise: bytes for that, standard format */
 long vireo_cpuid_set(void *vm, unsigned int cmd, void *arg);
 void vireo_cpuid_exec(struct vireo_vcpu *v);
-u32 vireo_cpuid_xsave_size(u64 xcr0, bool compact);
 
 /* lapic.c */
 int vireo_lapic_create(struct vireo_vcpu *v);
@@ -445,8 +441,7 @@ u16 vireo_lapic_status(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
 void vireo_lapic_eoi(struct vireo_vcpu *v);
 bool vireo_lapic_wakeup(struct vireo_vcpu *v);
-void vireo_lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s);
-int vireo_lapic_set(struct vireo_vcpu *v, const struct vireo_lapic *s);
+long vireo_vcpu_lapic(void *v, unsigned int cmd, void *s);
 bool vireo_lapic_msi_ok(u64 address, u32 data);
 int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data);
 long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr);
@@ -462,6 +457,13 @@ int vireo_pv_refresh(struct vireo_vcpu *v);
 /* net.c */
 extern struct rtnl_link_ops vireo_net_link_ops;
 long vireo_net_create(void *object, unsigned int cmd, void *arg);
+
+/* EFER bits that a guest of this host may have. */
+static inline u64 vireo_regs_efer(void)
+{
+	return EFER_SCE | EFER_LME | EFER_LMA | EFER_NX |
+	       (boot_cpu_has(X86_FEATURE_FXSR_OPT) ? EFER_FFXSR : 0);
+}
 
 static inline void vireo_vm_get(struct vireo_vm *vm)
 {

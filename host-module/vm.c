@@ -60,13 +60,6 @@ void vireo_vm_flush(struct vireo_vm *vm)
 	}
 }
 
-static long vm_create_vcpu(void *vm, unsigned int cmd, void *arg)
-{
-	struct vireo_create_vcpu *c = arg;
-
-	return c->reserved ? -EINVAL : vireo_vcpu_create(vm, c->id);
-}
-
 static long vm_add_memory(void *object, unsigned int cmd, void *arg)
 {
 	struct vireo_vm *vm = object;
@@ -125,7 +118,7 @@ static long vm_fork(void *object, unsigned int cmd, void *arg)
 }
 
 static const struct vireo_call vm_calls[] = {
-	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vm_create_vcpu },
+	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vireo_vcpu_create },
 	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory },
 	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vm_get_memory },
 	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vireo_cpuid_set },
@@ -177,19 +170,25 @@ fail_hw:
 }
 
 /**
- * vireo_vm_create() - make a VM
- * @args: checked arguments
+ * vireo_vm_create() - VIREO_CREATE_VM
+ * @unused: NULL
+ * @cmd: that
+ * @arg: struct vireo_create_vm
  * Context: May sleep.
- * Return: The VM's fd, or -EBUSY, -ENOMEM, -EMFILE...
+ * Return: The VM's fd, or -EINVAL, -EBUSY, -ENOMEM, -EMFILE...
  */
-int vireo_vm_create(const struct vireo_create_vm *args)
+long vireo_vm_create(void *unused, unsigned int cmd, void *arg)
 {
-	struct vireo_vm *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	const struct vireo_create_vm *c = arg;
+	struct vireo_vm *vm;
 	int fd;
 
+	if (c->reserved || !c->max_vcpus || c->max_vcpus > VIREO_MAX_VCPUS)
+		return -EINVAL;
+	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
 	if (!vm)
 		return -ENOMEM;
-	vm->max_vcpus = args->max_vcpus;
+	vm->max_vcpus = c->max_vcpus;
 	vm->cpuid = vireo_cpuid_default;
 	vm->tsc_base = rdtsc();
 	vm->boot_ns = ktime_get_real_ns();
