@@ -96,17 +96,18 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 
 static bool regs_events_ok(const struct vireo_regs *r)
 {
-	if (r->events & ~VIREO_EVENTS || r->reserved0 || r->mp_state > VIREO_MP_INIT)
+	const struct vireo_event e = { .info = r->inject };
+
+	if (r->events & ~VIREO_EVENTS || r->mp_state > VIREO_MP_INIT)
 		return false;
-	if ((r->events & VIREO_EVENT_ERROR_CODE) && !(r->events & VIREO_EVENT_EXCEPTION))
-		return false;
-	if ((r->events & VIREO_EVENT_EXCEPTION) && (r->events & VIREO_EVENT_INTERRUPT))
+	if (!e.info)
+		return true;
+	if (!e.valid || e.unused)
 		return false;
 	/* An exception is not the NMI, and reserved vectors do not exist. */
-	if ((r->events & VIREO_EVENT_EXCEPTION) &&
-	    (r->exception > 31 || (BIT(r->exception) & ~EXCEPTIONS)))
-		return false;
-	return !(r->events & VIREO_EVENT_INTERRUPT) || r->interrupt >= 16;
+	if (e.type == VEVENT_EXCEPTION)
+		return e.vector < 32 && (BIT(e.vector) & EXCEPTIONS);
+	return e.type == VEVENT_INTERRUPT && !e.has_error && e.vector >= 16;
 }
 
 static bool regs_xcr0_ok(u64 xcr0)
@@ -156,20 +157,11 @@ void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 	vireo_ops->get_regs(v, r);
 	r->cr8 = *vireo_lapic_tpr(v) >> 4;
 
-	if (!e->valid) {
-		/* none */
-	} else if (e->type == VEVENT_EXCEPTION) {
-		r->events |= VIREO_EVENT_EXCEPTION;
-		r->events |= e->has_error ? VIREO_EVENT_ERROR_CODE : 0;
-		r->exception = e->vector;
-		r->error_code = e->has_error ? e->error : 0;
-	} else if (e->type == VEVENT_INTERRUPT) {
-		r->events |= VIREO_EVENT_INTERRUPT;
-		r->interrupt = e->vector;
-	} else {
-		r->events |= VIREO_EVENT_NMI;
-	}
-	if (v->nmi_pending || test_bit(VAPIC_NMI, &v->apic.smi_init))
+	if (e->type != VEVENT_NMI)
+		r->inject = e->info;
+	if (e->has_error)
+		r->error_code = e->error;
+	if (e->type == VEVENT_NMI || v->nmi_pending || test_bit(VAPIC_NMI, &v->apic.smi_init))
 		r->events |= VIREO_EVENT_NMI;
 	if (v->blocked & VIREO_BLOCKED_NMI)
 		r->events |= VIREO_EVENT_NMI_MASKED;
@@ -192,14 +184,8 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 	v->pending_io = VIO_NONE;
 	v->blocked = (r->events & VIREO_EVENT_SHADOW ? VIREO_BLOCKED_SHADOW : 0) |
 		     (r->events & VIREO_EVENT_NMI_MASKED ? VIREO_BLOCKED_NMI : 0);
-	v->inject.info = 0;
-	if (r->events & VIREO_EVENT_EXCEPTION) {
-		v->inject = vireo_event(VEVENT_EXCEPTION, r->exception);
-		v->inject.has_error = !!(r->events & VIREO_EVENT_ERROR_CODE);
-		v->inject.error = r->error_code;
-	}
-	if (r->events & VIREO_EVENT_INTERRUPT)
-		v->inject = vireo_event(VEVENT_INTERRUPT, r->interrupt);
+	v->inject.info = r->inject;
+	v->inject.error = r->error_code;
 	clear_bit(VAPIC_NMI, &v->apic.smi_init);
 	v->nmi_pending = r->events & VIREO_EVENT_NMI;
 	set_bit(VREQ_EVENT, &v->requests);

@@ -321,13 +321,15 @@ enum {
 };
 
 /* vireo_regs.events */
-#define VIREO_EVENT_EXCEPTION	(1U << 0)	/* @exception awaits injection */
-#define VIREO_EVENT_ERROR_CODE	(1U << 1)	/* ... with @error_code */
 #define VIREO_EVENT_NMI		(1U << 2)	/* an NMI is pending */
 #define VIREO_EVENT_NMI_MASKED	(1U << 3)	/* within an NMI handler */
 #define VIREO_EVENT_SHADOW	(1U << 4)	/* interrupt shadow of STI or MOV SS */
-#define VIREO_EVENT_INTERRUPT	(1U << 5)	/* delivery of interrupt @interrupt was cut short */
-#define VIREO_EVENTS		0x3fU
+#define VIREO_EVENTS		0x1cU
+
+/* vireo_regs.inject: 0, or one of the first two with a vector in bits 7:0 */
+#define VIREO_INJECT_EXCEPTION	0x80000300U	/* awaits injection */
+#define VIREO_INJECT_INTERRUPT	0x80000000U	/* its delivery was cut short */
+#define VIREO_INJECT_ERROR_CODE	0x00000800U	/* with @error_code */
 
 /**
  * struct vireo_regs - a vCPU's registers (VIREO_GET_REGS, VIREO_SET_REGS)
@@ -349,9 +351,8 @@ enum {
  * @dr: DR0-DR3, then DR6 and DR7
  * @mp_state: VIREO_MP_*
  * @events: VIREO_EVENT_*
- * @exception: vector, 0 to 31
- * @interrupt: vector
- * @error_code: of @exception
+ * @inject: VIREO_INJECT_*
+ * @error_code: of an exception
  * @reserved: 0
  *
  * SET checks what VMRUN would check (AMD APM vol. 2, 15.5.1) and more, and
@@ -376,9 +377,7 @@ struct vireo_regs {
 	__u64 dr[6];
 	__u32 mp_state;
 	__u32 events;
-	__u8 exception;
-	__u8 interrupt;
-	__u16 reserved0;
+	__u32 inject;
 	__u32 error_code;
 	__u64 reserved[8];
 };

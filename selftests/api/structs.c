@@ -101,7 +101,7 @@ static const struct call {
 	{ "GET_STAT", VCPU, VIREO_GET_STAT, sizeof(struct vireo_stat) },
 	{ "GET_REGS", VCPU, VIREO_GET_REGS, sizeof(struct vireo_regs) },
 	{ "SET_REGS", VCPU, VIREO_SET_REGS, sizeof(struct vireo_regs),
-	  { FIELD(vireo_regs, reserved0), FIELD(vireo_regs, reserved) } },
+	  { FIELD(vireo_regs, reserved) } },
 	{ "GET_MSRS", VCPU, VIREO_GET_MSRS, sizeof(struct vireo_msrs),
 	  { FIELD(vireo_msrs, reserved) } },
 	{ "SET_MSRS", VCPU, VIREO_SET_MSRS, sizeof(struct vireo_msrs),

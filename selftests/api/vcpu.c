@@ -82,22 +82,21 @@ TEST(events_round_trip)
 
 	vcpu = one_vcpu(&vm);
 	vcpu_mode_regs(vcpu, MODE_LONG, 0, &set);
-	set.events = VIREO_EVENT_EXCEPTION | VIREO_EVENT_ERROR_CODE | VIREO_EVENT_NMI |
-		     VIREO_EVENT_NMI_MASKED;
-	set.exception = VEC_PF;
+	set.events = VIREO_EVENT_NMI | VIREO_EVENT_NMI_MASKED;
+	set.inject = VIREO_INJECT_EXCEPTION | VIREO_INJECT_ERROR_CODE | VEC_PF;
 	set.error_code = 0x15;
 	vcpu_set_regs(vcpu, &set);
 	vcpu_get_regs(vcpu, &get);
 	EXPECT_EQ(get.events, set.events);
-	EXPECT_EQ(get.exception, VEC_PF);
+	EXPECT_EQ(get.inject, set.inject);
 	EXPECT_EQ(get.error_code, 0x15);
-	set.events = VIREO_EVENT_INTERRUPT | VIREO_EVENT_SHADOW;
+	set.events = VIREO_EVENT_SHADOW;
 	set.rflags = 0x202;
-	set.interrupt = 0x31;
+	set.inject = VIREO_INJECT_INTERRUPT | 0x31;
 	vcpu_set_regs(vcpu, &set);
 	vcpu_get_regs(vcpu, &get);
 	EXPECT_EQ(get.events, set.events);
-	EXPECT_EQ(get.interrupt, 0x31);
+	EXPECT_EQ(get.inject, set.inject);
 }
 
 /* ---- what SET_REGS refuses ------------------------------------------------------- */
@@ -158,7 +157,15 @@ static const struct refusal refusals[] = {
 	CHANGE("mp_state 2^31", mp_state, BIT(31), 0),
 	CHANGE("unknown event", events, BIT(6), 0),
 	CHANGE("unknown event 31", events, BIT(31), 0),
-	CHANGE("error code without exception", events, VIREO_EVENT_ERROR_CODE, 0),
+	CHANGE("unknown event 0", events, BIT(0), 0),
+	CHANGE("error code without exception", inject, VIREO_INJECT_ERROR_CODE, 0),
+	CHANGE("interrupt with error code", inject, VIREO_INJECT_INTERRUPT |
+	       VIREO_INJECT_ERROR_CODE | 0x40, 0),
+	CHANGE("interrupt 15", inject, VIREO_INJECT_INTERRUPT | 15, 0),
+	CHANGE("vector alone", inject, 0x40, 0),
+	CHANGE("NMI as exception", inject, 0x80000202, 0),
+	CHANGE("software interrupt", inject, 0x80000480, 0),
+	CHANGE("reserved bit of what is injected", inject, VIREO_INJECT_EXCEPTION | BIT(12) | 6, 0),
 };
 
 static void field_change(struct vireo_regs *regs, const struct refusal *r)
@@ -211,17 +218,12 @@ TEST(regs_refused_events)
 	vcpu = one_vcpu(&vm);
 	vcpu_mode_regs(vcpu, MODE_LONG, 0x1000, &regs);
 	vcpu_set_regs(vcpu, &regs);
-	regs.events = VIREO_EVENT_EXCEPTION;
-	regs.exception = 32;
+	regs.inject = VIREO_INJECT_EXCEPTION | 32;
 	expect_refused(vcpu, &regs, "exception 32");
-	regs.exception = 255;
+	regs.inject = VIREO_INJECT_EXCEPTION | 255;
 	expect_refused(vcpu, &regs, "exception 255");
-	regs.exception = VEC_NMI;
+	regs.inject = VIREO_INJECT_EXCEPTION | VEC_NMI;
 	expect_refused(vcpu, &regs, "exception 2, which is the NMI");
-	regs.events |= VIREO_EVENT_INTERRUPT;
-	regs.exception = VEC_UD;
-	regs.interrupt = 0x40;
-	expect_refused(vcpu, &regs, "exception and interrupt at once");
 }
 
 TEST(regs_refused_modes)

@@ -452,8 +452,7 @@ TEST(injected_exception)
 	EXPECT_EQ(vcpu_run(&vm.vcpu[0]), -EINTR);
 	vm.vcpu[0].run->immediate_exit = 0;
 	vcpu_get_regs(&vm.vcpu[0], &regs);
-	regs.events = VIREO_EVENT_EXCEPTION | VIREO_EVENT_ERROR_CODE;
-	regs.exception = VEC_PF;
+	regs.inject = VIREO_INJECT_EXCEPTION | VIREO_INJECT_ERROR_CODE | VEC_PF;
 	regs.error_code = 0x1d;
 	vcpu_set_regs(&vm.vcpu[0], &regs);
 	vcpu_run_done(&vm.vcpu[0]);

@@ -31,8 +31,8 @@ void vireo_regs_print(const struct vireo_regs *regs, FILE *out)
 	static const char *const seg[] = { "es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr" };
 	unsigned int i;
 
-	fprintf(out, "  rip %016llx  rflags %016llx  events %x vector %u error %x\n", regs->rip,
-		regs->rflags, regs->events, regs->exception, regs->error_code);
+	fprintf(out, "  rip %016llx  rflags %016llx  events %x inject %x error %x\n",
+		regs->rip, regs->rflags, regs->events, regs->inject, regs->error_code);
 	for (i = 0; i < 16; i++)
 		fprintf(out, "  %s %016llx%s", gpr[i], regs->gpr[i], i % 3 == 2 ? "\n" : "");
 	fprintf(out, "\n  cr0 %016llx  cr2 %016llx  cr3 %016llx\n", regs->cr0, regs->cr2,
