@@ -78,7 +78,6 @@ struct net_rx {
 
 /* A queue that the guest transmits to; all under kick_lock */
 struct net_tx {
-	struct vireo_queue *q;		/* (i) */
 	struct vireo_comp comp[NET_BATCH];
 	struct vireo_seg segs[VIREO_RING_INDIRECT];
 };
@@ -168,9 +167,9 @@ static int net_tx_check(const struct net_if *net, const struct vireo_net_tx *e, 
 }
 
 /* Copies the packet: from here on it is the copy that is looked at. */
-static int net_tx_copy(struct net_tx *tx, struct sk_buff *skb, unsigned int segs)
+static int net_tx_copy(struct vireo_queue *q, struct sk_buff *skb, unsigned int segs)
 {
-	struct vireo_mem *mem = &tx->q->vm->mem;
+	struct net_tx *tx = q->room;
 	unsigned int i, at = 0;
 
 	for (i = 0; i < segs; i++) {
@@ -179,7 +178,7 @@ static int net_tx_copy(struct net_tx *tx, struct sk_buff *skb, unsigned int segs
 
 		while (len) {
 			struct bio_vec bv;
-			int err, n = vireo_mem_pin(mem, gpa, len, false, &bv);
+			int err, n = vireo_mem_pin(&q->vm->mem, gpa, len, false, &bv);
 
 			if (n < 0)
 				return n == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
@@ -223,15 +222,17 @@ static int net_tx_offload(const struct vireo_net_tx *e, struct sk_buff *skb, u32
 }
 
 /* The packet of an entry, or NULL and why in @status; OK: it is dropped without a word. */
-static struct sk_buff *net_tx_packet(struct net_tx *tx, const struct vireo_net_tx *e, u16 *status)
+static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_net_tx *e,
+				     u16 *status)
 {
+	struct net_tx *tx = q->room;
 	int i, segs, err, linear = -VIREO_COMP_INVALID;
-	struct net_if *net = tx->q->dev;
+	struct net_if *net = q->dev;
 	struct sk_buff *skb;
 	const u8 *from;
 	u64 len = 0;
 
-	segs = vireo_queue_segs(tx->q, e, tx->segs, VIREO_RING_INDIRECT);
+	segs = vireo_queue_segs(q, e, tx->segs, VIREO_RING_INDIRECT);
 	for (i = 0; i < segs; i++)
 		len += le32_to_cpu(tx->segs[i].len);
 	if (len && len <= NET_MAX_PACKET)
@@ -248,11 +249,11 @@ static struct sk_buff *net_tx_packet(struct net_tx *tx, const struct vireo_net_t
 	skb_put(skb, linear);
 	skb->len += len - linear;
 	skb->data_len = len - linear;
-	*status = net_tx_copy(tx, skb, segs);
+	*status = net_tx_copy(q, skb, segs);
 	if (!*status)
 		*status = net_tx_offload(e, skb, READ_ONCE(net->mtu) + VLAN_ETH_HLEN);
 	if (!*status)
-		tx->q->bytes += len;
+		q->bytes += len;
 	from = ((const struct ethhdr *)skb->data)->h_source;
 	if (*status || (net->filter && !ether_addr_equal(from, net->mac))) {
 		kfree_skb(skb);
@@ -262,9 +263,9 @@ static struct sk_buff *net_tx_packet(struct net_tx *tx, const struct vireo_net_t
 }
 
 /* Into the stack, as if from a wire. */
-static void net_tx_deliver(struct net_tx *tx, struct list_head *packets)
+static void net_tx_deliver(struct vireo_queue *q, struct list_head *packets)
 {
-	struct net_if *net = tx->q->dev;
+	struct net_if *net = q->dev;
 	struct sk_buff *skb, *next;
 	struct net_device *dev;
 
@@ -275,7 +276,7 @@ static void net_tx_deliver(struct net_tx *tx, struct list_head *packets)
 		list_for_each_entry(skb, packets, list) {
 			dev_sw_netstats_rx_add(dev, skb->len);
 			skb->protocol = eth_type_trans(skb, dev);
-			skb_record_rx_queue(skb, tx->q->index / 2);
+			skb_record_rx_queue(skb, q->index / 2);
 		}
 		netif_receive_skb_list(packets);
 	} else {
@@ -291,15 +292,16 @@ static void net_tx_deliver(struct net_tx *tx, struct list_head *packets)
 }
 
 /* Returns whether there may be more. */
-static bool net_tx_batch(struct net_tx *tx)
+static bool net_tx_batch(struct vireo_queue *q)
 {
+	struct net_tx *tx = q->room;
 	struct vireo_net_tx e;
 	LIST_HEAD(packets);
 	unsigned int n;
 
-	for (n = 0; n < NET_BATCH && vireo_queue_take(tx->q, &e); n++) {
+	for (n = 0; n < NET_BATCH && vireo_queue_take(q, &e); n++) {
 		u16 status;
-		struct sk_buff *skb = net_tx_packet(tx, &e, &status);
+		struct sk_buff *skb = net_tx_packet(q, &e, &status);
 
 		tx->comp[n] = (struct vireo_comp){ .tag = e.tag, .status = cpu_to_le16(status) };
 		if (skb)
@@ -307,18 +309,17 @@ static bool net_tx_batch(struct net_tx *tx)
 	}
 	if (!n)
 		return false;
-	net_tx_deliver(tx, &packets);
-	vireo_queue_complete(tx->q, tx->comp, n);
+	net_tx_deliver(q, &packets);
+	vireo_queue_complete(q, tx->comp, n);
 	return n == NET_BATCH;
 }
 
 static void net_tx_kick(struct vireo_queue *q)
 {
 	unsigned int budget = NET_BUDGET / NET_BATCH;
-	struct net_tx *tx = q->priv;
 
 	do {
-		while (net_tx_batch(tx)) {
+		while (net_tx_batch(q)) {
 			if (!--budget) {
 				vireo_queue_defer(q, 0);
 				return;
@@ -573,7 +574,7 @@ static void net_rx_wake(struct net_rx *rx)
 
 static void net_rx_kick(struct vireo_queue *q)
 {
-	struct net_rx *rx = q->priv;
+	struct net_rx *rx = q->room;
 	u32 room, budget = 2 * q->entries;
 	struct vireo_net_rx e;
 
@@ -639,70 +640,45 @@ static int net_claim(struct vireo_queue *q, bool claim)
 	return err;
 }
 
-static int net_rx_start(struct vireo_queue *q)
+static int net_start(struct vireo_queue *q)
 {
-	struct net_rx *rx = kvzalloc(struct_size(rx, buf, q->entries), GFP_KERNEL_ACCOUNT);
-	int err = -ENOMEM;
+	size_t comps = (q->entries + NET_BATCH) * sizeof(struct vireo_comp);
+	struct net_rx *rx;
+	int err;
 
-	if (!rx)
+	q->room = kvzalloc(q->index & 1 ? sizeof(struct net_tx) :
+			   struct_size(rx, buf, q->entries) + comps, GFP_KERNEL_ACCOUNT);
+	err = q->room ? net_claim(q, true) : -ENOMEM;
+	if (err || q->index & 1)
 		return err;
-	rx->comp = kvcalloc(q->entries + NET_BATCH, sizeof(*rx->comp), GFP_KERNEL_ACCOUNT);
-	if (rx->comp)
-		err = net_claim(q, true);
-	if (err) {
-		kvfree(rx->comp);
-		kvfree(rx);
-		return err;
-	}
+	rx = q->room;
 	rx->q = q;
-	q->priv = rx;
+	rx->comp = (void *)&rx->buf[q->entries];
 	net_rx_set(q, rx);
 	return 0;
 }
 
-static void net_rx_stop(struct vireo_queue *q)
+static void net_stop(struct vireo_queue *q)
 {
-	struct net_rx *rx = q->priv;
-
 	net_claim(q, false);
+	if (q->index & 1)
+		return;
 	net_rx_set(q, NULL);
-	net_rx_drain(rx);
-	kvfree(rx->comp);
-	kvfree(rx);
+	net_rx_drain(q->room);
 }
 
-static const struct vireo_queue_ops net_rx_ops = {
-	.start = net_rx_start,
-	.kick = net_rx_kick,
-	.stop = net_rx_stop,
-};
-
-static int net_tx_start(struct vireo_queue *q)
+static void net_kick(struct vireo_queue *q)
 {
-	struct net_tx *tx = kvzalloc(sizeof(*tx), GFP_KERNEL_ACCOUNT);
-	int err = tx ? net_claim(q, true) : -ENOMEM;
-
-	if (err) {
-		kvfree(tx);
-		return err;
-	}
-	tx->q = q;
-	q->priv = tx;
-	return 0;
+	if (q->index & 1)
+		net_tx_kick(q);
+	else
+		net_rx_kick(q);
 }
 
-static void net_tx_stop(struct vireo_queue *q)
-{
-	struct net_tx *tx = q->priv;
-
-	net_claim(q, false);
-	kvfree(tx);
-}
-
-static const struct vireo_queue_ops net_tx_ops = {
-	.start = net_tx_start,
-	.kick = net_tx_kick,
-	.stop = net_tx_stop,
+static const struct vireo_queue_ops net_queue_ops = {
+	.start = net_start,
+	.kick = net_kick,
+	.stop = net_stop,
 };
 
 /* ---- The interface, as the host sees it ----------------------------------------------------- */
@@ -904,8 +880,7 @@ static long net_create_queue(void *object, unsigned int cmd, void *arg)
 
 	if (c->index >= 2 * net->pairs)
 		return -EINVAL;
-	return vireo_queue_create(net->vm, c->index & 1 ? &net_tx_ops : &net_rx_ops, net, object,
-				  c);
+	return vireo_queue_create(net->vm, &net_queue_ops, net, object, c);
 }
 
 static const struct vireo_call net_calls[] = {

@@ -42,8 +42,7 @@ struct vireo_queue {
 	struct vireo_vm *vm;		/* (i) held */
 	struct file *owner;		/* (i) held: the disk or interface */
 	void *dev;			/* (i) what @owner stands for */
-	void *priv;			/* the backend's */
-	void *room;			/* likewise; kvfree()d when nothing is in flight */
+	void *room;			/* the backend's; kvfree()d when nothing is in flight */
 	u32 doorbell;			/* (i) */
 	u32 index;			/* (i) */
 	u32 entries;			/* (i) */
