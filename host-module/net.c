@@ -326,7 +326,7 @@ static void net_tx_kick(struct vireo_queue *q)
 			}
 			cond_resched();
 		}
-	} while (vireo_queue_rearm(q, 0));
+	} while (vireo_queue_rearm(q, QUEUE_ADAPT));
 }
 
 /* ---- To the guest: the sender's part, under the lock of the interface's queue --------------- */

@@ -17,6 +17,10 @@
 #include "queue.h"
 
 #define KICK_ROUNDS	4	/* of one doorbell, while others ring */
+#define BUSY_NS		(200 * NSEC_PER_USEC)	/* between two entries: not a busy driver */
+#define BUSY_ROUNDS	4	/* that it has been busy: it need not ring for each any more */
+#define BUSY_STEP	8U	/* entries without a doorbell, more with every round */
+#define BUSY_AHEAD	32U	/* ... up to so many */
 
 struct workqueue_struct *vireo_wq;	/* for the backends too */
 
@@ -107,15 +111,47 @@ bool vireo_queue_take(struct vireo_queue *q, void *entry)
 	return true;
 }
 
+/*
+ * How many entries a driver may put without ringing: some once it has put many in
+ * a short time.  They are looked at when it rings, when a vCPU halts, or after
+ * BUSY_NS.  If a halt or the timer then finds no more than one, nothing was saved:
+ * that ends it.
+ */
+static u32 queue_ahead(struct vireo_queue *q)
+{
+	bool rung = test_and_clear_bit(KICKED_BY_DOORBELL, &q->kicked);
+	u32 n = q->sub_head - q->rest_head;
+	u64 now = ktime_get_ns();
+
+	if (now - q->rest_ns >= max(n, 1U) * BUSY_NS || (n == 1 && !rung))
+		q->busy = 0;
+	else if (n)
+		q->busy++;
+	if (n) {
+		q->rest_ns = now;
+		q->rest_head = q->sub_head;
+	}
+	if (q->busy < BUSY_ROUNDS) {
+		clear_bit(q->doorbell, q->vm->busy_queues);
+		return 0;
+	}
+	set_bit(q->doorbell, q->vm->busy_queues);
+	hrtimer_start(&q->overdue, ns_to_ktime(BUSY_NS), HRTIMER_MODE_REL);
+	return min3(BUSY_STEP * (q->busy - BUSY_ROUNDS + 1), BUSY_AHEAD, q->entries / 4);
+}
+
 /**
  * vireo_queue_rearm() - ask for a doorbell
  * @q: the queue, from which all has been taken
- * @ahead: how many entries may be put without one, less than the queue has
- * Context: As vireo_queue_take().
+ * @ahead: how many entries may be put without one, less than the queue has; or
+ *	QUEUE_ADAPT: none, but some by a driver that rings often
+ * Context: As vireo_queue_take(); for QUEUE_ADAPT process context.
  * Return: Whether there are so many already: no doorbell will come for them.
  */
 bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead)
 {
+	if (ahead == QUEUE_ADAPT)
+		ahead = queue_ahead(q);
 	WRITE_ONCE(ring_ctl(q)->sub_event, cpu_to_le32(q->sub_head + ahead));
 	smp_mb();	/* pairs with the driver's between sub_tail and sub_event */
 	return vireo_queue_waiting(q) > ahead;
@@ -218,12 +254,12 @@ void vireo_queue_kick(struct vireo_queue *q)
 {
 	unsigned int rounds = KICK_ROUNDS;
 
-	set_bit(0, &q->kicked);
+	set_bit(KICKED, &q->kicked);
 	/* Whoever holds the lock sees the bit before it leaves. */
-	while (test_bit(0, &q->kicked) && mutex_trylock(&q->kick_lock)) {
+	while (test_bit(KICKED, &q->kicked) && mutex_trylock(&q->kick_lock)) {
 		bool stopped = q->stopped;
 
-		clear_bit(0, &q->kicked);
+		clear_bit(KICKED, &q->kicked);
 		smp_mb__after_atomic();	/* the bit, then the look at the ring */
 		if (!stopped)
 			q->ops->kick(q);
@@ -232,7 +268,7 @@ void vireo_queue_kick(struct vireo_queue *q)
 			return;
 		smp_mb();	/* the unlock, then the look at the bit */
 		if (!--rounds) {	/* other vCPUs do not keep this one here */
-			if (test_bit(0, &q->kicked))
+			if (test_bit(KICKED, &q->kicked))
 				vireo_queue_defer(q, 0);
 			return;
 		}
@@ -260,6 +296,45 @@ void vireo_queue_defer(struct vireo_queue *q, unsigned long delay)
 		vireo_queue_put(q);	/* it has one already */
 }
 
+/* Nobody has looked for a while. */
+static enum hrtimer_restart queue_overdue(struct hrtimer *timer)
+{
+	vireo_queue_defer(container_of(timer, struct vireo_queue, overdue), 0);
+	return HRTIMER_NORESTART;
+}
+
+static struct vireo_queue *queue_get(struct vireo_vm *vm, unsigned int doorbell)
+{
+	struct vireo_queue *q;
+
+	rcu_read_lock();
+	q = rcu_dereference(vm->queues[doorbell]);
+	if (q && !kref_get_unless_zero(&q->ref))
+		q = NULL;
+	rcu_read_unlock();
+	return q;
+}
+
+/**
+ * vireo_queue_halt() - a vCPU halts: look at what nobody may have rung for
+ * @vm: the vCPU's
+ * Context: Process context; the backend may sleep in it.
+ */
+void vireo_queue_halt(struct vireo_vm *vm)
+{
+	unsigned int i;
+
+	/* A queue's bit stays until a look finds that it is busy no more. */
+	for_each_set_bit(i, vm->busy_queues, VIREO_MAX_QUEUES) {
+		struct vireo_queue *q = queue_get(vm, i);
+
+		if (!q)
+			continue;
+		vireo_queue_kick(q);
+		vireo_queue_put(q);
+	}
+}
+
 /**
  * vireo_queue_doorbell() - VIREO_HC_DOORBELL
  * @vm: the guest's
@@ -269,17 +344,12 @@ void vireo_queue_defer(struct vireo_queue *q, unsigned long delay)
  */
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
 {
-	struct vireo_queue *q = NULL;
+	struct vireo_queue *q = doorbell < VIREO_MAX_QUEUES ? queue_get(vm, doorbell) : NULL;
 
-	rcu_read_lock();
-	if (doorbell < VIREO_MAX_QUEUES)
-		q = rcu_dereference(vm->queues[doorbell]);
-	if (q && !kref_get_unless_zero(&q->ref))
-		q = NULL;
-	rcu_read_unlock();
 	if (!q)
 		return -ENOENT;
 	atomic64_inc(&q->doorbells);
+	set_bit(KICKED_BY_DOORBELL, &q->kicked);
 	vireo_queue_kick(q);
 	vireo_queue_put(q);
 	return 0;
@@ -337,6 +407,8 @@ static void queue_stop(struct vireo_queue *q)
 	q->stopped = true;
 	q->ops->stop(q);
 	mutex_unlock(&q->kick_lock);
+	clear_bit(q->doorbell, q->vm->busy_queues);
+	hrtimer_cancel(&q->overdue);
 	if (cancel_delayed_work_sync(&q->again))
 		vireo_queue_put(q);
 }
@@ -427,6 +499,8 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	spin_lock_init(&q->comp_lock);
 	init_waitqueue_head(&q->idle);
 	INIT_DELAYED_WORK(&q->again, queue_again);
+	hrtimer_init(&q->overdue, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	q->overdue.function = queue_overdue;
 	q->ops = ops;
 	q->dev = dev;
 	q->vm = vm;
@@ -435,6 +509,7 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	q->index = args->index;
 	q->entries = args->entries;
 	q->sub_head = args->start;
+	q->rest_head = args->start;
 	q->comp_tail = args->start;
 	q->masked = true;
 	vireo_vm_get(vm);

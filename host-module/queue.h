@@ -10,6 +10,7 @@
 
 #include <linux/bvec.h>
 #include <linux/file.h>
+#include <linux/hrtimer.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
@@ -22,6 +23,7 @@
 
 struct vireo_queue;
 
+#define QUEUE_ADAPT	U32_MAX		/* see vireo_queue_rearm() */
 #define QUEUE_PAGES	DIV_ROUND_UP(VIREO_RING_BYTES(VIREO_RING_MAX), PAGE_SIZE)
 
 /* All in process context and mandatory; not two of them at a time for one queue. */
@@ -34,6 +36,8 @@ struct vireo_queue_ops {
 	 */
 	void (*stop)(struct vireo_queue *q);
 };
+
+enum { KICKED, KICKED_BY_DOORBELL };	/* vireo_queue.kicked: bit numbers */
 
 struct vireo_queue {
 	struct kref ref;
@@ -49,10 +53,14 @@ struct vireo_queue {
 	struct page *page[QUEUE_PAGES];	/* (i) the ring's, held */
 
 	struct mutex kick_lock;		/* serialises the operations */
-	unsigned long kicked;		/* (a) bit 0: look (again) */
+	unsigned long kicked;		/* (a) KICKED: look (again) */
 	struct delayed_work again;	/* kicks; pending: holds a reference */
 	bool stopped;			/* kick_lock */
 	u32 sub_head;			/* (t) entries taken, ever */
+	u32 busy;			/* (t) how often in a row entries came quickly */
+	u32 rest_head;			/* (t) sub_head when the driver was last asked to ring */
+	u64 rest_ns;			/* (t) and when that was */
+	struct hrtimer overdue;		/* kicks if nobody does, while it is busy */
 	u32 error;			/* (c) to write: VIREO_RING_ERROR_* */
 
 	spinlock_t comp_lock;		/* all that is (c) */
@@ -73,6 +81,7 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 		       struct file *owner, const struct vireo_create_queue *args);
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
 void vireo_queue_put(struct vireo_queue *q);
+void vireo_queue_halt(struct vireo_vm *vm);
 void vireo_queue_kick(struct vireo_queue *q);
 void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
 u32 vireo_queue_waiting(struct vireo_queue *q);

@@ -529,10 +529,12 @@ static bool run_wakeup(struct vireo_vcpu *v)
 /* Sleeps in HLT, or until SIPI; polls a little first where that paid off. */
 static int run_block(struct vireo_vcpu *v)
 {
-	ktime_t start = ktime_get();
+	ktime_t start;
 	u64 slept;
 	int err;
 
+	vireo_queue_halt(v->vm);
+	start = ktime_get();
 	vireo_steal_leave(v);
 	if (v->poll_ns && v->mp_state == VIREO_MP_HALTED) {
 		do {

@@ -272,6 +272,7 @@ struct vireo_vm {
 	unsigned int nr_vcpus;		/* (l) */
 	struct vireo_vcpu *vcpus[VIREO_MAX_VCPUS]; /* (a) set once, release/acquire */
 	struct vireo_queue __rcu *queues[VIREO_MAX_QUEUES]; /* (l) to write; by doorbell */
+	DECLARE_BITMAP(busy_queues, VIREO_MAX_QUEUES); /* (a) not always rung for */
 	atomic_t nr_queues;		/* (l) to raise; they hold pages */
 	u64 tsc_base;			/* (i) host TSC when the guest's was 0 */
 	u64 boot_ns;			/* (i) CLOCK_REALTIME then, ns */

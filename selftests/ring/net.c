@@ -15,6 +15,7 @@
 #include "harness.h"
 #include "host.h"
 #include "nic.h"
+#include "ring.h"
 
 static u8 out[70000], in[70000];
 
@@ -600,6 +601,93 @@ TEST(few_doorbells)
 	}
 	test_note("%u doorbells for 640 buffers", bells);
 	EXPECT_LE(bells, 30);
+	nic_close(&nic);
+}
+
+/* ---- a driver that transmits much ------------------------------------------------------ */
+
+#define TX_VECTOR	0x51
+#define TX_ROUNDS	200
+#define TX_BURST	16
+
+static u32 tx_bells, tx_interrupts;
+
+GUEST_HANDLER
+static void guest_tx_interrupt(struct guest_frame *frame)
+{
+	tx_interrupts++;
+	guest_eoi();
+}
+
+static void guest_tx_burst(struct ring *r)
+{
+	u32 i;
+
+	for (i = 0; i < TX_BURST; i++) {
+		struct vireo_net_tx *e;
+
+		while (r->tail - r->head == r->entries)
+			ring_wait(r);
+		e = (void *)ring_next(r);
+		e->nsegs = 1;
+		e->tag = r->tail % r->entries;
+		e->seg[0] = (struct vireo_seg) { .gpa = NIC_BUFS, .len = 60 };
+		ring_put(r);
+	}
+	tx_bells += ring_kick(r);
+}
+
+/* What was put arrives, with a doorbell or without, whatever its sender does then. */
+static void guest_transmits(u64 arg)
+{
+	struct vireo_comp comp;
+	struct ring r;
+	u32 round;
+
+	guest_vector[TX_VECTOR] = guest_tx_interrupt;
+	wrmsr(APIC_SVR, APIC_ENABLED);
+	ring_open(&r, NIC_RINGS + 0x20000, 64, 1);
+	for (round = 0; round < TX_ROUNDS; round++) {
+		u32 had = tx_interrupts;
+
+		WRITE_ONCE(r.ctl->comp_event, r.head - 1);
+		guest_tx_burst(&r);
+		if (round % 8 == 3) {	/* waits for it busily */
+			while (r.head != r.tail)
+				GUEST_EQ(ring_wait(&r).status, 0);
+		} else if (round % 8 == 7) {	/* halts */
+			WRITE_ONCE(r.ctl->comp_event, r.tail - 1);
+			asm volatile("mfence" : : : "memory");
+			while (READ_ONCE(r.ctl->comp_tail) != r.tail &&
+			       READ_ONCE(tx_interrupts) == had)
+				guest_halt();
+		}
+		while (ring_take(&r, &comp))
+			GUEST_EQ(comp.status, 0);
+		GUEST_TRUE(round % 8 != 7 || r.head == r.tail);
+	}
+}
+
+TEST_LIMIT(few_transmit_doorbells, 120)
+{
+	struct vireo_queue_msi msi = {
+		.size = sizeof(msi), .address = 0xfee00000, .data = TX_VECTOR,
+	};
+	struct vireo_queue_stat stat;
+	struct nic nic;
+
+	nic_open(&nic, &(struct nic_config) {});
+	frame_plain(out, nic_peer, nic_mac, 60);
+	vm_write(&nic.vm, NIC_BUFS, out, 60);
+	ASSERT_EQ(do_ioctl(nic.ring[1].fd, VIREO_SET_MSI, &msi), 0);
+	vcpu_set_entry(&nic.vm.vcpu[0], guest_transmits, 0);
+	vcpu_run_done(&nic.vm.vcpu[0]);
+	nic_stat(&nic.ring[1], &stat);
+	EXPECT_EQ(stat.entries, TX_ROUNDS * TX_BURST);
+	EXPECT_EQ(stat.errors, 0);
+	EXPECT_EQ(stat.doorbells, VM_GET(&nic.vm, tx_bells));
+	test_note("%llu doorbells for %u packets", stat.doorbells, TX_ROUNDS * TX_BURST);
+	EXPECT_LE(stat.doorbells, TX_ROUNDS * 9 / 10);
 	nic_close(&nic);
 }
 
