@@ -18,6 +18,8 @@
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
+#include <net/busy_poll.h>
 
 #include "../uapi/vireo_net.h"
 #include "compat.h"
@@ -87,6 +89,7 @@ static_assert(sizeof(struct pair_stats) == ARRAY_SIZE(stat_names) * sizeof(u64))
  * @skb: (n) packet of which more is to come
  * @info: (n) what was said of it
  * @skip: (n) the rest of a packet is to be dropped
+ * @datagrams: (n) packets for the stack when the ring is empty
  * @posted: (n) tag of the next buffer
  * @next: (n) tag of the next completion, as they come in order
  * @refill: try again to get memory for buffers
@@ -112,6 +115,7 @@ struct net_pair {
 	struct sk_buff *skb;
 	struct vireo_net_info info;
 	bool skip;
+	struct list_head datagrams;
 	u32 posted;
 	u32 next;
 	struct delayed_work refill;
@@ -527,7 +531,14 @@ static void rx_deliver(struct net_pair *pair)
 	pair->stats.rx_bytes += skb->len;
 	skb_record_rx_queue(skb, pair->index);
 	skb->protocol = eth_type_trans(skb, pair->nif->dev);
-	napi_gro_receive(&pair->napi, skb);
+	/* A datagram that comes from the host itself: there is nothing to put together. */
+	if (skb->ip_summed == CHECKSUM_PARTIAL &&
+	    skb->csum_offset == offsetof(struct udphdr, check)) {
+		skb_mark_napi_id(skb, &pair->napi);
+		list_add_tail(&skb->list, &pair->datagrams);
+	} else {
+		napi_gro_receive(&pair->napi, skb);
+	}
 }
 
 /*
@@ -684,8 +695,10 @@ static int rx_poll(struct net_pair *pair, int budget)
 	struct page *page;
 	int done = 0;
 
+	INIT_LIST_HEAD(&pair->datagrams);
 	while (done < budget && (page = vireo_ring_take(r, &comp)))
 		done += rx_buffer(pair, page, &comp, &redirected);
+	netif_receive_skb_list(&pair->datagrams);
 	if (r->broken && !broken)
 		queue_broke(pair, &pair->rx, NULL);
 	if (!r->broken)

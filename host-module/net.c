@@ -526,12 +526,12 @@ static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 	struct net_buf *buf = &rx->buf[rx->tail & (rx->q->entries - 1)];
 	u64 gpa = le64_to_cpu(e->seg[0].gpa);
 	u32 len = le32_to_cpu(e->seg[0].len);
+	const u64 *word = (const void *)e;	/* one segment, a tag, and zeros */
 	struct bio_vec bv;
 	int n;
 
-	if (e->zero || e->flags || e->nsegs != cpu_to_le16(1) || e->seg[0].reserved ||
-	    memchr_inv(e->reserved, 0, sizeof(e->reserved)) ||
-	    memchr_inv(&e->seg[1], 0, sizeof(e->seg) - sizeof(e->seg[0])) ||
+	if ((word[0] & ~(0xffffULL << 32)) != 1 << 16 || word[1] || e->seg[0].reserved ||
+	    (word[4] | word[5] | word[6] | word[7]) ||
 	    len < VIREO_NET_RX_MIN || len > PAGE_SIZE || offset_in_page(gpa) + len > PAGE_SIZE)
 		return VIREO_COMP_INVALID;
 	n = vireo_mem_pin(&rx->q->vm->mem, gpa, len, true, &bv);
