@@ -373,20 +373,6 @@ static void blk_work(struct work_struct *work)
 
 /* ---- What an entry asks for ------------------------------------------------------------------ */
 
-/* Room for the vectors and, where one does not hold them, for more bios. */
-static bool blk_room(struct blk_request *req, unsigned int vecs)
-{
-	size_t bios = vecs / (BIO_MAX_VECS - BLOCK_VECS) * sizeof(struct bio);
-
-	req->vec = req->inl;
-	if (vecs <= INLINE_VECS)
-		return true;
-	req->extra = kmalloc(bios + vecs * sizeof(struct bio_vec),
-			     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	req->vec = req->extra + bios;
-	return req->extra;
-}
-
 static u16 blk_check_range(const struct blk_disk *d, u64 sector, u64 sectors)
 {
 	u64 end = READ_ONCE(d->sectors);
@@ -426,6 +412,7 @@ static u16 blk_parse_data(struct blk_request *req, const struct vireo_blk_sub *s
 	struct blk_queue *b = req->q->room;
 	int i, n = vireo_queue_segs(req->q, sub, b->segs, VIREO_RING_INDIRECT);
 	unsigned int vecs = 0;
+	size_t bios;
 	u16 status;
 
 	if (n < 0)
@@ -442,7 +429,16 @@ static u16 blk_parse_data(struct blk_request *req, const struct vireo_blk_sub *s
 	status = blk_check_range(d, req->sector, req->bytes >> SECTOR_SHIFT);
 	if (status)
 		return status;
-	return blk_room(req, vecs) ? blk_pin(req, b->segs, n) : VIREO_COMP_RETRY;
+	req->vec = req->inl;
+	if (vecs > INLINE_VECS) {	/* and bios, where one does not hold them */
+		bios = vecs / (BIO_MAX_VECS - BLOCK_VECS) * sizeof(struct bio);
+		req->extra = kmalloc(bios + vecs * sizeof(struct bio_vec),
+				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		if (!req->extra)
+			return VIREO_COMP_RETRY;
+		req->vec = req->extra + bios;
+	}
+	return blk_pin(req, b->segs, n);
 }
 
 static u16 blk_parse(struct blk_request *req, const struct vireo_blk_sub *sub)
@@ -601,15 +597,10 @@ static int blk_start(struct vireo_queue *q)
 	return 0;
 }
 
-/* Nothing that was taken waits for ever, and what was not is the guest's still. */
-static void blk_stop(struct vireo_queue *q)
-{
-}
-
 static const struct vireo_queue_ops blk_queue_ops = {
 	.start = blk_start,
 	.kick = blk_kick,
-	.stop = blk_stop,
+	/* Nothing that was taken waits for ever, and what was not is the guest's still. */
 };
 
 /* ---- The disk's fd --------------------------------------------------------------------------- */

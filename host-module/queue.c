@@ -245,12 +245,8 @@ void vireo_queue_put(struct vireo_queue *q)
 	kref_put(&q->ref, queue_free);
 }
 
-/**
- * vireo_queue_kick() - have the backend look, now or when it is done with the last
- * @q: the queue
- * Context: May sleep.
- */
-void vireo_queue_kick(struct vireo_queue *q)
+/* Has the backend look, now or when it is done with the last look. */
+static void queue_kick(struct vireo_queue *q)
 {
 	unsigned int rounds = KICK_ROUNDS;
 
@@ -279,7 +275,7 @@ static void queue_again(struct work_struct *work)
 {
 	struct vireo_queue *q = container_of(to_delayed_work(work), struct vireo_queue, again);
 
-	vireo_queue_kick(q);
+	queue_kick(q);
 	vireo_queue_put(q);
 }
 
@@ -330,7 +326,7 @@ void vireo_queue_halt(struct vireo_vm *vm)
 
 		if (!q)
 			continue;
-		vireo_queue_kick(q);
+		queue_kick(q);
 		vireo_queue_put(q);
 	}
 }
@@ -350,7 +346,7 @@ int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
 		return -ENOENT;
 	atomic64_inc(&q->doorbells);
 	set_bit(KICKED_BY_DOORBELL, &q->kicked);
-	vireo_queue_kick(q);
+	queue_kick(q);
 	vireo_queue_put(q);
 	return 0;
 }
@@ -405,7 +401,8 @@ static void queue_stop(struct vireo_queue *q)
 {
 	mutex_lock(&q->kick_lock);
 	q->stopped = true;
-	q->ops->stop(q);
+	if (q->ops->stop)
+		q->ops->stop(q);
 	mutex_unlock(&q->kick_lock);
 	clear_bit(q->doorbell, q->vm->busy_queues);
 	hrtimer_cancel(&q->overdue);

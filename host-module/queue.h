@@ -26,13 +26,13 @@ struct vireo_queue;
 #define QUEUE_ADAPT	U32_MAX		/* see vireo_queue_rearm() */
 #define QUEUE_PAGES	DIV_ROUND_UP(VIREO_RING_BYTES(VIREO_RING_MAX), PAGE_SIZE)
 
-/* All in process context and mandatory; not two of them at a time for one queue. */
+/* All in process context; not two of them at a time for one queue. */
 struct vireo_queue_ops {
 	int (*start)(struct vireo_queue *q);	/* claim q->index; 0 or -errno */
 	void (*kick)(struct vireo_queue *q);	/* there may be entries */
 	/*
 	 * Take nothing more, and complete what may wait for ever; what is on its
-	 * way may complete later.  After that nothing else is called.
+	 * way may complete later.  After that nothing else is called.  NULL: done
 	 */
 	void (*stop)(struct vireo_queue *q);
 };
@@ -82,7 +82,6 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
 void vireo_queue_put(struct vireo_queue *q);
 void vireo_queue_halt(struct vireo_vm *vm);
-void vireo_queue_kick(struct vireo_queue *q);
 void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
 u32 vireo_queue_waiting(struct vireo_queue *q);
 bool vireo_queue_take(struct vireo_queue *q, void *entry);
