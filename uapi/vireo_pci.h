@@ -40,7 +40,10 @@
 #define VIREO_QUEUE_RING	0x08	/* rw: 64 bits: gpa of the ring */
 #define VIREO_QUEUE_VECTOR	0x10	/* rw: MSI-X vector of its completions */
 #define VIREO_QUEUE_ENABLE	0x14	/* rw: 1: serve it; reads 1 if that worked */
-#define VIREO_QUEUE_DOORBELL	0x18	/* r: number for VIREO_HC_DOORBELL */
+#define VIREO_QUEUE_DOORBELL	0x18	/* r: number for VIREO_HC_DOORBELL, or _HERE */
+
+/* VIREO_QUEUE_DOORBELL: no hypercall; writing anything to this register rings */
+#define VIREO_DOORBELL_HERE	0xffffffffU
 
 #define VIREO_PCI_MAGIC		0x6f726956U	/* "Viro" */
 #define VIREO_PCI_VERSION	1U

@@ -17,7 +17,8 @@ $(O)/unit/host/%.o: $(top)/host-module/%.c
 tool-objs	= $(patsubst %,$(O)/unit/tool/%.o,$(1))
 unit-objs-test_loader		:= $(call tool-objs,loader payload error)
 unit-objs-test_devices		:= $(call tool-objs,acpi bus uart)
-unit-objs-test_pci		:= $(call tool-objs,bus device error pci port)
+unit-objs-test_pci		:= $(call tool-objs,bus device error pci port ring)
+unit-objs-test_sring		:= $(call tool-objs,error ring)
 
 $(O)/unit/test_loader: LDFLAGS += -Wl,--no-as-needed -lz -llzma -lzstd -llz4
 
@@ -30,4 +31,4 @@ $(O)/unit/tool/%.o: $(top)/tools/lib/%.c
 
 # Those of the guest drivers
 
-$(O)/unit/test_ring.o: CPPFLAGS += -I$(top)/guest-drivers
+$(O)/unit/test_ring.o $(O)/unit/test_sring.o: CPPFLAGS += -I$(top)/guest-drivers

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The registers of a paravirtual device (vireo_pci.h, BAR 0) and what they do:
- * they make and end the module's queues, and say where interrupts go.
+ * they make and end queues, the module's or our own, and say where interrupts go.
  *
  * Everything that a guest writes is checked here or by the module; nothing that
  * it writes can do more than leave its own device without queues.
@@ -36,6 +36,11 @@ static void set_high(__u64 *value, __u32 part)
 	*value = (*value & 0xffffffffULL) | (__u64)part << 32;
 }
 
+static bool is_served(const struct vireo_pv_queue *q)
+{
+	return q->fd >= 0 || q->sring.entries;
+}
+
 /* ---- interrupts ---- */
 
 /* Tell the module where a queue's interrupts go; true: one is waiting. */
@@ -44,12 +49,31 @@ static bool queue_route(struct vireo_pv *pv, struct vireo_pv_queue *q)
 	struct vireo_msi msi;
 	int ret = -EINVAL;
 
+	if (pv->ops->doorbell) {
+		if (q->waits && vireo_pci_route(&pv->function, q->vector, &msi)) {
+			q->waits = false;
+			q->sring.stat.interrupts++;
+			vireo_vm_inject_msi(pv->vm, &msi);
+		}
+		return q->waits;
+	}
 	if (vireo_pci_route(&pv->function, q->vector, &msi))
 		ret = vireo_queue_set_msi(q->fd, &msi);
 	/* A message that is none is as good as masked. */
 	if (ret < 0)
 		ret = vireo_queue_set_msi(q->fd, NULL);
 	return ret > 0;
+}
+
+/**
+ * vireo_pv_interrupt - raise the interrupt of a queue that is served here
+ * @pv: its device, from whose operations this is called
+ * @queue: its number
+ */
+void vireo_pv_interrupt(struct vireo_pv *pv, unsigned int queue)
+{
+	pv->queue[queue].waits = true;
+	queue_route(pv, &pv->queue[queue]);
 }
 
 static void send_change(struct vireo_pv *pv)
@@ -68,7 +92,7 @@ static void pv_route(void *ctx, unsigned int vector)
 	unsigned int i;
 
 	for (i = 0; i < pv->queues; i++) {
-		if (pv->queue[i].fd >= 0 && pv->queue[i].vector == vector)
+		if (is_served(&pv->queue[i]) && pv->queue[i].vector == vector)
 			queue_route(pv, &pv->queue[i]);
 	}
 	if (pv->vector == vector)
@@ -82,7 +106,7 @@ static bool pv_pending(void *ctx, unsigned int vector)
 	unsigned int i;
 
 	for (i = 0; i < pv->queues && !pending; i++) {
-		if (pv->queue[i].fd >= 0 && pv->queue[i].vector == vector)
+		if (is_served(&pv->queue[i]) && pv->queue[i].vector == vector)
 			pending = queue_route(pv, &pv->queue[i]);
 	}
 	return pending;
@@ -100,20 +124,33 @@ static void queue_disable(struct vireo_pv_queue *q)
 	if (q->fd >= 0)
 		vireo_queue_close(q->fd);
 	q->fd = -1;
+	memset(&q->sring, 0, sizeof(q->sring));
+}
+
+/* Have it served from the completion of index @start on; with @flags by the module. */
+static int queue_serve(struct vireo_pv *pv, unsigned int i, __u32 flags, __u32 start)
+{
+	struct vireo_pv_queue *q = &pv->queue[i];
+	struct vireo_create_queue create = {
+		.flags = flags, .doorbell = pv->doorbell + i,
+		.index = pv->one_index ? 0 : i, .ring = q->ring, .entries = q->entries,
+		.start = start,
+	};
+
+	if (pv->ops->doorbell)
+		return vireo_sring_open(&q->sring, pv->vm, q->ring, q->entries, start);
+	q->fd = vireo_queue_create(pv->fd, &create);
+	return q->fd < 0 ? q->fd : 0;
 }
 
 static void queue_enable(struct vireo_pv *pv, unsigned int i)
 {
 	struct vireo_pv_queue *q = &pv->queue[i];
-	struct vireo_create_queue create = {
-		.doorbell = pv->doorbell + i, .index = pv->one_index ? 0 : i,
-		.ring = q->ring, .entries = q->entries,
-	};
 
-	if (q->fd >= 0 || pv->status != VIREO_STATUS_OK || q->entries > pv->queue_max)
+	if (is_served(q) || pv->status != VIREO_STATUS_OK || q->entries > pv->queue_max)
 		return;
-	q->fd = vireo_queue_create(pv->fd, &create);
-	if (q->fd >= 0)
+	q->waits = false;
+	if (!queue_serve(pv, i, 0, 0))
 		queue_route(pv, q);
 }
 
@@ -133,9 +170,9 @@ static __u32 queue_read(const struct vireo_pv *pv, unsigned int i, __u32 reg)
 	case VIREO_QUEUE_VECTOR:
 		return q->vector;
 	case VIREO_QUEUE_ENABLE:
-		return q->fd >= 0;
+		return is_served(q);
 	case VIREO_QUEUE_DOORBELL:
-		return pv->doorbell + i;
+		return pv->ops->doorbell ? VIREO_DOORBELL_HERE : pv->doorbell + i;
 	default:
 		return 0;
 	}
@@ -148,19 +185,19 @@ static void queue_write(struct vireo_pv *pv, unsigned int i, __u32 reg, __u32 va
 
 	switch (reg) {
 	case VIREO_QUEUE_ENTRIES:
-		if (q->fd < 0)
+		if (!is_served(q))
 			q->entries = value;
 		break;
 	case VIREO_QUEUE_RING:
-		if (q->fd < 0)
+		if (!is_served(q))
 			set_low(&q->ring, value);
 		break;
 	case VIREO_QUEUE_RING + 4:
-		if (q->fd < 0)
+		if (!is_served(q))
 			set_high(&q->ring, value);
 		break;
 	case VIREO_QUEUE_VECTOR:
-		if (q->fd < 0)
+		if (!is_served(q))
 			q->vector = valid_vector(pv, value);
 		break;
 	case VIREO_QUEUE_ENABLE:
@@ -168,6 +205,12 @@ static void queue_write(struct vireo_pv *pv, unsigned int i, __u32 reg, __u32 va
 			queue_enable(pv, i);
 		else if (!value)
 			queue_disable(q);
+		break;
+	case VIREO_QUEUE_DOORBELL:
+		if (q->sring.entries) {
+			q->sring.stat.doorbells++;
+			pv->ops->doorbell(pv, i);
+		}
 		break;
 	default:
 		break;
@@ -305,6 +348,9 @@ static bool take_doorbells(struct vireo_pv *pv)
 	bool *taken = pv->vm->doorbell;
 	unsigned int first, n = 0;
 
+	pv->doorbell = 0;
+	if (pv->ops->doorbell)
+		return true;
 	for (first = 0; first + pv->queues <= VIREO_MAX_QUEUES; first += n + 1) {
 		for (n = 0; n < pv->queues && !taken[first + n]; n++)
 			continue;
@@ -317,6 +363,35 @@ static bool take_doorbells(struct vireo_pv *pv)
 	return false;
 }
 
+static void give_doorbells(struct vireo_pv *pv)
+{
+	if (!pv->ops->doorbell)
+		memset(pv->vm->doorbell + pv->doorbell, false, pv->queues);
+}
+
+/* What the guest's PCI finds */
+static void identify(struct vireo_pci_function *f, const char *kind)
+{
+	static const struct {
+		const char *kind;
+		__u16 device;
+		__u32 class;
+	} ids[] = {
+		{ "disk", VIREO_PCI_BLK, VIREO_PCI_CLASS_BLK },
+		{ "net", VIREO_PCI_NET, VIREO_PCI_CLASS_NET },
+		{ "console", VIREO_PCI_CONSOLE, VIREO_PCI_CLASS_CONSOLE },
+		{ "rng", VIREO_PCI_RNG, VIREO_PCI_CLASS_RNG },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(ids); i++) {
+		if (!strcmp(kind, ids[i].kind)) {
+			f->device = ids[i].device;
+			f->class = ids[i].class;
+		}
+	}
+}
+
 /**
  * vireo_pv_attach - put a device on bus 0, or into a slot
  * @pv: with its public part set
@@ -327,7 +402,6 @@ static bool take_doorbells(struct vireo_pv *pv)
 int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_port *port,
 		    struct vireo_error *err)
 {
-	bool is_disk = !strcmp(pv->ops->kind, "disk");
 	int ret = 0;
 
 	if (!pv->queues || pv->queues > VIREO_PCI_QUEUES)
@@ -341,16 +415,15 @@ int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_por
 	memset(pv->queue, 0xff, sizeof(pv->queue));
 	reset(pv);
 	pv->function = (struct vireo_pci_function){
-		.device = is_disk ? VIREO_PCI_BLK : VIREO_PCI_NET,
-		.class = is_disk ? VIREO_PCI_CLASS_BLK : VIREO_PCI_CLASS_NET,
 		.vectors = pv->queues + 1, .ops = &pci_ops, .ctx = pv,
 	};
+	identify(&pv->function, pv->ops->kind);
 	if (port)
 		vireo_port_plug(port, &pv->function);
 	else
 		ret = vireo_pci_attach(pci, &pv->function, err);
 	if (ret) {
-		memset(pv->vm->doorbell + pv->doorbell, false, pv->queues);
+		give_doorbells(pv);
 		return ret;
 	}
 	pv->pci = pci;
@@ -393,6 +466,10 @@ int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_st
 	pthread_mutex_lock(&pv->pci->lock);
 	if (queue < pv->queues && pv->queue[queue].fd >= 0)
 		ret = vireo_queue_stat(pv->queue[queue].fd, stat);
+	if (queue < pv->queues && pv->queue[queue].sring.entries) {
+		*stat = pv->queue[queue].sring.stat;
+		ret = 0;
+	}
 	pthread_mutex_unlock(&pv->pci->lock);
 	return ret;
 }
@@ -413,10 +490,13 @@ int vireo_pv_suspend(struct vireo_pv *pv, struct vireo_error *err)
 	for (i = 0; i < pv->queues && !ret; i++) {
 		struct vireo_pv_queue *q = &pv->queue[i];
 
-		if (q->fd < 0)
+		if (!is_served(q))
 			continue;
-		queue_disable(q);
 		q->suspended = true;
+		q->start = q->sring.tail;
+		queue_disable(q);
+		if (pv->ops->doorbell)
+			continue;
 		ret = vireo_vm_read(pv->vm, q->ring + offsetof(struct vireo_ring_ctl, comp_tail),
 				    &at, sizeof(at), err);
 		q->start = at;
@@ -436,21 +516,20 @@ int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err)
 
 	for (i = 0; i < pv->queues; i++) {
 		struct vireo_pv_queue *q = &pv->queue[i];
-		struct vireo_create_queue create = {
-			.flags = VIREO_QUEUE_RESUME, .doorbell = pv->doorbell + i,
-			.index = pv->one_index ? 0 : i, .ring = q->ring, .entries = q->entries,
-			.start = q->start,
-		};
+		int code;
 
 		if (!q->suspended)
 			continue;
 		q->suspended = false;
-		q->fd = vireo_queue_create(pv->fd, &create);
-		if (q->fd >= 0)
-			queue_route(pv, q);
-		else
-			ret = vireo_fail(err, -q->fd, "cannot serve queue %u of %s again: %s", i,
-					 pv->name, strerror(-q->fd));
+		code = queue_serve(pv, i, VIREO_QUEUE_RESUME, q->start);
+		if (code) {
+			ret = vireo_fail(err, -code, "cannot serve queue %u of %s again: %s", i,
+					 pv->name, strerror(-code));
+			continue;
+		}
+		queue_route(pv, q);
+		if (pv->ops->doorbell)
+			pv->ops->doorbell(pv, i);
 	}
 	return ret;
 }
@@ -464,7 +543,7 @@ void vireo_pv_destroy(struct vireo_pv *pv)
 		else
 			vireo_pci_detach(pv->pci, &pv->function);
 		reset(pv);
-		memset(pv->vm->doorbell + pv->doorbell, false, pv->queues);
+		give_doorbells(pv);
 	}
 	pv->ops->destroy(pv);
 }

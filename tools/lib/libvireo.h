@@ -11,11 +11,13 @@
  *	uart	a 16550A without interrupt (pure)
  *	bus	who answers at which address (pure)
  *	queue	the module's queues
+ *	ring	queues that this process serves itself
  *	pci	PCI host bridge, functions with MSI-X (pure)
  *	port	slots for devices that come and go
  *	device	registers of a paravirtual device
  *	disk	a file or block device as such a device
  *	net	an interface of the host as such a device
+ *	console, rng	the same for a terminal, and for random numbers
  *	boot	puts kernel, initrd, command line and tables into memory
  *	machine	vCPU threads, pause, the end of a run
  *	fork	a machine's state, and the same machine on another VM
@@ -34,8 +36,10 @@
 
 #include <vireo.h>
 #include <vireo_blk.h>
+#include <vireo_console.h>
 #include <vireo_net.h>
 #include <vireo_pci.h>
+#include <vireo_rng.h>
 
 #define VIREO_KIB	(1ULL << 10)
 #define VIREO_MIB	(1ULL << 20)
@@ -295,6 +299,41 @@ int vireo_queue_set_msi(int queue, const struct vireo_msi *msi);
 int vireo_queue_stat(int queue, struct vireo_queue_stat *stat);
 void vireo_queue_close(int queue);
 
+/* ---- ring.c ---------------------------------------------------------------- */
+
+/**
+ * struct vireo_sring - a ring that this process serves, by way of the memory fd
+ * @vm: whose
+ * @gpa: where it is
+ * @entries: how many it has; 0: there is none
+ * @head: the next entry to look at
+ * @tail: completions put; equal to @head but while an entry is worked at
+ * @shown: of these, those that the driver knows of
+ * @error: VIREO_RING_ERROR_*, not 0: it has ended
+ * @told: ... and an interrupt said so
+ * @stat: counters
+ */
+struct vireo_sring {
+	struct vireo_vm *vm;
+	__u64 gpa;
+	__u32 entries;
+	__u32 head;
+	__u32 tail;
+	__u32 shown;
+	__u32 error;
+	bool told;
+	struct vireo_queue_stat stat;
+};
+
+int vireo_sring_open(struct vireo_sring *r, struct vireo_vm *vm, __u64 gpa, __u32 entries,
+		     __u32 start);
+bool vireo_sring_next(struct vireo_sring *r, void *entry);
+int vireo_sring_segments(struct vireo_sring *r, const void *entry, struct vireo_seg *seg,
+			 __u32 max, __u32 *bytes);
+void vireo_sring_complete(struct vireo_sring *r, const void *entry, __u16 status, __u32 len,
+			  __u32 bytes);
+bool vireo_sring_show(struct vireo_sring *r);
+
 /* ---- pci.c ----------------------------------------------------------------- */
 
 #define VIREO_PORT_PCI		0xcf8		/* configuration mechanism #1, 8 ports */
@@ -311,6 +350,8 @@ void vireo_queue_close(int queue);
 #define VIREO_PCI_CLASS_PORT	0x060400U	/* PCI-to-PCI bridge */
 #define VIREO_PCI_CLASS_BLK	0x018000U	/* mass storage, other */
 #define VIREO_PCI_CLASS_NET	0x020000U	/* network, Ethernet */
+#define VIREO_PCI_CLASS_CONSOLE	0x078000U	/* communication, other */
+#define VIREO_PCI_CLASS_RNG	0x088000U	/* system peripheral, other */
 
 /**
  * struct vireo_pci_ops - what a function does; called with the bridge's lock held
@@ -431,12 +472,14 @@ struct vireo_pv;
 
 /**
  * struct vireo_pv_ops - what distinguishes one kind of device from another
- * @kind: "disk", "net"
+ * @kind: "disk", "net", "console", "rng"
  * @accept: the driver is ready and takes these features, or (0, with @up false)
  *	was reset; a negative errno: the device does not agree.  May be NULL
  * @refresh: read the properties of what is behind it again, into @config
  * @can_fork: whether a clone of the machine could have one like it; NULL: no
  * @fork: in a clone: replace the module's part by one of its own VM
+ * @doorbell: the guest rings for a queue, or it may have; called with the bridge's
+ *	lock held, or while no vCPU runs.  NULL: the module serves the queues
  * @destroy: free it
  */
 struct vireo_pv_ops {
@@ -445,6 +488,7 @@ struct vireo_pv_ops {
 	int (*refresh)(struct vireo_pv *pv, void *config, struct vireo_error *err);
 	int (*can_fork)(struct vireo_pv *pv, struct vireo_error *err);
 	int (*fork)(struct vireo_pv *pv, struct vireo_error *err);
+	void (*doorbell)(struct vireo_pv *pv, unsigned int queue);
 	void (*destroy)(struct vireo_pv *pv);
 };
 
@@ -488,7 +532,9 @@ struct vireo_pv {
 	__u32 vector;		/* of a config change */
 	bool changed;		/* one waits for its vector to be unmasked */
 	struct vireo_pv_queue {
-		int fd;		/* -1: not served */
+		int fd;		/* -1: not served by the module */
+		struct vireo_sring sring;	/* served here */
+		bool waits;	/* ... its interrupt, for its vector to be unmasked */
 		__u32 entries;
 		__u64 ring;
 		__u32 vector;
@@ -500,6 +546,7 @@ struct vireo_pv {
 int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_port *port,
 		    struct vireo_error *err);
 int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err);
+void vireo_pv_interrupt(struct vireo_pv *pv, unsigned int queue);
 int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_stat *stat);
 int vireo_pv_suspend(struct vireo_pv *pv, struct vireo_error *err);
 int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err);
@@ -554,6 +601,34 @@ struct vireo_pv *vireo_net_create(struct vireo_vm *vm, const struct vireo_net_sp
 				  struct vireo_error *err);
 int vireo_net_watch(struct vireo_error *err);
 void vireo_net_watch_read(int fd);
+
+/* ---- console.c ------------------------------------------------------------- */
+
+/**
+ * struct vireo_console_spec - a console to make
+ * @input: put up to @len bytes for the guest into @data; how many there were
+ * @room: how many bytes @output would take
+ * @output: take what the guest prints, not more than @room has said
+ * @ctx: their first argument
+ *
+ * Called from any vCPU's thread, and from vireo_console_update(), one at a time;
+ * with the bridge's lock held.
+ */
+struct vireo_console_spec {
+	size_t (*input)(void *ctx, void *data, size_t len);
+	size_t (*room)(void *ctx);
+	void (*output)(void *ctx, const void *data, size_t len);
+	void *ctx;
+};
+
+struct vireo_pv *vireo_console_create(struct vireo_vm *vm, const struct vireo_console_spec *spec,
+				      struct vireo_error *err);
+void vireo_console_update(struct vireo_pv *pv);
+void vireo_console_resize(struct vireo_pv *pv, __u32 columns, __u32 rows);
+
+/* ---- rng.c ----------------------------------------------------------------- */
+
+struct vireo_pv *vireo_rng_create(struct vireo_vm *vm, struct vireo_error *err);
 
 /* ---- boot.c ---------------------------------------------------------------- */
 
