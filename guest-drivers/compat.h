@@ -113,4 +113,14 @@ static inline struct gendisk *compat_alloc_disk(struct blk_mq_tag_set *set,
 #define compat_xdp_features(dev, f)	((void)(f))
 #endif
 
+/* ---- Terminals ----------------------------------------------------------------------- */
+
+#if KERNEL_AT_LEAST(6, 6)
+#define compat_written	ssize_t		/* what tty_operations.write() returns */
+#define compat_count	size_t		/* and is given */
+#else
+#define compat_written	int
+#define compat_count	int
+#endif
+
 #endif /* VIREO_GUEST_COMPAT_H */

@@ -37,7 +37,7 @@ struct vireo_dev {
  * @flight: the ring's
  * @entries: how many it has
  * @index: number of the queue
- * @doorbell: for VIREO_HC_DOORBELL
+ * @doorbell: for VIREO_HC_DOORBELL, or VIREO_DOORBELL_HERE
  */
 struct vireo_queue {
 	struct vireo_ring ring;
@@ -79,6 +79,10 @@ void vireo_queue_report(struct vireo_queue *q);
  */
 static inline long vireo_queue_kick(const struct vireo_queue *q)
 {
+	if (q->doorbell == VIREO_DOORBELL_HERE) {
+		writel(0, q->vd->regs + VIREO_REG_QUEUE(q->index) + VIREO_QUEUE_DOORBELL);
+		return 0;
+	}
 	return kvm_hypercall1(VIREO_HC_DOORBELL, q->doorbell);
 }
 
