@@ -4,6 +4,9 @@
  */
 #include <linux/bvec.h>
 #include <linux/file.h>
+#include <linux/magic.h>
+#include <linux/pagemap.h>
+#include <linux/shmem_fs.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 
@@ -44,13 +47,31 @@ static bool supply_headroom(struct vireo_mem *mem)
 	return room;
 }
 
-/* Finds the page that a fault asked for. */
-static int supply_fill(struct vireo_mem *mem, struct vireo_supply *s)
+/* Nothing but this tells it: what has the address space operations is not exported. */
+static bool file_is_shmem(struct file *file)
+{
+	return file_inode(file)->i_sb->s_magic == TMPFS_MAGIC;
+}
+
+static struct page *file_page(struct file *file, u64 gpa)
+{
+	struct page *page;
+
+	if (file_is_shmem(file))
+		page = shmem_read_mapping_page(file->f_mapping, gpa >> PAGE_SHIFT);
+	else
+		page = read_mapping_page(file->f_mapping, gpa >> PAGE_SHIFT, file);
+	/* What the file system says means something else here. */
+	if (IS_ERR(page) && PTR_ERR(page) != -ENOMEM && PTR_ERR(page) != -EINTR)
+		page = ERR_PTR(-EIO);
+	return page;
+}
+
+static int supply_alloc(struct vireo_mem *mem, struct vireo_supply *s)
 {
 	gfp_t zero = s->zero ? __GFP_ZERO : 0;
 	struct page *page = NULL;
 
-	supply_free(s);
 	if (s->want)
 		page = alloc_pages(MEM_GFP_HUGE | zero, s->want);
 	s->order = page ? s->want : 0;
@@ -62,13 +83,39 @@ static int supply_fill(struct vireo_mem *mem, struct vireo_supply *s)
 	return 0;
 }
 
+/* Finds the page that a fault asked for: of the file, for writing a copy. */
+static int supply_fill(struct vireo_mem *mem, u64 gpa, bool write, struct vireo_supply *s)
+{
+	struct page *page;
+	int err = 0;
+
+	supply_free(s);
+	s->readonly = false;
+	if (!s->file)
+		return supply_alloc(mem, s);
+	page = file_page(mem->file, gpa);
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	if (!write) {
+		s->page = page_to_phys(page);
+		s->order = 0;
+		s->readonly = true;
+		return 0;
+	}
+	err = supply_alloc(mem, s);
+	if (!err)
+		vireo_page_copy(s->page, page_to_phys(page));
+	put_page(page);
+	return err;
+}
+
 /**
  * vireo_mem_fault() - make an address accessible to the guest
  * @mem: the VM's memory
  * @gpa: the address
  * @write: for writing
  * Context: May sleep.
- * Return: 0, -ENXIO (no RAM) or -ENOMEM.
+ * Return: 0, -ENXIO (no RAM), -ENOMEM; -EIO, -EINTR: of reading the file.
  */
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
 {
@@ -78,30 +125,22 @@ int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
 	if (gpa >= VIREO_MAX_GPA)
 		return -ENXIO;
 	do {
-		u64 had;
-
 		mutex_lock(&mem->lock);
-		had = s.page;
 		err = vireo_tree_fault(&mem->tree, gpa, write, &s);
 		vireo_tree_drop(&mem->tree, &s);
-		if (had && !s.page && s.zero) {
-			mem->resident += PAGE_SIZE << s.order;
-			mem->huge += s.order ? PAGE_SIZE << s.order : 0;
-		}
-		mem->huge -= s.split ? VT_SIZE(2) : 0;
-		s.split = false;
 		mutex_unlock(&mem->lock);
-		if (err == -EAGAIN && supply_fill(mem, &s))
-			err = -ENOMEM;
-	} while (err == -EAGAIN);
+		if (err != -EAGAIN)
+			break;
+		err = supply_fill(mem, gpa, write, &s);
+	} while (!err);
 	supply_free(&s);
 	return err;
 }
 
 /*
  * Where a byte of RAM is, and how many follow it there; the lock is held.
- * Returns NULL where nothing is in being yet, or nothing that can be written,
- * and ERR_PTR(-ENXIO) where no RAM is.
+ * Returns NULL where nothing is in being yet, or nothing that can be written, and
+ * ERR_PTR() of -ENXIO where no RAM is, -EAGAIN where a read needs the file's page.
  */
 static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room)
 {
@@ -116,6 +155,8 @@ static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room)
 	*room = VT_SIZE(level) - (gpa & (VT_SIZE(level) - 1));
 	if (!e)
 		return ERR_PTR(-ENXIO);
+	if ((e & VT_FILE) && !write)
+		return ERR_PTR(-EAGAIN);
 	if (!(e & VT_READ) || (write && !writable))
 		return NULL;
 	return __va(e & VT_ADDR) + (gpa & (VT_SIZE(level) - 1));
@@ -128,31 +169,35 @@ static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room)
  * @buf: where to
  * @len: bytes; what was never touched reads as zero and stays so
  * Context: May sleep.
- * Return: 0 or -ENXIO.
+ * Return: 0 or -ENXIO, -ENOMEM, -EIO, -EINTR.
  */
 int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len)
 {
-	void *p = NULL;
+	int err = 0;
 
-	mutex_lock(&mem->lock);
-	while (len) {
-		u64 room;
+	while (len && !err) {
 		unsigned int n;
+		u64 room;
+		void *p;
 
+		mutex_lock(&mem->lock);
 		p = mem_locate(mem, gpa, false, &room);
-		if (IS_ERR(p))
-			break;
 		n = min_t(u64, len, room);
-		if (p)
+		err = PTR_ERR_OR_ZERO(p);
+		if (!err && p)
 			memcpy(buf, p, n);
-		else
+		else if (!err)
 			memset(buf, 0, n);
+		mutex_unlock(&mem->lock);
+		if (err == -EAGAIN) {
+			err = vireo_mem_fault(mem, gpa, false);
+			continue;
+		}
 		gpa += n;
 		buf += n;
 		len -= n;
 	}
-	mutex_unlock(&mem->lock);
-	return PTR_ERR_OR_ZERO(p);
+	return err;
 }
 
 /* Where to write to a page, which stays there until the caller unlocks. */
@@ -180,7 +225,7 @@ static void *mem_lock_page(struct vireo_mem *mem, u64 gpa)
  * @buf: where from
  * @len: bytes
  * Context: May sleep.
- * Return: 0, -EINVAL (not within one page), -ENXIO or -ENOMEM.
+ * Return: 0, -EINVAL (not within one page), or as vireo_mem_fault().
  */
 int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len)
 {
@@ -203,7 +248,7 @@ int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned in
  *
  * The pointer holds until the vCPU that asked finds VREQ_FLUSH set.
  * Context: May sleep; in the outer part of the vCPU's run loop.
- * Return: The pointer, or ERR_PTR() of -ENXIO (no RAM) or -ENOMEM.
+ * Return: The pointer, or ERR_PTR() as vireo_mem_fault().
  */
 void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
 {
@@ -222,8 +267,8 @@ void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
  * @write: the I/O will write to it
  * @bv: where it is; put_page(@bv->bv_page) lets go
  * Context: May sleep.
- * Return: Bytes of @bv: @len, or what is left of a 4 KiB or 2 MiB page; or
- * -ENXIO (no RAM) or -ENOMEM.
+ * Return: Bytes of @bv: @len, or what is left of a 4 KiB or 2 MiB page; or as
+ * vireo_mem_fault().
  */
 int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv)
 {
@@ -241,9 +286,9 @@ int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bi
 			get_page(bv->bv_page);
 		}
 		mutex_unlock(&mem->lock);
-		if (IS_ERR(p))
-			return PTR_ERR(p);
-		if (p)
+		if (p == ERR_PTR(-ENXIO))
+			return -ENXIO;
+		if (!IS_ERR_OR_NULL(p))
 			return bv->bv_len;
 		err = vireo_mem_fault(mem, gpa, write);
 		if (err)
@@ -283,15 +328,18 @@ int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max)
  * @mem: the VM's memory
  * @gpa: checked: aligned, within VIREO_MAX_GPA
  * @bytes: checked
+ * @file: it begins as what the VM's file has there
  * Context: May sleep.
- * Return: 0, -EEXIST or -ENOMEM.
+ * Return: 0, -EEXIST, -ENOMEM or -EINVAL (the file ends before).
  */
-int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes)
+int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes, bool file)
 {
-	int err;
+	int err = -EINVAL;
 
 	mutex_lock(&mem->lock);
-	err = vireo_tree_add(&mem->tree, gpa, bytes);
+	/* A file that nobody may write keeps its size. */
+	if (!file || (mem->file && gpa + bytes <= i_size_read(file_inode(mem->file))))
+		err = vireo_tree_add(&mem->tree, gpa, bytes, file ? VT_RAM | VT_FILE : VT_RAM);
 	if (!err) {
 		mem->end = max(mem->end, gpa + bytes);
 		mem->bytes += bytes;
@@ -308,12 +356,118 @@ int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes)
  */
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
 {
+	struct vireo_usage usage = {};
+	u64 gpa = 0, end;
+
+	do {
+		mutex_lock(&mem->lock);
+		gpa = vireo_tree_usage(&mem->tree, gpa, &usage);
+		end = mem->end;
+		stat->memory_bytes = mem->bytes;
+		stat->table_bytes = mem->tree.tables * PAGE_SIZE;
+		mutex_unlock(&mem->lock);
+		cond_resched();
+	} while (gpa < end && !fatal_signal_pending(current));
+	stat->resident_bytes = usage.private + usage.shared + usage.file;
+	stat->huge_bytes = usage.huge;
+	stat->private_bytes = usage.private;
+	stat->shared_bytes = usage.shared;
+	stat->file_bytes = usage.file;
+}
+
+static void mem_put_file(struct vireo_mem *mem)
+{
+	if (!mem->file)
+		return;
+	allow_write_access(mem->file);
+	fput(mem->file);
+}
+
+/**
+ * vireo_mem_set_file() - what memory added from now on may begin as
+ * @mem: the VM's memory
+ * @fd: a regular file
+ *
+ * Nobody can write to it while this VM or a fork of it lives: it opens for
+ * writing, as a program that runs does, with ETXTBSY.  So only who may write to
+ * it may ask for that.
+ * Context: May sleep.
+ * Return: 0, -EBADF, -EACCES, -EINVAL, -ETXTBSY (somebody has it open for
+ * writing) or -EBUSY (there is a file).
+ */
+int vireo_mem_set_file(struct vireo_mem *mem, int fd)
+{
+	struct file *file = fget(fd);
+	int err = -EINVAL;
+
+	if (!file)
+		return -EBADF;
+	if (!(file->f_mode & FMODE_READ) || !S_ISREG(file_inode(file)->i_mode) ||
+	    IS_DAX(file_inode(file)) ||
+	    !(file->f_mapping->a_ops->read_folio || file_is_shmem(file)))
+		goto out;
+	err = file_permission(file, MAY_WRITE);
+	if (!err || err == -EROFS)
+		err = deny_write_access(file);
+	if (err)
+		goto out;
 	mutex_lock(&mem->lock);
-	stat->memory_bytes = mem->bytes;
-	stat->resident_bytes = mem->resident;
-	stat->huge_bytes = mem->huge;
-	stat->table_bytes = mem->tree.tables * PAGE_SIZE;
+	if (mem->file) {
+		err = -EBUSY;
+		allow_write_access(file);
+	} else {
+		mem->file = get_file(file);
+	}
 	mutex_unlock(&mem->lock);
+out:
+	fput(file);
+	return err;
+}
+
+/* Locks two VMs' memory, in an order that all agree on. */
+static void mem_lock_two(struct vireo_mem *a, struct vireo_mem *b)
+{
+	mutex_lock(a < b ? &a->lock : &b->lock);
+	mutex_lock_nested(a < b ? &b->lock : &a->lock, SINGLE_DEPTH_NESTING);
+}
+
+#define COMPARE_STEPS	1024	/* for so long others wait */
+
+/**
+ * vireo_mem_diff() - find the next range in which two VMs may differ
+ * @mem: one VM's memory
+ * @other: the other's, not the same
+ * @start: where to begin; then the beginning of the range
+ * @end: set to its end; there is more to find from there on
+ *
+ * An empty range says that there is nothing before its address.
+ * Context: May sleep.
+ * Return: 0, or -EINVAL (the two do not have the same file).
+ */
+int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end)
+{
+	unsigned int steps = COMPARE_STEPS;
+	u64 at = *start;
+	bool same, found = false;
+
+	mem_lock_two(mem, other);
+	if (mem->file == other->file) {
+		while (at < max(mem->end, other->end) && steps--) {
+			u64 next = vireo_tree_compare(&mem->tree, &other->tree, at, &same);
+
+			if (same && found)
+				break;
+			if (!same && !found)
+				*start = at;
+			found |= !same;
+			at = next;
+		}
+	}
+	*start = found ? *start : at;
+	*end = at;
+	mutex_unlock(&mem->lock);
+	mutex_unlock(&other->lock);
+	return mem->file == other->file ? 0 : -EINVAL;
 }
 
 /**
@@ -349,8 +503,9 @@ int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child)
 		mem->tree.flush(&mem->tree);
 		child->end = mem->end;
 		child->bytes = mem->bytes;
-		child->resident = mem->resident;
-		child->huge = mem->huge;
+		child->file = mem->file ? get_file(mem->file) : NULL;
+		if (child->file)	/* cannot fail: @mem has done it */
+			deny_write_access(child->file);
 	}
 	mutex_unlock(&mem->lock);
 	return err;
@@ -364,6 +519,7 @@ int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child)
 void vireo_mem_destroy(struct vireo_mem *mem)
 {
 	vireo_tree_destroy(&mem->tree);
+	mem_put_file(mem);
 	mutex_destroy(&mem->lock);
 }
 
@@ -392,6 +548,10 @@ ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bo
 	if (mutex_lock_killable(&mem->lock))
 		return -EINTR;
 	p = mem_locate(mem, gpa, write, &room);
+	if (p == ERR_PTR(-EAGAIN)) {
+		mutex_unlock(&mem->lock);
+		return vireo_mem_fault(mem, gpa, false);	/* and once more */
+	}
 	if (IS_ERR(p))
 		p = NULL;
 	n = min3((u64)iov_iter_count(iter), room, VT_SIZE(2));

@@ -74,6 +74,11 @@ static inline bool vireo_page_shared(u64 pa)
 	return page_count(vireo_page(pa)) > 1;
 }
 
+static inline bool vireo_page_cached(u64 pa)
+{
+	return READ_ONCE(compound_head(vireo_page(pa))->mapping);
+}
+
 static inline void vireo_page_copy(u64 to, u64 from)
 {
 	copy_page(__va(to), __va(from));

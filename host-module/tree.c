@@ -7,8 +7,8 @@
  * counted, one reference for each entry that points to them, and may be
  * shared between the trees of several VMs.  The rules:
  *
- *  1. A tree's lock (its VM's) is held around every call; nothing locks two
- *     trees.  The root belongs to one tree.
+ *  1. A tree's lock (its VM's) is held around every call; nothing but the
+ *     comparison locks two trees.  The root belongs to one tree.
  *  2. Only a table that its tree reaches through tables with one reference
  *     each, and that has one reference itself, may be changed, with the one
  *     exception of rule 4.  Nobody but the holder of the tree's lock can raise
@@ -24,8 +24,9 @@
  *  5. A table or page that left the tree is dropped only when no processor
  *     can have it cached (vireo_supply.old*).
  *
- * An entry that is not present holds either 0, a hole, or VT_RAM: memory that
- * nobody has touched.  The mark stands as high in the tree as it can.
+ * An entry that is not present holds either 0, a hole, or a mark: memory that
+ * nobody has touched, VT_RAM, which begins as zeros or, with VT_FILE, as what the
+ * VM's file holds there.  The mark stands as high in the tree as it can.
  *
  * No kernel dependencies: selftests/unit/test_tree.c runs this in user space.
  */
@@ -131,7 +132,6 @@ static int entry_split(struct vireo_tree *t, u64 *entry, struct vireo_supply *s)
 		table[i] = ((e & ~(VT_LARGE | VT_WRITE)) + i * VT_SIZE(1));
 	vireo_page_get(e & VT_ADDR, VT_ENTRIES - 1);
 	t->tables++;
-	s->split = true;
 	s->stale = true;
 	WRITE_ONCE(*entry, vireo_va_to_pa(table) | VT_RWX);
 	return 0;
@@ -213,7 +213,7 @@ static unsigned int range_level(const struct vireo_tree *t, u64 gpa, u64 end)
 }
 
 /**
- * vireo_tree_seek() - the next RAM in being, or the next place without
+ * vireo_tree_seek() - the next RAM in being or in the file, or the next place without
  * @t: the tree
  * @gpa: where to begin
  * @end: where to end
@@ -227,7 +227,7 @@ u64 vireo_tree_seek(const struct vireo_tree *t, u64 gpa, u64 end, bool data)
 		unsigned int level;
 		u64 e = vireo_tree_lookup(t, gpa, NULL, &level);
 
-		if (!!(e & VT_READ) == data)
+		if (!!(e & (VT_READ | VT_FILE)) == data)
 			return gpa;
 		gpa = (gpa | (VT_SIZE(level) - 1)) + 1;
 	}
@@ -251,10 +251,11 @@ static bool range_is_empty(const struct vireo_tree *t, u64 gpa, u64 end)
  * @t: the tree
  * @gpa: first address, a multiple of 4 KiB
  * @bytes: length, a multiple of 4 KiB; the range lies below VT_LIMIT
+ * @mark: VT_RAM, or with VT_FILE
  * Context: May sleep; the tree's lock is held.
  * Return: 0, -EEXIST (part of it is RAM already) or -ENOMEM, nothing changed.
  */
-int vireo_tree_add(struct vireo_tree *t, u64 gpa, u64 bytes)
+int vireo_tree_add(struct vireo_tree *t, u64 gpa, u64 bytes, u64 mark)
 {
 	struct vireo_supply s = {};
 	u64 end = gpa + bytes, at;
@@ -273,7 +274,7 @@ int vireo_tree_add(struct vireo_tree *t, u64 gpa, u64 bytes)
 			if (!entry)
 				return err;
 			if (pass)
-				WRITE_ONCE(*entry, VT_RAM);
+				WRITE_ONCE(*entry, mark);
 			at += VT_SIZE(level);
 		}
 	}
@@ -287,7 +288,7 @@ int vireo_tree_add(struct vireo_tree *t, u64 gpa, u64 bytes)
  * @writable: if not NULL, set to whether the processor may write there
  * @level: set to the level of the entry: it decides for VT_SIZE(@level) bytes
  * Context: The tree's lock is held.
- * Return: The last entry of the walk: a leaf, VT_RAM or 0.
+ * Return: The last entry of the walk: a leaf, a mark or 0.
  */
 u64 vireo_tree_lookup(const struct vireo_tree *t, u64 gpa, bool *writable,
 		      unsigned int *level)
@@ -316,13 +317,15 @@ static int fault_install(struct vireo_tree *t, u64 *entry, unsigned int level,
 {
 	u64 large = level == 2 ? VT_LARGE : 0;
 	unsigned int order = level == 2 ? 9 : 0;
+	bool file = *entry & VT_FILE;
 
-	if (!s->page || s->order != order || !s->zero) {
+	if (!s->page || s->order != order || !(file ? s->file : s->zero)) {
 		s->want = order;
-		s->zero = true;
+		s->zero = !file;
+		s->file = file;
 		return -EAGAIN;
 	}
-	WRITE_ONCE(*entry, s->page | t->leaf | VT_RWX | large);
+	WRITE_ONCE(*entry, s->page | t->leaf | (s->readonly ? VT_READ | VT_EXEC : VT_RWX) | large);
 	s->page = 0;
 	return 0;
 }
@@ -336,13 +339,13 @@ static int fault_copy(struct vireo_tree *t, u64 *entry, struct vireo_supply *s)
 		WRITE_ONCE(*entry, *entry | VT_WRITE);
 		return 0;
 	}
-	if (!s->page || s->order) {
+	if (!s->page || s->order || s->readonly) {
 		s->want = 0;
 		s->zero = false;
+		s->file = false;
 		return -EAGAIN;
 	}
 	vireo_page_copy(s->page, pa);
-	s->zero = false;
 	WRITE_ONCE(*entry, s->page | t->leaf | VT_RWX);
 	s->page = 0;
 	s->old = pa;
@@ -359,7 +362,8 @@ static int fault_copy(struct vireo_tree *t, u64 *entry, struct vireo_supply *s)
  *
  * Called with @s->page 0 first.  On -EAGAIN the caller finds a page of order
  * @s->want and calls again: order 0 is taken too where 9 was wanted, any other
- * gets -EAGAIN again.  A page that is still in @s after success is the caller's.
+ * gets -EAGAIN again, and so does one with @s->readonly that comes for a copy.  A
+ * page that is still in @s after success is the caller's.
  * Whatever the result, it calls vireo_tree_drop() before it lets go of the lock.
  * Context: May sleep; the tree's lock is held.
  * Return: 0, -ENXIO (no RAM), -ENOMEM, -EAGAIN.
@@ -380,7 +384,7 @@ int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write,
 		return 0;
 
 	/* A hole becomes a 2 MiB page if one can be had. */
-	level = !(e & VT_READ) && level > 1 && !(s->page && !s->order) ? 2 : 1;
+	level = !(e & (VT_READ | VT_FILE)) && level > 1 && !(s->page && !s->order) ? 2 : 1;
 	entry = tree_descend(t, gpa, &level, s, &err);
 	if (!entry)
 		return err;
@@ -452,4 +456,93 @@ int vireo_tree_fork(struct vireo_tree *t, struct vireo_tree *child)
 	}
 	child->tables = t->tables;
 	return 0;
+}
+
+static bool entry_is_table(u64 e, unsigned int level)
+{
+	return (e & VT_READ) && !entry_is_leaf(e, level);
+}
+
+/* The entry below, or what stands for it where there is no table: part of a leaf, a mark. */
+static u64 entry_below(u64 e, u64 gpa, unsigned int level)
+{
+	if (!(e & VT_READ))
+		return e;
+	if (e & VT_LARGE)
+		return (e & ~VT_LARGE) + tree_index(gpa, level - 1) * VT_SIZE(level - 1);
+	return READ_ONCE(entry_table(e)[tree_index(gpa, level - 1)]);
+}
+
+/**
+ * vireo_tree_compare() - whether two trees have the same at an address
+ * @a: one tree
+ * @b: the other; their marks with VT_FILE stand for the same file
+ * @gpa: the address, a multiple of 4 KiB
+ * @same: set to whether they do: what they share is the same, so trees that one
+ *	fork came between differ in what either has touched since
+ * Context: The locks of both are held.
+ * Return: The address up to which that holds.
+ */
+u64 vireo_tree_compare(const struct vireo_tree *a, const struct vireo_tree *b, u64 gpa,
+		       bool *same)
+{
+	u64 x = READ_ONCE(a->root[tree_index(gpa, VT_LEVELS)]);
+	u64 y = READ_ONCE(b->root[tree_index(gpa, VT_LEVELS)]);
+	unsigned int l;
+
+	/* What is shared is in the same place, and nobody can write it. */
+	for (l = VT_LEVELS;; l--) {
+		*same = !((x ^ y) & (VT_READ | VT_ADDR | VT_LARGE | VT_RAM | VT_FILE));
+		if (*same || !(entry_is_table(x, l) || entry_is_table(y, l)))
+			break;
+		x = entry_below(x, gpa, l);
+		y = entry_below(y, gpa, l);
+	}
+	return (gpa | (VT_SIZE(l) - 1)) + 1;
+}
+
+static void usage_add(u64 e, unsigned int level, bool shared, struct vireo_usage *u)
+{
+	u64 size = VT_SIZE(level);
+
+	if (vireo_page_cached(e & VT_ADDR))
+		u->file += size;
+	else if (shared || vireo_page_shared(e & VT_ADDR))
+		u->shared += size;
+	else
+		u->private += size;
+	u->huge += level == 2 ? size : 0;
+}
+
+/**
+ * vireo_tree_usage() - count what is in being
+ * @t: the tree
+ * @gpa: where, a multiple of 2 MiB
+ * @usage: added to; the parts of a 2 MiB page that was split count as shared
+ * Context: The tree's lock is held.
+ * Return: The address up to which was counted: 2 MiB or, of nothing, more.
+ */
+u64 vireo_tree_usage(const struct vireo_tree *t, u64 gpa, struct vireo_usage *usage)
+{
+	const u64 *table = t->root;
+	unsigned int l = VT_LEVELS, i;
+	bool shared = false;
+	u64 e;
+
+	for (;; l--) {
+		e = READ_ONCE(table[tree_index(gpa, l)]);
+		if (!entry_is_table(e, l))
+			break;
+		shared |= vireo_table_shared(e & VT_ADDR);
+		table = entry_table(e);
+		if (l > 2)
+			continue;
+		for (i = 0; i < VT_ENTRIES; i++)
+			if (table[i] & VT_READ)
+				usage_add(table[i], 1, shared, usage);
+		break;
+	}
+	if ((e & VT_READ) && entry_is_leaf(e, l))
+		usage_add(e, l, shared, usage);
+	return (gpa | (VT_SIZE(l) - 1)) + 1;
 }

@@ -194,10 +194,9 @@ extern const struct vireo_ops *vireo_ops;
 struct vireo_mem {
 	struct mutex lock;	/* the tree and the counts */
 	struct vireo_tree tree;	/* (m) */
+	struct file *file;	/* (m) set once; what VT_FILE stands for */
 	u64 end;		/* (m) end of the highest RAM */
 	u64 bytes;		/* (m) of RAM */
-	u64 resident;		/* (m) bytes in being */
-	u64 huge;		/* (m) bytes in 2 MiB pages */
 	unsigned int small;	/* 4 KiB pages asked for; approximate */
 };
 
@@ -370,7 +369,9 @@ void vireo_vm_flush(struct vireo_vm *vm);
 int vireo_mem_init(struct vireo_mem *mem);
 int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child);
 void vireo_mem_destroy(struct vireo_mem *mem);
-int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes);
+int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes, bool file);
+int vireo_mem_set_file(struct vireo_mem *mem, int fd);
+int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end);
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
 int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len);
 int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len);

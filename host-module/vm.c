@@ -5,6 +5,7 @@
  * The VM is freed with the last of its fds, its vCPUs' and its memory's.
  * vCPUs live as long as the VM, so the array of them is read without a lock.
  */
+#include <linux/file.h>
 #include <linux/vmalloc.h>
 
 #include "vireo.h"
@@ -68,7 +69,15 @@ static long vm_add_memory(void *object, unsigned int cmd, void *arg)
 	if (!PAGE_ALIGNED(m->gpa) || !PAGE_ALIGNED(m->bytes) || !m->bytes ||
 	    m->bytes > VIREO_MAX_GPA || m->gpa > VIREO_MAX_GPA - m->bytes)
 		return -EINVAL;
-	return vireo_mem_add(&vm->mem, m->gpa, m->bytes);
+	return vireo_mem_add(&vm->mem, m->gpa, m->bytes, m->flags & VIREO_MEMORY_FILE);
+}
+
+static long vm_set_file(void *object, unsigned int cmd, void *arg)
+{
+	struct vireo_vm *vm = object;
+	struct vireo_set_file *s = arg;
+
+	return s->reserved ? -EINVAL : vireo_mem_set_file(&vm->mem, s->fd);
 }
 
 static long vm_get_memory(void *vm, unsigned int cmd, void *arg)
@@ -117,12 +126,61 @@ static long vm_fork(void *object, unsigned int cmd, void *arg)
 	return fd;
 }
 
+static const struct file_operations vm_fops;
+
+static long vm_diff(void *object, unsigned int cmd, void *arg)
+{
+	struct vireo_vm *vm = object, *other;
+	struct vireo_diff *d = arg;
+	struct file *file = fget(d->fd);
+	int err = -EINVAL;
+
+	if (!file)
+		return -EBADF;
+	other = file->private_data;
+	if (file->f_op == &vm_fops && other != vm && !d->reserved && PAGE_ALIGNED(d->start) &&
+	    d->start <= VIREO_MAX_GPA)
+		err = vireo_mem_diff(&vm->mem, &other->mem, &d->start, &d->end);
+	fput(file);
+	return err;
+}
+
+/* GET or SET: what a snapshot needs to let the guest's clocks go on. */
+static long vm_clock(void *object, unsigned int cmd, void *arg)
+{
+	struct vireo_vm *vm = object;
+	struct vireo_clock *c = arg;
+	int err = -EINVAL;
+
+	mutex_lock(&vm->lock);
+	if (cmd == VIREO_GET_CLOCK) {
+		c->tsc_base = vm->tsc_base;
+		c->boot_ns = vm->boot_ns;
+		c->tsc_khz = vm->tsc_khz;
+		err = 0;
+	} else if (c->tsc_khz && !c->reserved) {
+		err = vm->nr_vcpus ? -EBUSY : 0;
+		if (!err) {
+			vm->tsc_base = c->tsc_base;
+			vm->boot_ns = c->boot_ns;
+			vm->tsc_khz = c->tsc_khz;
+		}
+	}
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
 static const struct vireo_call vm_calls[] = {
 	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vireo_vcpu_create },
-	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory },
+	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory,
+	  VIREO_MEMORY_FILE },
 	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vm_get_memory },
 	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vireo_cpuid_set },
 	{ VIREO_FORK, sizeof(struct vireo_fork), CALL_IN, vm_fork },
+	{ VIREO_SET_FILE, sizeof(struct vireo_set_file), CALL_IN, vm_set_file },
+	{ VIREO_DIFF, sizeof(struct vireo_diff), CALL_BOTH, vm_diff },
+	{ VIREO_GET_CLOCK, sizeof(struct vireo_clock), CALL_OUT, vm_clock },
+	{ VIREO_SET_CLOCK, sizeof(struct vireo_clock), CALL_IN, vm_clock },
 	{ VIREO_INJECT_MSI, sizeof(struct vireo_msi), CALL_IN, vm_inject_msi },
 	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },
 	{ VIREO_CREATE_DISK, sizeof(struct vireo_create_disk), CALL_IN, vireo_disk_create,

@@ -154,18 +154,21 @@ struct vireo_create_vcpu {
 	__u32 reserved;
 };
 
+/* vireo_memory.flags */
+#define VIREO_MEMORY_FILE	(1U << 0)	/* begins as what VIREO_SET_FILE's file has there */
+
 /**
  * struct vireo_memory - make a range of guest physical memory RAM
  * (VIREO_ADD_MEMORY)
  * @size: bytes of this structure
- * @flags: 0
+ * @flags: VIREO_MEMORY_FILE or 0
  * @gpa: first byte, a multiple of 4096
  * @bytes: length, a multiple of 4096, not 0
  *
- * Reads as zero; pages come into being on first touch, charged to the memory
- * cgroup of whoever touches.  What is not RAM exits as MMIO.
- * Errors: EINVAL misaligned, empty, wraps or reaches beyond max_gpa; EEXIST
- * overlaps RAM; ENOMEM.
+ * Reads as zero, or as the file at the offset @gpa; pages come into being on first
+ * touch, charged to the memory cgroup of whoever touches.  What is not RAM exits as
+ * MMIO.  Errors: EINVAL misaligned, empty, wraps or reaches beyond max_gpa, no file
+ * or beyond its end; EEXIST overlaps RAM; ENOMEM.
  */
 struct vireo_memory {
 	__u32 size;
@@ -187,6 +190,69 @@ struct vireo_memory {
 struct vireo_get_memory {
 	__u32 size;
 	__u32 flags;
+};
+
+/**
+ * struct vireo_set_file - what memory of the VM may begin as (VIREO_SET_FILE)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @fd: a regular file, open for reading, that the caller may write to
+ * @reserved: 0
+ *
+ * VMs share the file's pages in the page cache until they write to them.  As long as
+ * this VM or a fork of it lives nobody can write to the file: opening it so, or
+ * truncating it, fails with ETXTBSY.
+ * Errors: EBADF; EACCES; EBUSY there is a file; ETXTBSY somebody has it open for
+ * writing; EINVAL not a regular file, or one of a file system without a page cache.
+ */
+struct vireo_set_file {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 reserved;
+};
+
+/**
+ * struct vireo_diff - where two VMs differ, of which one is a fork of the other or
+ * both of a third (VIREO_DIFF)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @fd: the other VM
+ * @reserved: 0
+ * @start: where to look from, a multiple of 4096; returns where they differ
+ * @end: returns where they do so no longer, as far as was looked: go on from here
+ *
+ * Differs what either has written or touched since, whatever it holds.  @start equal
+ * to @end says that they do not differ before it; beyond all RAM of both nothing is
+ * found.  Errors: EBADF; EINVAL no other VM, or one with another file.
+ */
+struct vireo_diff {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 reserved;
+	__u64 start;
+	__u64 end;
+};
+
+/**
+ * struct vireo_clock - what the guest's clock is made of (VIREO_GET_CLOCK, VIREO_SET_CLOCK)
+ * @size: bytes of this structure
+ * @flags: 0
+ * @tsc_base: the host's TSC when the guest's clock was 0
+ * @boot_ns: the time of day then, nanoseconds since 1970
+ * @tsc_khz: kHz that the clock is scaled with, not 0
+ * @reserved: 0
+ *
+ * SET fails with EBUSY once there is a vCPU.
+ */
+struct vireo_clock {
+	__u32 size;
+	__u32 flags;
+	__u64 tsc_base;
+	__u64 boot_ns;
+	__u32 tsc_khz;
+	__u32 reserved;
 };
 
 /**
@@ -236,7 +302,7 @@ enum {
 	VIREO_STAT_INJECTED,		/* interrupts given to the guest */
 	VIREO_STAT_TLB_FLUSH,		/* flushes of a vCPU's translations */
 	VIREO_STAT_COUNT,
-	VIREO_STAT_MAX = 48
+	VIREO_STAT_MAX = 44
 };
 
 /**
@@ -247,6 +313,10 @@ enum {
  * @resident_bytes: of these, in being, bytes
  * @huge_bytes: of these, in 2 MiB pages
  * @table_bytes: nested page tables, bytes
+ * @private_bytes: of @resident_bytes, what no other VM has
+ * @shared_bytes: ... what others have too, or had when they split a 2 MiB page
+ * @file_bytes: ... what is the page cache's
+ * @reserved: 0
  * @counters: VIREO_STAT_*; a VM's are the sums over its vCPUs
  */
 struct vireo_stat {
@@ -256,6 +326,10 @@ struct vireo_stat {
 	__u64 resident_bytes;
 	__u64 huge_bytes;
 	__u64 table_bytes;
+	__u64 private_bytes;
+	__u64 shared_bytes;
+	__u64 file_bytes;
+	__u64 reserved;
 	__u64 counters[VIREO_STAT_MAX];
 };
 
@@ -281,6 +355,10 @@ struct vireo_fork {
 #define VIREO_GET_MEMORY	_IOW(VIREO_IOC, 0x22, struct vireo_get_memory)
 #define VIREO_SET_CPUID		_IOW(VIREO_IOC, 0x23, struct vireo_cpuid)
 #define VIREO_FORK		_IOW(VIREO_IOC, 0x24, struct vireo_fork)
+#define VIREO_SET_FILE		_IOW(VIREO_IOC, 0x25, struct vireo_set_file)
+#define VIREO_DIFF		_IOWR(VIREO_IOC, 0x26, struct vireo_diff)
+#define VIREO_GET_CLOCK		_IOWR(VIREO_IOC, 0x27, struct vireo_clock)
+#define VIREO_SET_CLOCK		_IOW(VIREO_IOC, 0x28, struct vireo_clock)
 #define VIREO_INJECT_MSI	_IOW(VIREO_IOC, 0x30, struct vireo_msi)
 #define VIREO_GET_STAT		_IOWR(VIREO_IOC, 0x40, struct vireo_stat)
 

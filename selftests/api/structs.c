@@ -4,6 +4,7 @@
  * flags, reserved fields, bad addresses and fds of the wrong kind.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -23,7 +24,10 @@ SIZE(vireo_create_vcpu, 16);
 SIZE(vireo_memory, 24);
 SIZE(vireo_get_memory, 8);
 SIZE(vireo_msi, 24);
-SIZE(vireo_stat, 40 + 8 * VIREO_STAT_MAX);
+SIZE(vireo_set_file, 16);
+SIZE(vireo_diff, 32);
+SIZE(vireo_clock, 32);
+SIZE(vireo_stat, 72 + 8 * VIREO_STAT_MAX);
 SIZE(vireo_run, 1024);
 SIZE(vireo_regs, 496);
 SIZE(vireo_msrs, 24);
@@ -55,6 +59,9 @@ union argument {
 	struct vireo_memory memory;
 	struct vireo_get_memory get_memory;
 	struct vireo_fork fork;
+	struct vireo_set_file set_file;
+	struct vireo_diff diff;
+	struct vireo_clock clock;
 	struct vireo_msi msi;
 	struct vireo_stat stat;
 	struct vireo_regs regs;
@@ -90,11 +97,18 @@ static const struct call {
 	  { FIELD(vireo_cpuid, reserved) } },
 	{ "CREATE_VCPU", VM, VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu),
 	  { FIELD(vireo_create_vcpu, reserved) } },
-	{ "ADD_MEMORY", VM, VIREO_ADD_MEMORY, sizeof(struct vireo_memory) },
+	{ "ADD_MEMORY", VM, VIREO_ADD_MEMORY, sizeof(struct vireo_memory), {},
+	  VIREO_MEMORY_FILE },
 	{ "GET_MEMORY", VM, VIREO_GET_MEMORY, sizeof(struct vireo_get_memory) },
 	{ "SET_CPUID", VM, VIREO_SET_CPUID, sizeof(struct vireo_cpuid),
 	  { FIELD(vireo_cpuid, reserved) } },
 	{ "FORK", VM, VIREO_FORK, sizeof(struct vireo_fork) },
+	{ "SET_FILE", VM, VIREO_SET_FILE, sizeof(struct vireo_set_file),
+	  { FIELD(vireo_set_file, reserved) } },
+	{ "DIFF", VM, VIREO_DIFF, sizeof(struct vireo_diff), { FIELD(vireo_diff, reserved) } },
+	{ "GET_CLOCK", VM, VIREO_GET_CLOCK, sizeof(struct vireo_clock) },
+	{ "SET_CLOCK", VM, VIREO_SET_CLOCK, sizeof(struct vireo_clock),
+	  { FIELD(vireo_clock, reserved) } },
 	{ "INJECT_MSI", VM, VIREO_INJECT_MSI, sizeof(struct vireo_msi),
 	  { FIELD(vireo_msi, reserved) } },
 	{ "GET_STAT", VM, VIREO_GET_STAT, sizeof(struct vireo_stat) },
@@ -138,7 +152,7 @@ struct objects {
 
 #define RAM	0x100000
 
-static int disk_file;
+static int disk_file, other_vm, memory_file;
 
 static void objects_open(struct objects *o)
 {
@@ -156,6 +170,10 @@ static void objects_open(struct objects *o)
 	if (!disk_file) {
 		disk_file = memfd_create("disk", MFD_CLOEXEC);
 		ASSERT_EQ(ftruncate(disk_file, 1 << 20), 0);
+	}
+	if (!other_vm) {
+		other_vm = dev_create_vm(o->fd[DEV], 1);
+		memory_file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	}
 	o->fd[DISK] = disk_create(o->fd[VM], disk_file, 0);
 	ASSERT_GE(o->fd[DISK], 0);
@@ -206,6 +224,15 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 		break;
 	case VIREO_ADD_MEMORY:
 		arg->memory.bytes = 4096;
+		break;
+	case VIREO_SET_FILE:
+		arg->set_file.fd = memory_file;
+		break;
+	case VIREO_DIFF:
+		arg->diff.fd = other_vm;
+		break;
+	case VIREO_SET_CLOCK:
+		arg->clock.tsc_khz = o->info.tsc_khz;
 		break;
 	case VIREO_INJECT_MSI:
 		arg->msi.address = 0xfee00000;

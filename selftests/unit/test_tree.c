@@ -2,7 +2,8 @@
 /*
  * The persistent tree against a model.
  *
- * The model of a VM's memory is an array: for each page hole, RAM or content.
+ * The model of a VM's memory is an array: for each page hole, RAM, still as in the
+ * file, or content.
  * Beneath the tree stands a simulation of tables, pages and of each VM's TLB
  * and paging-structure cache. Guest accesses go through that TLB, so that a
  * missing flush shows as wrong content, as a write to a page that somebody
@@ -66,6 +67,7 @@ struct vm {
 	struct {
 		bool ram;
 		bool data;
+		bool file;
 		u64 content;
 	} model[PAGES];
 	struct {
@@ -86,7 +88,7 @@ struct table {
 
 /* What the long test has met, to see that it is worth its time. */
 static struct {
-	unsigned int forks, copies, splits, large, failures, accesses;
+	unsigned int forks, copies, splits, large, failures, accesses, files, differences;
 } met;
 
 static struct table *tables;
@@ -103,6 +105,7 @@ static struct frame {
 	u64 content;
 	unsigned int refs;
 	unsigned int seen;
+	bool cached_file;		/* the page cache has a reference */
 	unsigned int leaves;		/* entries that map just this frame */
 	u64 cached[TREES];
 } *frames;
@@ -128,6 +131,14 @@ static struct frame *frame_head(u64 pa)
 	return &frames[i];
 }
 
+/* The file, page by page, and what of it is in the page cache */
+static u64 file_pa[PAGES];
+
+static u64 file_content(unsigned int page)
+{
+	return 0xf11e000000ULL + page;
+}
+
 static void sim_reset(void)
 {
 	unsigned int i;
@@ -143,6 +154,7 @@ static void sim_reset(void)
 	for (i = 0; i < BLOCKS; i++)
 		free_blocks[i] = SINGLES + i * VT_ENTRIES;
 	memset(vms, 0, sizeof(vms));
+	memset(file_pa, 0, sizeof(file_pa));
 	for (i = 0; i < TREES; i++)
 		vms[i].epoch = 1;
 	tables_until_failure = -1;
@@ -255,8 +267,50 @@ bool vireo_page_shared(u64 pa)
 	return frame_head(pa)->refs > 1;
 }
 
+bool vireo_page_cached(u64 pa)
+{
+	return frame_head(pa)->cached_file;
+}
+
+/* A page of the file's own with a reference for the caller, or a copy; 0: there is none */
+static u64 file_page(unsigned int page, bool copy)
+{
+	u64 pa;
+
+	if (copy) {
+		pa = page_alloc(0, false);
+		if (pa)
+			frame(pa)->content = file_content(page);
+		return pa;
+	}
+	if (!file_pa[page]) {
+		file_pa[page] = page_alloc(0, false);
+		if (!file_pa[page])
+			return 0;
+		frame(file_pa[page])->content = file_content(page);
+		frame(file_pa[page])->cached_file = true;
+	}
+	vireo_page_get(file_pa[page], 1);
+	return file_pa[page];
+}
+
+static void file_drop(void)
+{
+	unsigned int page;
+
+	for (page = 0; page < PAGES; page++) {
+		if (!file_pa[page])
+			continue;
+		ASSERT_EQ(frame(file_pa[page])->content, file_content(page));
+		frame(file_pa[page])->cached_file = false;
+		vireo_page_put(file_pa[page]);
+		file_pa[page] = 0;
+	}
+}
+
 void vireo_page_copy(u64 to, u64 from)
 {
+	ASSERT_TRUE(!frame_head(to)->cached_file);
 	ASSERT_EQ(frame_head(to)->refs, 1);
 	frame_head(from);
 	frame(to)->content = frame(from)->content;
@@ -290,7 +344,7 @@ static bool range_taken(const struct vm *vm, u64 start, u64 end)
 	return false;
 }
 
-static int vm_add(struct vm *vm, u64 start, u64 end)
+static int vm_add_mark(struct vm *vm, u64 start, u64 end, u64 mark)
 {
 	bool taken = range_taken(vm, start, end);
 	unsigned int page;
@@ -298,7 +352,7 @@ static int vm_add(struct vm *vm, u64 start, u64 end)
 
 	if (vm->range_count == ARRAY_SIZE(vm->ranges))
 		return 0;
-	err = vireo_tree_add(&vm->tree, start, end - start);
+	err = vireo_tree_add(&vm->tree, start, end - start, mark);
 	if (err == -ENOMEM) {
 		ASSERT_THAT(!taken && tables_until_failure < 0, "ENOMEM with memory left");
 		return err;
@@ -309,10 +363,19 @@ static int vm_add(struct vm *vm, u64 start, u64 end)
 
 	vm->ranges[vm->range_count].start = start;
 	vm->ranges[vm->range_count++].end = end;
-	for (page = 0; page < PAGES; page++)
-		if (page_gpa(page) >= start && page_gpa(page) < end)
-			vm->model[page].ram = true;
+	for (page = 0; page < PAGES; page++) {
+		if (page_gpa(page) < start || page_gpa(page) >= end)
+			continue;
+		vm->model[page].ram = true;
+		vm->model[page].file = mark & VT_FILE;
+		vm->model[page].content = mark & VT_FILE ? file_content(page) : 0;
+	}
 	return 0;
+}
+
+static int vm_add(struct vm *vm, u64 start, u64 end)
+{
+	return vm_add_mark(vm, start, end, VT_RAM);
 }
 
 /* All that one entry decides for has come into being, and is accessible. */
@@ -333,6 +396,7 @@ static void model_install(struct vm *vm, unsigned int page, bool write)
 	met.large += level == 2;
 	for (i = 0; i < (level == 2 ? VT_ENTRIES : 1); i++) {
 		ASSERT_TRUE(vm->model[page + i].ram && !vm->model[page + i].data);
+		ASSERT_TRUE(level == 1 || !vm->model[page + i].file);
 		vm->model[page + i].data = true;
 	}
 }
@@ -364,7 +428,13 @@ static int vm_fault(struct vm *vm, unsigned int page, bool write, unsigned int d
 		want = s.want && rnd(4) ? s.want : 0;
 		ASSERT_TRUE(s.want == 0 || s.want == 9);
 		ASSERT_TRUE(s.want == 0 || s.zero);
-		s.page = rnd(64) ? page_alloc(want, s.zero) : 0;
+		ASSERT_TRUE(!s.file || (!s.want && !s.zero && vm->model[page].file));
+		s.readonly = s.file && !write;
+		if (s.file)
+			s.page = file_page(page, write);
+		else
+			s.page = rnd(64) ? page_alloc(want, s.zero) : 0;
+		met.files += s.readonly;
 		s.order = want;
 		if (!s.page)
 			err = -ENOMEM;
@@ -502,7 +572,7 @@ static void vm_add_random(struct vm *vm)
 		start = seams[i];
 		end = seams[i + 1 + rnd(ARRAY_SIZE(seams) - 1 - i)];
 	}
-	vm_add(vm, start, min(end, VT_LIMIT));
+	vm_add_mark(vm, start, min(end, VT_LIMIT), rnd(3) ? VT_RAM : VT_RAM | VT_FILE);
 }
 
 /* SEEK_DATA and SEEK_HOLE from a page to the end of its window or before. */
@@ -514,9 +584,41 @@ static void vm_seek(struct vm *vm, unsigned int page, bool data)
 	while (last >= PAGES || page_gpa(last) != gpa + (last - page) * PAGE)
 		last--;
 	end = page_gpa(last);
-	for (at = page; at < last && vm->model[at].data != data; at++)
+	for (at = page; at < last && (vm->model[at].data || vm->model[at].file) != data; at++)
 		;
 	ASSERT_EQ(vireo_tree_seek(&vm->tree, gpa, end, data), page_gpa(at));
+}
+
+/* What a page is, by which two VMs have the same */
+static u64 identity(const struct vm *vm, u64 gpa)
+{
+	unsigned int level;
+	u64 e = vireo_tree_lookup(&vm->tree, gpa, NULL, &level);
+
+	if (!(e & VT_READ))
+		return e;
+	return ((e & VT_ADDR) + (gpa & (VT_SIZE(level) - 1))) | VT_READ;
+}
+
+/* Two VMs, from a page to the end of its window or before */
+static void vm_compare(struct vm *a, struct vm *b, unsigned int page)
+{
+	unsigned int last = page + rnd(600);
+	u64 gpa = page_gpa(page), end = gpa;
+
+	for (; page < last && page < PAGES && page_gpa(page) == gpa; page++, gpa += PAGE) {
+		static bool same;
+
+		if (gpa >= end) {
+			ASSERT_TRUE(gpa == end || end == page_gpa(page));
+			end = vireo_tree_compare(&a->tree, &b->tree, gpa, &same);
+			ASSERT_TRUE(end > gpa && end % PAGE == 0);
+		}
+		ASSERT_THAT(same == (identity(a, gpa) == identity(b, gpa)), "gpa %#llx: %s", gpa,
+			    same ? "a difference is not seen" : "no difference");
+		ASSERT_TRUE(!same || a->model[page].content == b->model[page].content);
+		met.differences += !same;
+	}
 }
 
 /* What happens to other VMs, and to this one, while its lock is not held. */
@@ -551,7 +653,7 @@ static unsigned int count_table(u64 pa, unsigned int level)
 		u64 e = t->entries[i];
 
 		if (!(e & VT_READ)) {
-			ASSERT_TRUE(e == 0 || e == VT_RAM);
+			ASSERT_TRUE(e == 0 || e == VT_RAM || e == (VT_RAM | VT_FILE));
 			continue;
 		}
 		if (level > 1 && !(e & VT_LARGE)) {
@@ -600,7 +702,8 @@ static void check_counts(void)
 		ASSERT_EQ(t->refs, t->seen < round_number ? 0 : t->seen - round_number);
 	for (i = 0; i < FRAMES; i++)
 		if (frames[i].refs || frames[i].seen > round_number)
-			ASSERT_EQ(frames[i].refs, frames[i].seen < round_number ? 0 :
+			ASSERT_EQ(frames[i].refs - frames[i].cached_file,
+				  frames[i].seen < round_number ? 0 :
 				  frames[i].seen - round_number);
 }
 
@@ -616,6 +719,7 @@ static void check_content(struct vm *vm)
 		struct frame *f;
 
 		ASSERT_EQ(!!e, vm->model[page].ram);
+		ASSERT_EQ(!!(e & VT_FILE), vm->model[page].file && !vm->model[page].data);
 		ASSERT_EQ(!!(e & VT_READ), vm->model[page].data);
 		if (!(e & VT_READ))
 			continue;
@@ -627,6 +731,33 @@ static void check_content(struct vm *vm)
 		if (tlb_hit(vm, page, false))
 			ASSERT_EQ(frame(vm->tlb[page].pa)->content, f->content);
 	}
+}
+
+/* What is counted as one VM's alone nobody else sees; nothing is left out. */
+static void check_usage(struct vm *vm)
+{
+	u64 gpa, end, all = 0, file = 0, alone = 0;
+	struct vireo_usage u = {};
+	unsigned int page, level;
+
+	for (gpa = 0; gpa < VT_LIMIT; gpa = end) {
+		end = vireo_tree_usage(&vm->tree, gpa, &u);
+		ASSERT_TRUE(end > gpa && end % VT_SIZE(2) == 0);
+	}
+	for (page = 0; page < PAGES; page++) {
+		u64 e = vireo_tree_lookup(&vm->tree, page_gpa(page), NULL, &level);
+		struct frame *f;
+
+		if (!(e & VT_READ))
+			continue;
+		f = frame((e & VT_ADDR) + (page_gpa(page) & (VT_SIZE(level) - 1)));
+		all += PAGE;
+		file += f->cached_file ? PAGE : 0;
+		alone += f->leaves == 1 || f->leaves == 1 << 16 ? PAGE : 0;
+	}
+	ASSERT_EQ(u.private + u.shared + u.file, all);
+	ASSERT_EQ(u.file, file);
+	ASSERT_TRUE(u.private <= alone && u.huge <= all);
 }
 
 /* Who may write a page is the only one who sees it. */
@@ -641,7 +772,11 @@ static void check_all(void)
 		if (vms[i].alive)
 			check_content(&vms[i]);
 	for (i = 0; i < FRAMES; i++)
-		ASSERT_TRUE(frames[i].leaves < 1 << 16 || frames[i].leaves == 1 << 16);
+		ASSERT_TRUE(frames[i].leaves < 1 << 16 ||
+			    (frames[i].leaves == 1 << 16 && !frames[i].cached_file));
+	for (i = 0; i < TREES; i++)
+		if (vms[i].alive)
+			check_usage(&vms[i]);
 }
 
 static void destroy_all(void)
@@ -651,6 +786,7 @@ static void destroy_all(void)
 	for (i = 0; i < TREES; i++)
 		if (vms[i].alive)
 			vm_destroy(&vms[i]);
+	file_drop();
 	ASSERT_TRUE(!tables);
 	ASSERT_EQ(free_single_count, SINGLES);
 	ASSERT_EQ(free_block_count, BLOCKS);
@@ -838,6 +974,77 @@ TEST(fork_costs_one_table)
 	destroy_all();
 }
 
+/* What the file holds comes from the page cache, and is copied when written. */
+TEST(file)
+{
+	struct vm *vm = simple_vm(2 << 20), *child = &vms[1];
+	struct vireo_supply s = {};
+	struct vireo_usage u = {};
+	unsigned int level;
+	bool writable;
+
+	ASSERT_EQ(vm_add_mark(vm, 2 << 20, 8 << 20, VT_RAM | VT_FILE), 0);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, 8 << 20, true), 2 << 20);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, 2 << 20, 8 << 20, false), 8 << 20);
+	EXPECT_EQ(vm_access(vm, 600, false, 0), 0);
+	EXPECT_EQ(vm_access(vm, 601, true, 0), 0);
+	EXPECT_TRUE(file_pa[600] && !file_pa[601]);
+	vireo_tree_lookup(&vm->tree, 600 * PAGE, &writable, &level);
+	EXPECT_TRUE(!writable);
+	EXPECT_EQ(level, 1);
+
+	/* The file's own page is no place for a copy. */
+	s = (struct vireo_supply) { .page = file_page(600, false), .readonly = true };
+	EXPECT_EQ(vireo_tree_fault(&vm->tree, 600 * PAGE, true, &s), -EAGAIN);
+	EXPECT_TRUE(!s.file && !s.zero && s.page == file_pa[600]);
+	vireo_page_put(s.page);
+	EXPECT_EQ(vireo_tree_usage(&vm->tree, 2 << 20, &u), 4 << 20);
+	EXPECT_EQ(u.file, PAGE);
+	EXPECT_EQ(u.private, PAGE);
+
+	ASSERT_EQ(vm_fork(vm, child), 0);
+	EXPECT_EQ(vm_access(child, 600, true, 0), 0);
+	EXPECT_EQ(vm_access(child, 700, false, 0), 0);
+	EXPECT_EQ(vm_access(vm, 700, true, 0), 0);
+	EXPECT_EQ(vm_access(vm, 600, false, 0), 0);
+	check_all();
+	vm_destroy(vm);
+	EXPECT_EQ(vm_access(child, 601, true, 0), 0);
+	check_all();
+	destroy_all();
+}
+
+/* A comparison skips what two trees share, whatever its size. */
+TEST(compare_skips)
+{
+	struct vm *vm = simple_vm(64ULL << 39), *child = &vms[1];
+	unsigned int steps = 0, found = 0;
+	u64 gpa, next;
+	bool same;
+
+	write_pages(vm, 0, 2048);
+	ASSERT_EQ(vm_fork(vm, child), 0);
+	for (gpa = 0; gpa < VT_LIMIT; gpa = next, steps++) {
+		next = vireo_tree_compare(&vm->tree, &child->tree, gpa, &same);
+		EXPECT_TRUE(same);
+	}
+	EXPECT_EQ(steps, VT_ENTRIES);
+	EXPECT_EQ(vm_access(vm, 777, true, 0), 0);
+	EXPECT_EQ(vm_access(child, 1000, true, 0), 0);
+	EXPECT_EQ(vm_access(child, 2050, false, 0), 0);	/* a zero page the other has not */
+	for (gpa = 0, steps = 0; gpa < VT_LIMIT; gpa = next, steps++) {
+		next = vireo_tree_compare(&vm->tree, &child->tree, gpa, &same);
+		if (same)
+			continue;
+		EXPECT_TRUE(gpa == 777 * PAGE || gpa == 1000 * PAGE ||
+			    (gpa >= page_gpa(2048) && next <= page_gpa(2048 + 1024)));
+		found++;
+	}
+	EXPECT_EQ(found, 3);
+	EXPECT_LE(steps, 6 * VT_ENTRIES);
+	destroy_all();
+}
+
 /* A failed add may leave empty tables; a later one must live with them. */
 TEST(add_after_failure)
 {
@@ -922,6 +1129,11 @@ static void random_step(unsigned int writes)
 		vm_add_random(vm);
 	} else if (what < 1000) {
 		vm_seek(vm, random_page(), rnd(2));
+	} else if (what < 1100) {
+		struct vm *other = &vms[rnd(TREES)];
+
+		if (other->alive && other != vm)
+			vm_compare(vm, other, random_page());
 	} else {
 		vm_access(vm, random_page(), what < writes, 3);
 	}
@@ -942,10 +1154,13 @@ TEST_LIMIT(random_operations, 600)
 	destroy_all();
 	test_note("%u accesses, %u forks, %u copies, %u large pages, %u split, %u failures",
 		  met.accesses, met.forks, met.copies, met.large, met.splits, met.failures);
+	test_note("%u pages of the file, %u differences", met.files, met.differences);
 	EXPECT_GT(met.forks, 1000);
 	EXPECT_GT(met.copies, 10000);
 	EXPECT_GT(met.splits, 100);
 	EXPECT_GT(met.failures, 100);
+	EXPECT_GT(met.files, 1000);
+	EXPECT_GT(met.differences, 10000);
 }
 
 /* Short lives, so that the first steps are met in all combinations. */

@@ -127,6 +127,11 @@ bool vireo_page_shared(u64 pa)
 	return __atomic_load_n(&head(pa)->refs, __ATOMIC_ACQUIRE) > 1;
 }
 
+bool vireo_page_cached(u64 pa)
+{
+	return false;
+}
+
 void vireo_page_copy(u64 to, u64 from)
 {
 	frame(to)->content = frame(from)->content;
@@ -201,7 +206,7 @@ static void vm_access(struct vm *vm, unsigned int page, bool write, u64 *seed)
 static void vm_create(struct vm *vm)
 {
 	ASSERT_EQ(vireo_tree_init(&vm->tree, 0, flush), 0);
-	ASSERT_EQ(vireo_tree_add(&vm->tree, 0, PAGES * PAGE), 0);
+	ASSERT_EQ(vireo_tree_add(&vm->tree, 0, PAGES * PAGE, VT_RAM), 0);
 	memset(vm->model, 0, sizeof(vm->model));
 	vm->alive = true;
 }
