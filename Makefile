@@ -17,8 +17,8 @@ MODDIR	= $(O)/modules/$(RELEASE)
 # Type information for BPF is made from vmlinux, which header packages lack.
 NOBTF	= $(if $(wildcard $(KDIR)/vmlinux),,CONFIG_DEBUG_INFO_BTF_MODULES=)
 
-.PHONY: all modules tools selftests run test test-svm test-vmx test-debug bench bench-io check \
-	kernels clean install dkms-install help
+.PHONY: all modules tools selftests run test test-svm test-vmx test-debug bench bench-io bench-clones \
+	check kernels clean install dkms-install help
 
 all: modules tools selftests
 
@@ -64,6 +64,10 @@ bench-io:
 	@$(QEMU)/deps test bench
 	@$(QEMU)/bench io
 
+bench-clones:
+	@$(QEMU)/deps test bench
+	@$(QEMU)/bench clones
+
 check:
 	@$(QEMU)/deps check
 	@$(QEMU)/check
@@ -97,6 +101,7 @@ help:
 	@echo 'make test-debug    the same on a kernel with KASAN, lockdep, kmemleak, UBSAN'
 	@echo 'make bench         Vireo and KVM side by side, in exact instruction counts'
 	@echo 'make bench-io      disks and interfaces, Vireo and KVM with QEMU side by side'
+	@echo 'make bench-clones  a thousand clones of a VM at once, in a host with 4 GiB'
 	@echo 'make check         style, static analysis, warnings, headers, licences, size'
 	@echo 'make install       module, tool, man pages, udev rule (DESTDIR=, PREFIX=)'
 	@echo 'make dkms-install  the modules through DKMS: rebuilt for every new kernel'

@@ -23,7 +23,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include <linux/kvm.h>
 
@@ -341,26 +340,6 @@ static bool measure(const struct hypervisor *h, u64 *result)
 	return true;
 }
 
-/* Load each module of a list; one that is there already is no error */
-static void load_modules(const char *variable)
-{
-	const char *value = getenv(variable);
-	char *list, *path, *state;
-	int fd;
-
-	if (!value)
-		return;
-	list = strdup(value);
-	for (path = strtok_r(list, " ", &state); path; path = strtok_r(NULL, " ", &state)) {
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
-			printf("# bench: %s: %s\n", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-	}
-	free(list);
-}
-
 static void print_value(const char *name, u64 value)
 {
 	if (value == NONE)
@@ -382,7 +361,7 @@ int main(void)
 	if (host_is_intel())
 		bench_hypercall[2] = 0xc1;	/* VMCALL */
 	any = measure(&vireo, ours);
-	load_modules("KVM_KO");
+	modules_load(getenv("KVM_KO"));
 	any |= measure(&kvm, theirs);
 	for (i = 0; i < FIGURES; i++) {
 		printf("bench: %s", figures[i].name);

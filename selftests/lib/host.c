@@ -51,6 +51,19 @@ int module_load(const char *path)
 	return ret;
 }
 
+void modules_load(const char *paths)
+{
+	char *list = strdup(paths ?: ""), *path, *state;
+	int ret;
+
+	for (path = strtok_r(list, " ", &state); path; path = strtok_r(NULL, " ", &state)) {
+		ret = module_load(path);
+		if (ret && ret != -EEXIST)
+			printf("# %s: %s\n", path, strerror(-ret));
+	}
+	free(list);
+}
+
 int module_unload(const char *name)
 {
 	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;

@@ -13,6 +13,7 @@ bool host_is_intel(void);	/* VT-x and VMCALL, not AMD-V and VMMCALL */
 
 /* 0 or -errno; @path NULL is ENOENT */
 int module_load(const char *path);
+void modules_load(const char *paths);	/* separated by blanks; NULL: none */
 int module_unload(const char *name);
 bool module_loaded(const char *name);
 long module_references(const char *name);	/* -1: not loaded */

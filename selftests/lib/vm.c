@@ -204,33 +204,52 @@ static const u32 clone_msrs[] = {
 	VIREO_MSR_TSC_OFFSET, 0x4b564d01, 0x4b564d03, 0x4b564d04,
 };
 
-struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm)
+_Static_assert(ARRAY_SIZE(clone_msrs) <= VCPU_STATE_MSRS, "they fit");
+
+void vcpu_save(struct test_vcpu *from, struct vcpu_state *s)
 {
-	struct vireo_lapic lapic = { .size = sizeof(lapic) };
-	struct test_vcpu *to = vm_vcpu(vm, from->id);
-	struct vireo_xsave xsave = { .size = sizeof(xsave) };
-	struct vireo_regs regs;
+	u32 bytes = from->vm->info.xsave_size;
 	unsigned int i;
 	u64 value;
-	void *data;
 
 	from->run->immediate_exit = 1;
 	ASSERT_EQ(vcpu_run(from), -EINTR);
 	from->run->immediate_exit = 0;
 
-	xsave.bytes = vm->info.xsave_size;
-	data = aligned_alloc(64, (xsave.bytes + 63) & ~63ULL);
-	xsave.data = (uintptr_t)data;
-	ASSERT_EQ(do_ioctl(from->fd, VIREO_GET_XSAVE, &xsave), 0);
-	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_XSAVE, &xsave), 0);
-	free(data);
-	vcpu_get_regs(from, &regs);
-	vcpu_set_regs(to, &regs);
+	memset(s, 0, sizeof(*s));
+	s->data = aligned_alloc(64, (bytes + 63) & ~63ULL);
+	s->xsave = (struct vireo_xsave) {
+		.size = sizeof(s->xsave), .bytes = bytes, .data = (uintptr_t)s->data,
+	};
+	ASSERT_EQ(do_ioctl(from->fd, VIREO_GET_XSAVE, &s->xsave), 0);
+	vcpu_get_regs(from, &s->regs);
 	for (i = 0; i < ARRAY_SIZE(clone_msrs); i++)
 		if (vcpu_fd_get_msr(from->fd, clone_msrs[i], &value) == 1)
-			ASSERT_EQ(vcpu_fd_set_msr(to->fd, clone_msrs[i], value), 1);
-	ASSERT_EQ(do_ioctl(from->fd, VIREO_GET_LAPIC, &lapic), 0);
-	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_LAPIC, &lapic), 0);
+			s->msr[s->msrs++] = (struct vireo_msr) { clone_msrs[i], 0, value };
+	s->lapic.size = sizeof(s->lapic);
+	ASSERT_EQ(do_ioctl(from->fd, VIREO_GET_LAPIC, &s->lapic), 0);
+}
+
+void vcpu_restore(struct test_vcpu *to, struct vcpu_state *s)
+{
+	struct vireo_msrs msrs = {
+		.size = sizeof(msrs), .count = s->msrs, .entries = (uintptr_t)s->msr,
+	};
+
+	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_XSAVE, &s->xsave), 0);
+	vcpu_set_regs(to, &s->regs);
+	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_MSRS, &msrs), s->msrs);
+	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_LAPIC, &s->lapic), 0);
+}
+
+struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm)
+{
+	struct test_vcpu *to = vm_vcpu(vm, from->id);
+	struct vcpu_state s;
+
+	vcpu_save(from, &s);
+	vcpu_restore(to, &s);
+	free(s.data);
 	return to;
 }
 

@@ -116,6 +116,18 @@ struct test_vm {
 	struct test_vcpu vcpu[VIREO_MAX_VCPUS];
 };
 
+#define VCPU_STATE_MSRS	32
+
+/* All that a vCPU holds */
+struct vcpu_state {
+	struct vireo_regs regs;
+	struct vireo_lapic lapic;
+	struct vireo_xsave xsave;
+	void *data;		/* of @xsave; the caller frees it */
+	u32 msrs;
+	struct vireo_msr msr[VCPU_STATE_MSRS];
+};
+
 enum vm_mode {
 	MODE_REAL,
 	MODE_PROT16,		/* protected, 16-bit code, no paging */
@@ -171,6 +183,10 @@ void vm_boot(struct test_vm *vm, u32 vcpus, u64 ram);
 	__typeof__(var) value_ = (val);					\
 	vm_write(vm, (uintptr_t)&(var), &value_, sizeof(value_));	\
 } while (0)
+
+/* The state of a vCPU, whose exit that waits for RUN is completed, and of another */
+void vcpu_save(struct test_vcpu *from, struct vcpu_state *state);
+void vcpu_restore(struct test_vcpu *to, struct vcpu_state *state);
 
 /* A vCPU like that one in @vm, its VM's child; an exit that waits for RUN is completed */
 struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=dash
 #
-# The bench programs, with KVM at hand for when Vireo has let go of the processor.
+# What exits cost, with KVM at hand for when Vireo has let go of the processor.
 #
 # tests: bench
 # modules: kvm_amd kvm_intel
@@ -11,4 +11,4 @@
 . /jobs/lib
 
 kvm_modules
-run_tests bench
+run_test bench/exits /selftests/bench/exits
