@@ -506,6 +506,7 @@ int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child)
 		child->file = mem->file ? get_file(mem->file) : NULL;
 		if (child->file)	/* cannot fail: @mem has done it */
 			deny_write_access(child->file);
+		child->small = 1;	/* its first pages are few: see supply_headroom() */
 	}
 	mutex_unlock(&mem->lock);
 	return err;
