@@ -316,6 +316,114 @@ TEST(two_vcpus_write)
 	fork_under_writes(2, 50);
 }
 
+/* ---- vCPUs that write everywhere, in parent and child ------------------------------ */
+
+#define MIX_PAGES	2048		/* that all vCPUs write, each its own word of each */
+#define MIX_LOG(cpu)	(AREA + (cpu) * MIX_PAGES * 8)
+#define MIX_AREA	(AREA + 2 * MIB)
+#define MIX_VCPUS	2
+
+/* @arg: the vCPU, and the machine's number above it, which is in what it writes */
+static void guest_mix(u64 arg)
+{
+	u64 cpu = arg & 0xff, x = arg * 0x9e3779b97f4a7c15ULL + 1, n = arg >> 8 << 48, page;
+
+	while (!READ_ONCE(stop)) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		page = x % MIX_PAGES;
+		n++;
+		WRITE_ONCE(*(u64 *)(MIX_AREA + page * PAGE + cpu * 8), n);
+		WRITE_ONCE(*(u64 *)(MIX_LOG(cpu) + page * 8), n);
+	}
+}
+
+static void mix_start(struct test_vm *vm, u64 number)
+{
+	u32 cpu;
+
+	VM_SET(vm, stop, 0);
+	for (cpu = 0; cpu < MIX_VCPUS; cpu++) {
+		vcpu_set_entry(&vm->vcpu[cpu], guest_mix, number << 8 | cpu);
+		vcpu_start(&vm->vcpu[cpu]);
+	}
+}
+
+static void mix_stop(struct test_vm *vm)
+{
+	u32 cpu;
+
+	VM_SET(vm, stop, 1);
+	for (cpu = 0; cpu < MIX_VCPUS; cpu++)
+		vcpu_join(&vm->vcpu[cpu]);
+}
+
+/*
+ * Every byte is what the machine's own vCPUs have logged, or what was there before.
+ * A new child may lack one entry for each vCPU, which is added.
+ */
+static void mix_compare(struct test_vm *vm, bool is_new, const char *who)
+{
+	static u64 log[MIX_VCPUS][MIX_PAGES], page[PAGE / 8];
+	unsigned int missing[MIX_VCPUS] = {};
+	u64 i, j;
+	u32 cpu;
+
+	for (cpu = 0; cpu < MIX_VCPUS; cpu++)
+		vm_read(vm, MIX_LOG(cpu), log[cpu], sizeof(log[cpu]));
+	for (i = 0; i < MIX_PAGES; i++) {
+		vm_read(vm, MIX_AREA + i * PAGE, page, sizeof(page));
+		for (cpu = 0; cpu < MIX_VCPUS; cpu++) {
+			if (page[cpu] == log[cpu][i])
+				continue;
+			missing[cpu]++;
+			vm_write(vm, MIX_LOG(cpu) + i * 8, &page[cpu], 8);
+		}
+		for (j = MIX_VCPUS; j < ARRAY_SIZE(page); j++)
+			if (!EXPECT_THAT(page[j] == ~i, "%s: page %llu word %llu is %llx", who, i,
+					 j, page[j]))
+				return;
+	}
+	for (cpu = 0; cpu < MIX_VCPUS; cpu++)
+		EXPECT_LE(missing[cpu], is_new ? 1 : 0);
+}
+
+/* Faults on the same tables and pages by all vCPUs of two machines, and forks meanwhile */
+TEST_LIMIT(all_write_while_forked, 180)
+{
+	static u64 page[PAGE / 8];
+	struct test_vm vm, child;
+	u64 i, j;
+
+	vm_boot(&vm, MIX_VCPUS, 64 * MIB);
+	for (i = 0; i < MIX_PAGES; i++) {
+		for (j = 0; j < ARRAY_SIZE(page); j++)
+			page[j] = j < MIX_VCPUS ? 0 : ~i;
+		vm_write(&vm, MIX_AREA + i * PAGE, page, sizeof(page));
+	}
+	mix_start(&vm, 0);
+	for (i = 1; i <= 10; i++) {
+		usleep(5000);
+		vm_fork(&vm, &child);
+		mix_compare(&child, true, "new child");
+		for (j = 0; j < MIX_VCPUS; j++)
+			vm_vcpu(&child, j);
+		mix_start(&child, i);
+		for (j = 0; j < 5; j++) {	/* what nobody runs */
+			usleep(2000);
+			close(vm_fd_fork(vm.fd));
+			close(vm_fd_fork(child.fd));
+		}
+		mix_stop(&child);
+		mix_compare(&child, false, "child");
+		vm_close(&child);
+	}
+	mix_stop(&vm);
+	mix_compare(&vm, false, "parent");
+	vm_close(&vm);
+}
+
 /* ---- vCPUs in the child ---------------------------------------------------------- */
 
 #define TIMER_VECTOR	0x41
