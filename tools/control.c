@@ -253,7 +253,7 @@ void control_reply(struct control *control, struct json_object *reply, bool ok)
 		client_close(client);
 }
 
-static void answer(struct control *control, struct control_client *client)
+static void answer(struct control *control, struct control_client *client, const char *line)
 {
 	struct json_object *request, *command = NULL, *reply = json_object_new_object();
 	const char *text = NULL;
@@ -261,7 +261,7 @@ static void answer(struct control *control, struct control_client *client)
 
 	control->asking = client;
 	control->silent = false;
-	request = json_tokener_parse(client->line);
+	request = json_tokener_parse(line);
 	if (request && json_object_is_type(request, json_type_object) &&
 	    json_object_object_get_ex(request, "command", &command))
 		text = json_object_get_string(command);
@@ -280,9 +280,8 @@ static void answer(struct control *control, struct control_client *client)
 
 static void client_read(struct control *control, struct control_client *client)
 {
-	ssize_t n = recv(client->fd, client->line + client->used,
-			 sizeof(client->line) - 1 - client->used, 0);
-	char *end;
+	char *line = control->line[client - control->client], *end;
+	ssize_t n = recv(client->fd, line + client->used, CONTROL_LINE - 1 - client->used, 0);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -291,17 +290,17 @@ static void client_read(struct control *control, struct control_client *client)
 		return;
 	}
 	client->used += (size_t)n;
-	client->line[client->used] = '\0';
+	line[client->used] = '\0';
 	while (client->fd >= 0) {
-		end = memchr(client->line, '\n', client->used);
+		end = memchr(line, '\n', client->used);
 		if (!end)
 			break;
 		*end++ = '\0';
-		answer(control, client);
-		client->used -= (size_t)(end - client->line);
-		memmove(client->line, end, client->used);
+		answer(control, client, line);
+		client->used -= (size_t)(end - line);
+		memmove(line, end, client->used);
 	}
-	if (client->fd >= 0 && client->used == sizeof(client->line) - 1)
+	if (client->fd >= 0 && client->used == CONTROL_LINE - 1)
 		client_close(client);
 }
 

@@ -31,6 +31,7 @@
  * @path: of the socket; "": none
  * @listen_fd: -1: none
  * @client: connections, fd -1 where there is none
+ * @line: what each has sent; not beside the fds, which a clone writes
  * @handle: fills @reply in for @command of @request; false: @reply's "error" says why not
  * @ctx: its first argument
  * @asking: the client whose request @handle has
@@ -43,13 +44,13 @@ struct control {
 	struct control_client {
 		int fd;
 		size_t used;
-		char line[CONTROL_LINE];
 	} client[CONTROL_CLIENTS];
 	bool (*handle)(void *ctx, const char *command, struct json_object *request,
 		       struct json_object *reply);
 	void *ctx;
 	struct control_client *asking;
 	bool silent;
+	char line[CONTROL_CLIENTS][CONTROL_LINE];
 };
 
 int control_open(struct control *control, const char *name, struct vireo_error *err);
