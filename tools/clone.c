@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * `vireo run` forks: the asked process pauses its VM, forks the VM's memory and
- * itself, and goes on.  The first copy stands still and makes the clones of
- * itself, so the pause is the same for one and for a thousand; it then becomes
- * the last of them, and is who answers `vireo fork`.
+ * `vireo run` forks: the asked process pauses its VM, forks the VM's memory, lets
+ * the guest go on, and forks itself before any device changes.  The first copy
+ * stands still and makes the clones of itself, so the pause is the same for one and
+ * for a thousand; it then becomes the last of them, and is who answers `vireo fork`.
  *
  * What is the first process's is its sockets, terminal, signals and eventfds: a
  * clone leaves them before it does anything else.
@@ -232,20 +232,35 @@ static int make_clones(struct session *s, struct clones *c, struct json_object *
 	_exit(STATUS_ERROR);
 }
 
-/* With the machine paused: the VM's copy, and the process's; its id in one, 0 in the other */
-static pid_t fork_paused(struct session *s, struct clones *c, struct vireo_error *err)
+/* With the machine paused: what its vCPUs hold, and the VM's copy */
+static int fork_machine(struct session *s, struct clones *c, struct vireo_error *err)
 {
-	pid_t pid = -1;
-
 	c->state = vireo_machine_save(&s->machine, err);
 	if (!c->state)
 		return -1;
 	c->fd = vireo_vm_fork(s->machine.vm.fd, err);
-	if (c->fd < 0)
-		return -1;
+	return c->fd < 0 ? c->fd : 0;
+}
+
+/* With the machine held: the process's copy; its id in one, 0 in the other */
+static pid_t fork_process(struct session *s, struct vireo_error *err)
+{
+	char byte;
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return vireo_fail(err, errno, "cannot make a pipe: %s", strerror(errno));
 	pid = fork();
 	if (pid < 0)
 		vireo_fail(err, errno, "cannot fork: %s", strerror(errno));
+	if (!pid)
+		vireo_machine_inherit(&s->machine);
+	close(fds[1]);
+	/* Until the copy has let go of the queues, which is when it closes its end */
+	if (pid > 0 && read(fds[0], &byte, 1))
+		complain("%s: a pipe is not empty", s->opt.name);
+	close(fds[0]);
 	return pid;
 }
 
@@ -284,19 +299,25 @@ int session_fork(struct session *s, struct json_object *request, struct json_obj
 	if (ret)
 		return ret;
 	c.fd = -1;
-	if (!vireo_machine_suspend(&s->machine, err))
-		pid = fork_paused(s, &c, err);
+	ret = vireo_machine_suspend(&s->machine, err);
+	if (!ret)
+		ret = fork_machine(s, &c, err);
+	/* The guest goes on, and what it asks of this process waits: see fork(2). */
+	vireo_machine_hold(&s->machine, true);
+	if (vireo_machine_serve(&s->machine, &why))
+		complain("%s: %s", s->opt.name, why.text);
+	if (!paused)
+		vireo_machine_resume(&s->machine);
+	s->pause_ns = now_ns() - begin;
+	if (!ret)
+		pid = fork_process(s, err);
 	if (!pid) {
 		ret = make_clones(s, &c, reply, err);
 		s->start_ns = now_ns() - begin;
 		s->pause_ns = 0;
 		return ret;
 	}
-	if (vireo_machine_serve(&s->machine, &why))
-		complain("%s: %s", s->opt.name, why.text);
-	if (!paused)
-		vireo_machine_resume(&s->machine);
-	s->pause_ns = now_ns() - begin;
+	vireo_machine_hold(&s->machine, false);
 	vireo_state_free(c.state, s->machine.vcpus);
 	if (c.fd >= 0)
 		close(c.fd);

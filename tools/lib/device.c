@@ -534,6 +534,20 @@ int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err)
 	return ret;
 }
 
+/**
+ * vireo_pv_inherit - in a process made by fork(2): leave the queues to the other one
+ * @pv: the other's, which had them back already: as when it was suspended
+ */
+void vireo_pv_inherit(struct vireo_pv *pv)
+{
+	unsigned int i;
+
+	for (i = 0; i < pv->queues; i++) {
+		pv->queue[i].suspended |= pv->queue[i].fd >= 0;
+		queue_disable(&pv->queue[i]);
+	}
+}
+
 /** vireo_pv_destroy - take a device from its bus if it is on one, and free it */
 void vireo_pv_destroy(struct vireo_pv *pv)
 {

@@ -232,6 +232,22 @@ int vireo_machine_serve(struct vireo_machine *m, struct vireo_error *err)
 	return ret;
 }
 
+/**
+ * vireo_machine_inherit - first of all in a process made by fork(2)
+ * @m: the other's, suspended, or held since then
+ *
+ * Until this has been done the other process cannot close a queue.
+ */
+void vireo_machine_inherit(struct vireo_machine *m)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+		if (m->device[i])
+			vireo_pv_inherit(m->device[i]);
+	}
+}
+
 /* Other processes share what fork(2) has left; nobody holds a lock of theirs here. */
 static int renew(struct vireo_machine *m, struct vireo_error *err)
 {
@@ -248,13 +264,14 @@ static int renew(struct vireo_machine *m, struct vireo_error *err)
 	for (i = 0; i < m->slots; i++)
 		m->port[i].eject_fd = m->eject_fd;
 	m->state = VIREO_MACHINE_RUNNING;
+	m->held = false;
 	m->live = 0;
 	return 0;
 }
 
 /**
  * vireo_machine_become - in a process made by fork(2): run on another VM
- * @m: the machine, paused and suspended in the other process
+ * @m: the machine, after vireo_machine_inherit()
  * @fd: vireo_vm_fork()'s; @m owns it from now on
  * @state: what its vCPUs hold
  * @err: why not

@@ -550,6 +550,7 @@ void vireo_pv_interrupt(struct vireo_pv *pv, unsigned int queue);
 int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_stat *stat);
 int vireo_pv_suspend(struct vireo_pv *pv, struct vireo_error *err);
 int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err);
+void vireo_pv_inherit(struct vireo_pv *pv);
 void vireo_pv_destroy(struct vireo_pv *pv);
 
 /* ---- disk.c ---------------------------------------------------------------- */
@@ -697,6 +698,7 @@ struct vireo_thread {
  * @lock: guards state
  * @cond: state changed
  * @state: [L] what it does
+ * @held: [L] exits to user space wait; read without it
  * @live: [L] threads that have not ended
  * @end: [L] how it ended, from the first that said so
  * @end_vcpu: [L] where, -1: nowhere
@@ -717,6 +719,7 @@ struct vireo_machine {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	enum vireo_machine_state state;
+	bool held;
 	unsigned int live;
 	enum vireo_end end;
 	int end_vcpu;
@@ -734,6 +737,7 @@ void vireo_machine_eject(struct vireo_machine *m);
 int vireo_machine_start(struct vireo_machine *m, struct vireo_error *err);
 int vireo_machine_pause(struct vireo_machine *m);
 int vireo_machine_resume(struct vireo_machine *m);
+void vireo_machine_hold(struct vireo_machine *m, bool hold);
 void vireo_machine_end(struct vireo_machine *m, enum vireo_end end, struct vireo_vcpu *vcpu,
 		       const char *fmt, ...) VIREO_PRINTF(4, 5);
 void vireo_machine_join(struct vireo_machine *m);
@@ -766,6 +770,7 @@ int vireo_machine_serve(struct vireo_machine *m, struct vireo_error *err);
 struct vireo_vcpu_state *vireo_machine_save(struct vireo_machine *m, struct vireo_error *err);
 void vireo_state_free(struct vireo_vcpu_state *state, __u32 vcpus);
 int vireo_vm_fork(int vm, struct vireo_error *err);
+void vireo_machine_inherit(struct vireo_machine *m);
 int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_state *state,
 			 struct vireo_error *err);
 

@@ -439,23 +439,34 @@ static void handle_exit(struct vireo_machine *m, struct vireo_vcpu *vcpu)
 	}
 }
 
+static void wait_held(struct vireo_machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	while (m->held)
+		pthread_cond_wait(&m->cond, &m->lock);
+	pthread_mutex_unlock(&m->lock);
+}
+
 /* Whether the vCPU may go on without a look at the state. */
 static bool run_once(struct vireo_thread *t)
 {
 	struct vireo_machine *m = t->machine;
+	int code = ioctl(t->vcpu.fd, VIREO_RUN, 0) ? errno : 0;
 
-	if (!ioctl(t->vcpu.fd, VIREO_RUN, 0)) {
+	if (__atomic_load_n(&m->held, __ATOMIC_ACQUIRE))
+		wait_held(m);
+	if (!code) {
 		handle_exit(m, &t->vcpu);
 		return !__atomic_load_n(&t->vcpu.run->immediate_exit, __ATOMIC_RELAXED);
 	}
-	if (errno == EINTR)
+	if (code == EINTR)
 		return false;
-	if (errno == ENOMEM)
+	if (code == ENOMEM)
 		vireo_machine_end(m, VIREO_END_ERROR, &t->vcpu,
 				  "out of memory for the guest: raise the memory limit of this cgroup");
 	else
 		vireo_machine_end(m, VIREO_END_ERROR, &t->vcpu, "vCPU %u cannot run: %s",
-				  t->vcpu.id, strerror(errno));
+				  t->vcpu.id, strerror(code));
 	return false;
 }
 
@@ -574,6 +585,21 @@ int vireo_machine_resume(struct vireo_machine *m)
 	}
 	pthread_mutex_unlock(&m->lock);
 	return ret;
+}
+
+/**
+ * vireo_machine_hold - have all that vCPUs ask of user space wait, or go on
+ * @m: the machine
+ * @hold: from now on, if it is paused; else what waits goes on
+ *
+ * The guest may run meanwhile, while the devices stay as they are: for fork(2).
+ */
+void vireo_machine_hold(struct vireo_machine *m, bool hold)
+{
+	pthread_mutex_lock(&m->lock);
+	__atomic_store_n(&m->held, hold, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&m->cond);
+	pthread_mutex_unlock(&m->lock);
 }
 
 /** vireo_machine_join - wait until the run has ended and its threads too */
