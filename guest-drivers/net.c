@@ -1052,6 +1052,19 @@ static int read_config(struct net_if *nif, struct vireo_net_config *c)
 	return 0;
 }
 
+/* Another address than before: the guest is a clone, and this is another network. */
+static void read_mac(struct net_device *dev, const u8 *mac)
+{
+	struct sockaddr sa = { .sa_family = dev->type };
+
+	if (ether_addr_equal(dev->perm_addr, mac))
+		return;
+	netif_carrier_off(dev);
+	ether_addr_copy(dev->perm_addr, mac);
+	ether_addr_copy(sa.sa_data, mac);
+	dev_set_mac_address(dev, &sa, NULL);
+}
+
 static void read_link(struct net_if *nif)
 {
 	struct net_device *dev = nif->dev;
@@ -1060,6 +1073,7 @@ static void read_link(struct net_if *nif)
 
 	if (read_config(nif, &c))
 		return;
+	read_mac(dev, c.mac);
 	if (le32_to_cpu(c.link) & VIREO_NET_LINK_UP)
 		netif_carrier_on(dev);
 	else
@@ -1365,6 +1379,7 @@ static int net_setup(struct net_if *nif)
 	if (nif->vectors)
 		nif->npairs = min(nif->npairs, nif->vectors);
 	eth_hw_addr_set(dev, c.mac);
+	dev->priv_flags |= IFF_LIVE_ADDR_CHANGE;
 	set_features(nif, &c);
 	dev->netdev_ops = &net_ops;
 	dev->ethtool_ops = &net_ethtool_ops;

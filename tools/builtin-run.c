@@ -38,13 +38,15 @@ static const char run_help[] =
 	"      --no-default-append  the command line is what --append says and no more\n"
 	"  -c, --vcpus N        processors (1)\n"
 	"  -m, --memory SIZE    memory: 256M, 5G, ...; a bare number is in MiB (256M)\n"
-	"  -d, --disk PATH[,ro][,serial=S][,queues=N][,bps=N][,iops=N]\n"
-	"                       file or block device as a disk; may be repeated\n"
-	"      --net NAME[,mac=M][,mtu=N][,queues=N][,filter]\n"
+	"  -d, --disk PATH[,ro][,overlay[=SIZE]][,serial=S][,queues=N][,bps=N][,iops=N]\n"
+	"                       file or block device as a disk; may be repeated; overlay:\n"
+	"                       what the guest writes stays in memory, at most SIZE (1G)\n"
+	"      --net NAME[,mac=M][,mtu=N][,queues=N][,filter][,bridge=B]\n"
 	"                       make interface NAME, whose other end is the guest's\n"
 	"      --slots N        slots for vireo attach, 0 to 16 (0)\n"
 	"  -n, --name NAME      name for ls, stat, pause, resume, stop (vm-PID)\n"
 	"      --console WHERE  stdio (default), file:PATH (output alone) or none\n"
+	"      --cgroup DIRECTORY  run in a cgroup of this name below that\n"
 	"      --no-console     the same as --console none\n"
 	"      --stat           print exit counters and memory on stderr at the end\n"
 	"\n"
@@ -59,6 +61,7 @@ enum {
 	OPT_STAT,
 	OPT_NET,
 	OPT_SLOTS,
+	OPT_CGROUP,
 };
 
 static const struct option run_options[] = {
@@ -72,6 +75,7 @@ static const struct option run_options[] = {
 	{ "net", required_argument, NULL, OPT_NET },
 	{ "slots", required_argument, NULL, OPT_SLOTS },
 	{ "name", required_argument, NULL, 'n' },
+	{ "cgroup", required_argument, NULL, OPT_CGROUP },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "no-console", no_argument, NULL, OPT_NO_CONSOLE },
 	{ "stat", no_argument, NULL, OPT_STAT },
@@ -150,6 +154,10 @@ static int set_option(struct run_options *opt, int c, const char *arg)
 	case OPT_CONSOLE:
 		opt->console = arg;
 		return 0;
+	case OPT_CGROUP:
+		if (realpath(arg, opt->cgroup))
+			return 0;
+		return usage_error("run", "--cgroup %s: %s", arg, strerror(errno));
 	case OPT_NO_CONSOLE:
 		opt->console = "none";
 		return 0;
@@ -272,7 +280,12 @@ static const char *get_text(struct json_object *request, const char *key)
 	return value ? json_object_get_string(value) : "";
 }
 
-static int watch_nets(struct session *s, struct vireo_error *err)
+/**
+ * watch_nets - hear of changes to the host's interfaces from now on
+ * @s: whose VM has some
+ * @err: why not
+ */
+int watch_nets(struct session *s, struct vireo_error *err)
 {
 	if (s->watch_fd >= 0)
 		return 0;
@@ -568,6 +581,8 @@ static int run_session(struct session *s)
 	ret = catch_signals(s, &err);
 	if (!ret)
 		ret = control_open(&s->control, s->opt.name, &err);
+	if (!ret && s->opt.cgroup[0])
+		ret = cgroup_enter(s->opt.cgroup, s->opt.name, &err);
 	if (!ret)
 		ret = vireo_machine_create(&s->machine, (__u32)s->opt.vcpus, s->opt.memory, &err);
 	if (ret) {

@@ -41,6 +41,9 @@ int cmd_detach(int argc, char **argv);
 int cmd_fork(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
+/* cgroup.c */
+int cgroup_enter(const char *dir, const char *name, struct vireo_error *err);
+
 /* vireo.c */
 void complain(const char *fmt, ...) VIREO_PRINTF(1, 2);
 int usage_error(const char *command, const char *fmt, ...) VIREO_PRINTF(2, 3);

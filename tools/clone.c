@@ -27,6 +27,8 @@
  * @count: how many
  * @name: of one; of more than one, with a number behind; "": the parent's, with a number
  * @log: directory for their output, or ""
+ * @cgroup: where each gets one of its own, "": the parent's
+ * @own: what each has of its own
  * @next: number to try first
  * @fd: a VM like the parent's that does not run
  * @state: what its vCPUs hold
@@ -37,6 +39,8 @@ struct clones {
 	unsigned int count;
 	char name[65];
 	char log[PATH_MAX - 80];
+	char cgroup[PATH_MAX];
+	struct vireo_clone own;
 	unsigned int next;
 	int fd;
 	struct vireo_vcpu_state *state;
@@ -44,10 +48,26 @@ struct clones {
 	char error[320];
 };
 
+static int get_nets(struct clones *c, struct json_object *request, struct vireo_error *err)
+{
+	struct json_object *net;
+	size_t i, n;
+
+	if (!json_object_object_get_ex(request, "net", &net))
+		return 0;
+	n = json_object_array_length(net);
+	if (n > ARRAY_SIZE(c->own.net))
+		return vireo_fail(err, E2BIG, "%zu interfaces: up to %zu are possible", n,
+				  ARRAY_SIZE(c->own.net));
+	for (i = 0; i < n; i++)
+		c->own.net[i] = json_object_get_string(json_object_array_get_idx(net, i));
+	return 0;
+}
+
 static int get_clones(struct clones *c, const struct session *s, struct json_object *request,
 		      struct vireo_error *err)
 {
-	struct json_object *count, *name, *log;
+	struct json_object *count, *name, *log, *cgroup, *disks;
 	int64_t n = 1;
 
 	memset(c, 0, sizeof(*c));
@@ -67,10 +87,16 @@ static int get_clones(struct clones *c, const struct session *s, struct json_obj
 	    (size_t)snprintf(c->log, sizeof(c->log), "%s", json_object_get_string(log)) >=
 	    sizeof(c->log))
 		return vireo_fail(err, ENAMETOOLONG, "the path of the logs is too long");
+	if (json_object_object_get_ex(request, "cgroup", &cgroup) &&
+	    (size_t)snprintf(c->cgroup, sizeof(c->cgroup), "%s",
+			     json_object_get_string(cgroup)) >= sizeof(c->cgroup))
+		return vireo_fail(err, ENAMETOOLONG, "the path of the cgroup is too long");
+	if (json_object_object_get_ex(request, "disk-dir", &disks))
+		c->own.disk_dir = json_object_get_string(disks);
 	if (strlen(c->name[0] ? c->name : s->opt.name) > sizeof(c->name) - 8)
 		return vireo_fail(err, ENAMETOOLONG,
 				  "no room for a number behind the name: choose another --name");
-	return 0;
+	return get_nets(c, request, err);
 }
 
 /* Take the name, or the first that is free with a number behind it. */
@@ -115,11 +141,12 @@ static int open_output(struct session *s, const struct clones *c, struct vireo_e
 /* Become a VM of its own, and run. */
 static int become(struct session *s, struct clones *c, struct vireo_error *err)
 {
+	bool nets = s->watch_fd >= 0;
 	int ret;
 
 	clock_gettime(CLOCK_MONOTONIC, &s->start);
 	close(s->signal_fd);
-	if (s->watch_fd >= 0)
+	if (nets)
 		close(s->watch_fd);
 	s->watch_fd = -1;
 	s->left = false;
@@ -128,8 +155,13 @@ static int become(struct session *s, struct clones *c, struct vireo_error *err)
 		ret = take_name(s, c, err);
 	if (!ret)
 		ret = open_output(s, c, err);
+	c->own.name = s->opt.name;
+	if (!ret && s->opt.cgroup[0])
+		ret = cgroup_enter(s->opt.cgroup, s->opt.name, err);
 	if (!ret)
-		ret = vireo_machine_become(&s->machine, c->fd, c->state, err);
+		ret = vireo_machine_become(&s->machine, c->fd, c->state, &c->own, err);
+	if (!ret && nets)
+		ret = watch_nets(s, err);
 	if (!ret)
 		ret = vireo_machine_start(&s->machine, err);
 	return ret;
@@ -208,6 +240,8 @@ static int make_clones(struct session *s, struct clones *c, struct json_object *
 	setsid();
 	snprintf(s->parent, sizeof(s->parent), "%s", s->opt.name);
 	s->parent_pid = getppid();
+	if (c->cgroup[0])
+		strcpy(s->opt.cgroup, c->cgroup);
 	control_leave(&s->control, true);
 	c->out = json_object_new_array();
 	for (i = 1; i < c->count && !c->error[0]; i++) {
@@ -236,7 +270,7 @@ static int make_clones(struct session *s, struct clones *c, struct json_object *
 static int fork_machine(struct session *s, struct clones *c, struct vireo_error *err)
 {
 	c->state = vireo_machine_save(&s->machine, err);
-	if (!c->state)
+	if (!c->state || vireo_machine_freeze(&s->machine, err))
 		return -1;
 	c->fd = vireo_vm_fork(s->machine.vm.fd, err);
 	return c->fd < 0 ? c->fd : 0;
@@ -304,7 +338,7 @@ int session_fork(struct session *s, struct json_object *request, struct json_obj
 		ret = fork_machine(s, &c, err);
 	/* The guest goes on, and what it asks of this process waits: see fork(2). */
 	vireo_machine_hold(&s->machine, true);
-	if (vireo_machine_serve(&s->machine, &why))
+	if (vireo_machine_serve(&s->machine, false, &why))
 		complain("%s: %s", s->opt.name, why.text);
 	if (!paused)
 		vireo_machine_resume(&s->machine);
@@ -317,7 +351,10 @@ int session_fork(struct session *s, struct json_object *request, struct json_obj
 		s->pause_ns = 0;
 		return ret;
 	}
+	if (vireo_machine_serve(&s->machine, true, &why))
+		complain("%s: %s", s->opt.name, why.text);
 	vireo_machine_hold(&s->machine, false);
+	vireo_machine_thaw(&s->machine);
 	vireo_state_free(c.state, s->machine.vcpus);
 	if (c.fd >= 0)
 		close(c.fd);

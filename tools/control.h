@@ -6,8 +6,9 @@
  *	{"command": "info" | "stat" | "pause" | "resume" | "stop"}
  *	{"command": "resize" | "detach" | "pull", "device": NAME}
  *	{"command": "attach-disk" | "attach-net", "device": as for vireo run}
- *	{"command": "fork", "count": N, "name": NAME, "log": DIRECTORY}, the last
- *		two optional; in the reply "clones": [NAME, ...]
+ *	{"command": "fork", "count": N, "name": NAME, "log": DIRECTORY, "net": [NAME, ...],
+ *		"disk-dir": DIRECTORY, "cgroup": DIRECTORY}, all but the first optional;
+ *		in the reply "clones": [NAME, ...]
  *	{"ok": true, ...} or {"ok": false, "error": "one line"}
  */
 #ifndef _VIREO_CONTROL_H

@@ -10,6 +10,7 @@
 
 #define DISK_QUEUES	8	/* without queues= at the most */
 #define PAIRS		4	/* likewise */
+#define OVERLAY_MAX	VIREO_GIB	/* without a size */
 
 /* Cut the next field off *@rest at a comma; two commas are one that is meant. */
 static char *next_field(char **rest)
@@ -67,6 +68,19 @@ static int disk_option(struct vireo_disk_spec *disk, const char *field, struct v
 		disk->readonly = true;
 		return 0;
 	}
+	if (!strcmp(field, "overlay")) {
+		disk->overlay = true;
+		disk->overlay_max = OVERLAY_MAX;
+		return 0;
+	}
+	value = value_of(field, "overlay");
+	if (value) {
+		disk->overlay = true;
+		if (!parse_size(value, &disk->overlay_max) && disk->overlay_max)
+			return 0;
+		return vireo_fail(err, EINVAL, "overlay=%s: a size is needed, as 512M or 2G",
+				  value);
+	}
 	value = value_of(field, "serial");
 	if (value) {
 		disk->serial = value;
@@ -88,7 +102,8 @@ static int disk_option(struct vireo_disk_spec *disk, const char *field, struct v
 	if (value)
 		return get_number("iops", value, 1, ~0ULL, &disk->iops, err);
 	return vireo_fail(err, EINVAL,
-			  "no option `%s`: ro, serial=, queues=, bps=, iops= are possible", field);
+			  "no option `%s`: ro, overlay, serial=, queues=, bps=, iops= are possible",
+			  field);
 }
 
 static int get_mac(const char *value, __u8 *mac, struct vireo_error *err)
@@ -109,6 +124,18 @@ static int get_mac(const char *value, __u8 *mac, struct vireo_error *err)
 	return 0;
 }
 
+static int name_check(const char *name, struct vireo_error *err)
+{
+	size_t len = strlen(name);
+
+	if (!len || len > 15 || strpbrk(name, "/: \t\n") || !strcmp(name, ".") ||
+	    !strcmp(name, ".."))
+		return vireo_fail(err, EINVAL,
+				  "`%s` is not a name for an interface: 1 to 15 characters, no `/`, `:` or blanks",
+				  name);
+	return 0;
+}
+
 static int net_option(struct vireo_net_spec *net, const char *field, struct vireo_error *err)
 {
 	const char *value;
@@ -118,6 +145,11 @@ static int net_option(struct vireo_net_spec *net, const char *field, struct vire
 	if (!strcmp(field, "filter")) {
 		net->filter = true;
 		return 0;
+	}
+	value = value_of(field, "bridge");
+	if (value) {
+		net->bridge = value;
+		return name_check(value, err);
 	}
 	value = value_of(field, "mac");
 	if (value)
@@ -134,20 +166,9 @@ static int net_option(struct vireo_net_spec *net, const char *field, struct vire
 		net->pairs = (unsigned int)number;
 		return ret;
 	}
-	return vireo_fail(err, EINVAL, "no option `%s`: mac=, mtu=, queues=, filter are possible",
+	return vireo_fail(err, EINVAL,
+			  "no option `%s`: mac=, mtu=, queues=, filter, bridge= are possible",
 			  field);
-}
-
-static int name_check(const char *name, struct vireo_error *err)
-{
-	size_t len = strlen(name);
-
-	if (!len || len > 15 || strpbrk(name, "/: \t\n") || !strcmp(name, ".") ||
-	    !strcmp(name, ".."))
-		return vireo_fail(err, EINVAL,
-				  "`%s` is not a name for an interface: 1 to 15 characters, no `/`, `:` or blanks",
-				  name);
-	return 0;
 }
 
 /**
@@ -255,6 +276,17 @@ static struct json_object *queue_object(unsigned int index, const struct vireo_q
 	return queue;
 }
 
+/* The guest's address, from the config part that it sees */
+static void add_mac(struct json_object *device, const struct vireo_pv *pv)
+{
+	const __u8 *mac = ((const struct vireo_net_config *)pv->config)->mac;
+	char text[18];
+
+	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		 mac[3], mac[4], mac[5]);
+	json_object_object_add(device, "mac", json_object_new_string(text));
+}
+
 /** device_list - a VM's devices and the counters of the queues that are served */
 struct json_object *device_list(struct vireo_machine *m)
 {
@@ -274,6 +306,10 @@ struct json_object *device_list(struct vireo_machine *m)
 		json_object_object_add(device, "backing", json_object_new_string(pv->backing));
 		json_object_object_add(device, "removable",
 				       json_object_new_boolean(!!pv->port));
+		if (!strcmp(pv->ops->kind, "net"))
+			add_mac(device, pv);
+		if (vireo_disk_overlay(pv))
+			add_number(device, "overlay_bytes", vireo_disk_overlay(pv));
 		for (q = 0; q < pv->queues; q++) {
 			if (!vireo_pv_stat(pv, q, &stat))
 				json_object_array_add(queues, queue_object(q, &stat));

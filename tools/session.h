@@ -3,6 +3,7 @@
 #ifndef _VIREO_SESSION_H
 #define _VIREO_SESSION_H
 
+#include <limits.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -21,6 +22,7 @@
  * @memory: bytes
  * @name: the VM's name
  * @console: see console_open()
+ * @cgroup: where it gets a cgroup of its own, "": nowhere
  * @slots: for devices that come and go
  * @devices: number of @device
  * @device: disks and interfaces, in the order of their slots
@@ -35,6 +37,7 @@ struct run_options {
 	__u64 memory;
 	char name[65];
 	const char *console;
+	char cgroup[PATH_MAX];
 	__u64 slots;
 	unsigned int devices;
 	struct device_spec device[VIREO_PCI_SLOTS - 1];
@@ -74,6 +77,7 @@ struct session {
 
 /* builtin-run.c */
 int catch_signals(struct session *s, struct vireo_error *err);
+int watch_nets(struct session *s, struct vireo_error *err);
 
 /* clone.c */
 int session_fork(struct session *s, struct json_object *request, struct json_object *reply,

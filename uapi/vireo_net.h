@@ -95,7 +95,7 @@ struct vireo_net_info {
 
 /**
  * struct vireo_net_config - the device's part of BAR 0
- * @mac: its address
+ * @mac: its address; may change, with an interrupt, when the guest becomes a clone
  * @pad: 0
  * @mtu: 68 to 65521
  * @link: VIREO_NET_LINK_UP or 0; may change, with an interrupt

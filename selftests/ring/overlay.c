@@ -73,6 +73,8 @@ static void overlaid_close(struct overlaid *o)
 	close(o->vm);
 	free(buf);
 	free(other);
+	buf = NULL;
+	other = NULL;
 }
 
 static u64 blocks_bytes(const struct overlaid *o)

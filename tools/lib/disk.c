@@ -2,6 +2,8 @@
 /* A file or block device of the host as a disk of the guest. */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,14 +21,24 @@ static_assert_that(sizeof(struct vireo_blk_config) % 4 == 0, "whole registers");
 /**
  * struct disk - a disk
  * @pv: its device
+ * @path: of the image, as it was given
  * @file: the image; its lock goes with it
+ * @overlay: the guest writes to @blocks, and @file is not written
+ * @overlay_max: bytes of that
+ * @blocks: a VM that does not run, whose memory at an offset is the disk's there
+ * @frozen: of an overlay such a VM, of an image such a file, as clones find it, or -1
  * @bps: limit
  * @iops: limit
  * @serial: padded with zeros
  */
 struct disk {
 	struct vireo_pv pv;
+	char *path;
 	int file;
+	bool overlay;
+	__u64 overlay_max;
+	struct vireo_vm blocks;
+	int frozen;
 	__u64 bps;
 	__u64 iops;
 	__u8 serial[VIREO_BLK_SERIAL];
@@ -40,15 +52,21 @@ static struct disk *to_disk(struct vireo_pv *pv)
 static int busy(struct vireo_error *err, const char *path)
 {
 	return vireo_fail(err, EBUSY,
-			  "disk %s is in use by another VM or program: stop that, or give both the disk with `,ro`",
+			  "disk %s is in use by another VM or program: stop that, or give both the disk with `,ro` or `,overlay`",
 			  path);
+}
+
+/* Whether the guest's writes reach the image */
+static bool writes(const struct vireo_disk_spec *spec)
+{
+	return !spec->readonly && !spec->overlay;
 }
 
 /* An open file description holds the lock, and so do all that are made of it. */
 static int lock_image(int fd, const struct vireo_disk_spec *spec, struct vireo_error *err)
 {
 	struct flock fl = {
-		.l_type = spec->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
+		.l_type = writes(spec) ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET,
 	};
 
 	if (!fcntl(fd, F_OFD_SETLK, &fl))
@@ -66,9 +84,9 @@ static int open_fail(const struct vireo_disk_spec *spec, int code, struct vireo_
 	case EACCES:
 	case EPERM:
 	case EROFS:
-		if (!spec->readonly)
+		if (writes(spec))
 			return vireo_fail(err, code,
-					  "may not write disk %s (%s): change its owner or mode, or add `,ro`",
+					  "may not write disk %s (%s): change its owner or mode, or add `,ro` or `,overlay`",
 					  spec->path, strerror(code));
 		/* fall through */
 	default:
@@ -79,7 +97,7 @@ static int open_fail(const struct vireo_disk_spec *spec, int code, struct vireo_
 
 static int open_image(const struct vireo_disk_spec *spec, struct vireo_error *err)
 {
-	int flags = (spec->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC, fd, ret;
+	int flags = (writes(spec) ? O_RDWR : O_RDONLY) | O_CLOEXEC, fd, ret;
 	struct stat st;
 
 	/* First what it is: opening a FIFO would wait. */
@@ -89,7 +107,7 @@ static int open_image(const struct vireo_disk_spec *spec, struct vireo_error *er
 		return vireo_fail(err, EINVAL,
 				  "disk %s is neither a regular file nor a block device",
 				  spec->path);
-	if (S_ISBLK(st.st_mode) && !spec->readonly)
+	if (S_ISBLK(st.st_mode) && writes(spec))
 		flags |= O_EXCL;	/* not mounted, and not another's */
 	fd = open(spec->path, flags | O_DIRECT);
 	if (fd < 0 && errno == EINVAL)
@@ -178,38 +196,181 @@ static void disk_destroy(struct vireo_pv *pv)
 		close(pv->fd);
 	if (d->file >= 0)
 		close(d->file);
+	if (d->frozen >= 0)
+		close(d->frozen);
+	vireo_vm_close(&d->blocks);
+	free(d->path);
 	free(d);
+}
+
+/* The module's part */
+static int make_disk(struct disk *d, bool readonly, struct vireo_error *err)
+{
+	struct vireo_create_disk create = {
+		.size = sizeof(create), .flags = readonly ? VIREO_DISK_READONLY : 0,
+		.fd = d->file,
+	};
+
+	if (d->overlay) {
+		create.flags = VIREO_DISK_OVERLAY;
+		create.overlay = d->blocks.mem_fd;
+		create.overlay_max = d->overlay_max;
+	}
+	d->pv.fd = ioctl(d->pv.vm->fd, VIREO_CREATE_DISK, &create);
+	if (d->pv.fd >= 0)
+		return 0;
+	if (errno == ENOTTY)
+		return vireo_fail(err, ENOTTY,
+				  "the module has no disks: install module and tool from one release");
+	return vireo_fail(err, errno, "cannot make a disk of %s: %s", d->pv.backing,
+			  strerror(errno));
+}
+
+/* All of it is RAM: what is not touched costs nothing. */
+static int make_blocks(struct disk *d, struct vireo_error *err)
+{
+	struct vireo_memory memory = { .size = sizeof(memory), .bytes = VIREO_MAX_GPA };
+	int ret = vireo_vm_create(&d->blocks, 1, err);
+
+	if (ret || !ioctl(d->blocks.fd, VIREO_ADD_MEMORY, &memory))
+		return ret;
+	return vireo_fail(err, errno, "cannot make an overlay for disk %s: %s", d->pv.backing,
+			  strerror(errno));
+}
+
+/* Whether the guest's writes reach an image, of which each clone needs its own */
+static bool has_image(const struct disk *d)
+{
+	return !d->overlay && !(d->pv.offered & VIREO_BLK_F_READONLY);
+}
+
+static int not_shared(struct vireo_pv *pv, struct vireo_error *err)
+{
+	return vireo_fail(err, EOPNOTSUPP,
+			  "%s (%s) is writable, and is not a file that can share its blocks with a copy: give it with `,ro` or `,overlay`, or put it on btrfs or XFS",
+			  pv->name, pv->backing);
 }
 
 static int disk_can_fork(struct vireo_pv *pv, struct vireo_error *err)
 {
-	if (pv->offered & VIREO_BLK_F_READONLY)
+	struct stat st;
+
+	if (!has_image(to_disk(pv)))
 		return 0;
-	return vireo_fail(err, EOPNOTSUPP,
-			  "%s (%s) is writable, and two machines cannot write one disk: give it with `,ro`",
-			  pv->name, pv->backing);
+	return !fstat(to_disk(pv)->file, &st) && S_ISREG(st.st_mode) ? 0 : not_shared(pv, err);
 }
 
-/* The file and its lock are shared. */
-static int disk_fork(struct vireo_pv *pv, struct vireo_error *err)
+/* The blocks of the image now, in a file without a name next to it */
+static int freeze_image(struct disk *d, struct vireo_error *err)
+{
+	char *path = strdup(d->path);
+
+	if (path)
+		d->frozen = open(dirname(path), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	free(path);
+	if (d->frozen >= 0 && !ioctl(d->frozen, FICLONE, d->file))
+		return 0;
+	if (d->frozen >= 0 && errno != ENOSPC && errno != EDQUOT && errno != EIO)
+		return not_shared(&d->pv, err);
+	return vireo_fail(err, errno, "cannot keep %s (%s) as it is for clones: %s", d->pv.name,
+			  d->pv.backing, strerror(errno));
+}
+
+static int disk_freeze(struct vireo_pv *pv, struct vireo_error *err)
 {
 	struct disk *d = to_disk(pv);
-	struct vireo_create_disk create = {
-		.size = sizeof(create), .flags = VIREO_DISK_READONLY, .fd = d->file,
-	};
+
+	if (has_image(d))
+		return freeze_image(d, err);
+	if (!d->overlay)
+		return 0;
+	d->frozen = vireo_vm_fork(d->blocks.fd, err);
+	if (d->frozen >= 0)
+		return 0;
+	vireo_error_prefix(err, "the overlay of %s", pv->name);
+	return -err->code;
+}
+
+static void disk_thaw(struct vireo_pv *pv)
+{
+	struct disk *d = to_disk(pv);
+
+	if (d->frozen >= 0)
+		close(d->frozen);
+	d->frozen = -1;
+}
+
+/* An image of the clone's own, named after both, which shares all blocks that stay equal */
+static int copy_image(struct disk *d, const struct vireo_clone *clone, struct vireo_error *err)
+{
+	struct vireo_disk_spec spec = { .path = NULL };
+	const char *slash = strrchr(d->path, '/');
+	char *path;
+	int ret = 0, fd;
+
+	if (asprintf(&path, "%s%s%s.%s", clone->disk_dir ? clone->disk_dir : "",
+		     clone->disk_dir ? "/" : "",
+		     clone->disk_dir && slash ? slash + 1 : d->path, clone->name) < 0)
+		return vireo_fail(err, ENOMEM, "out of memory");
+	free(d->path);
+	d->path = path;
+	spec.path = path;
+	snprintf(d->pv.backing, sizeof(d->pv.backing), "%s", path);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return vireo_fail(err, errno, "cannot make disk %s: %s", path, strerror(errno));
+	if (ioctl(fd, FICLONE, d->frozen))
+		ret = vireo_fail(err, errno, "cannot share blocks with disk %s: %s", path,
+				 strerror(errno));
+	close(fd);
+	if (!ret) {
+		close(d->file);
+		d->file = open_image(&spec, err);
+		ret = d->file < 0 ? d->file : 0;
+	}
+	if (ret)
+		unlink(path);
+	return ret;
+}
+
+/* The file and its lock are shared, and the overlay until somebody writes to it. */
+static int disk_fork(struct vireo_pv *pv, const struct vireo_clone *clone, struct vireo_error *err)
+{
+	struct disk *d = to_disk(pv);
+	bool readonly = !has_image(d);
+	int fd, ret = 0;
 
 	close(pv->fd);
-	pv->fd = ioctl(pv->vm->fd, VIREO_CREATE_DISK, &create);
-	if (pv->fd < 0)
-		return vireo_fail(err, errno, "cannot make a disk of %s: %s", pv->backing,
-				  strerror(errno));
-	return set_disk(d, err);
+	pv->fd = -1;
+	if (d->overlay) {
+		fd = vireo_vm_fork(d->frozen, err);
+		ret = fd < 0 ? fd : vireo_vm_become(&d->blocks, fd, err);
+	} else if (!readonly) {
+		ret = copy_image(d, clone, err);
+	}
+	disk_thaw(pv);
+	if (!ret)
+		ret = make_disk(d, readonly, err);
+	return ret ? ret : set_disk(d, err);
+}
+
+/** vireo_disk_overlay - bytes that the overlay of a disk holds; 0: there is none */
+__u64 vireo_disk_overlay(struct vireo_pv *pv)
+{
+	struct vireo_stat stat = { .resident_bytes = 0 };
+	struct vireo_error err;
+
+	if (pv->ops->fork == disk_fork && to_disk(pv)->overlay)
+		vireo_vm_stat(&to_disk(pv)->blocks, &stat, &err);
+	return stat.resident_bytes;
 }
 
 static const struct vireo_pv_ops disk_ops = {
 	.kind = "disk",
 	.refresh = disk_refresh,
 	.can_fork = disk_can_fork,
+	.freeze = disk_freeze,
+	.thaw = disk_thaw,
 	.fork = disk_fork,
 	.destroy = disk_destroy,
 };
@@ -227,13 +388,12 @@ static void set_serial(struct disk *d, const struct vireo_disk_spec *spec)
 
 static int disk_init(struct disk *d, const struct vireo_disk_spec *spec, struct vireo_error *err)
 {
-	struct vireo_create_disk create = {
-		.size = sizeof(create), .flags = spec->readonly ? VIREO_DISK_READONLY : 0,
-	};
 	struct vireo_disk disk;
 	struct stat st;
-	int ret;
+	int ret = 0;
 
+	if (spec->readonly && spec->overlay)
+		return vireo_fail(err, EINVAL, "disk %s: either `ro` or `overlay`", spec->path);
 	d->file = open_image(spec, err);
 	if (d->file < 0)
 		return d->file;
@@ -241,15 +401,12 @@ static int disk_init(struct disk *d, const struct vireo_disk_spec *spec, struct 
 		return vireo_fail(err, EINVAL,
 				  "disk %s is empty: give it a size, with truncate --size=10G %s",
 				  spec->path, spec->path);
-	create.fd = d->file;
-	d->pv.fd = ioctl(d->pv.vm->fd, VIREO_CREATE_DISK, &create);
-	if (d->pv.fd < 0 && errno == ENOTTY)
-		return vireo_fail(err, ENOTTY,
-				  "the module has no disks: install module and tool from one release");
-	if (d->pv.fd < 0)
-		return vireo_fail(err, errno, "cannot make a disk of %s: %s", spec->path,
-				  strerror(errno));
-	ret = get_disk(d, &disk, err);
+	if (d->overlay)
+		ret = make_blocks(d, err);
+	if (!ret)
+		ret = make_disk(d, spec->readonly, err);
+	if (!ret)
+		ret = get_disk(d, &disk, err);
 	if (!ret)
 		ret = set_disk(d, err);
 	if (ret)
@@ -284,6 +441,10 @@ struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_
 		return NULL;
 	}
 	d->file = -1;
+	d->frozen = -1;
+	d->blocks = (struct vireo_vm){ .fd = -1, .mem_fd = -1 };
+	d->overlay = spec->overlay;
+	d->overlay_max = spec->overlay_max;
 	d->bps = spec->bps;
 	d->iops = spec->iops;
 	d->pv.ops = &disk_ops;
@@ -292,10 +453,13 @@ struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_
 	d->pv.queues = spec->queues;
 	d->pv.queue_max = VIREO_RING_MAX;
 	d->pv.one_index = true;
+	d->path = strdup(spec->path);
 	d->pv.config_len = sizeof(struct vireo_blk_config);
 	snprintf(d->pv.backing, sizeof(d->pv.backing), "%s", spec->path);
 	set_serial(d, spec);
-	if (disk_init(d, spec, err)) {
+	if (!d->path)
+		vireo_fail(err, ENOMEM, "out of memory");
+	if (!d->path || disk_init(d, spec, err)) {
 		disk_destroy(&d->pv);
 		return NULL;
 	}

@@ -219,14 +219,48 @@ int vireo_machine_suspend(struct vireo_machine *m, struct vireo_error *err)
 	return ret;
 }
 
-/** vireo_machine_serve - undo vireo_machine_suspend(); also in a clone */
-int vireo_machine_serve(struct vireo_machine *m, struct vireo_error *err)
+/**
+ * vireo_machine_freeze - keep what is behind the devices as it is now, for clones
+ * @m: the machine, suspended
+ * @err: why not; vireo_machine_thaw() is due all the same
+ */
+int vireo_machine_freeze(struct vireo_machine *m, struct vireo_error *err)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {
+		if (m->device[i] && m->device[i]->ops->freeze)
+			ret = m->device[i]->ops->freeze(m->device[i], err);
+	}
+	return ret;
+}
+
+/** vireo_machine_thaw - forget it; clones have it from fork(2) */
+void vireo_machine_thaw(struct vireo_machine *m)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+		if (m->device[i] && m->device[i]->ops->thaw)
+			m->device[i]->ops->thaw(m->device[i]);
+	}
+}
+
+/**
+ * vireo_machine_serve - undo vireo_machine_suspend(); also in a clone
+ * @m: the machine, paused or held
+ * @here: also the queues that this process serves: their devices change with that
+ * @err: which queue cannot be served
+ */
+int vireo_machine_serve(struct vireo_machine *m, bool here, struct vireo_error *err)
 {
 	unsigned int i;
 	int ret = 0;
 
 	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
-		if (m->device[i] && vireo_pv_resume(m->device[i], err))
+		if (m->device[i] && (here || !m->device[i]->ops->doorbell) &&
+		    vireo_pv_resume(m->device[i], err))
 			ret = -EIO;
 	}
 	return ret;
@@ -246,6 +280,23 @@ void vireo_machine_inherit(struct vireo_machine *m)
 		if (m->device[i])
 			vireo_pv_inherit(m->device[i]);
 	}
+}
+
+/**
+ * vireo_vm_become - replace a VM by another
+ * @vm: the VM
+ * @fd: the other's, which @vm owns from now on
+ * @err: why not
+ */
+int vireo_vm_become(struct vireo_vm *vm, int fd, struct vireo_error *err)
+{
+	struct vireo_get_memory get = { .size = sizeof(get) };
+
+	vireo_vm_close(vm);
+	vm->fd = fd;
+	vm->mem_fd = ioctl(fd, VIREO_GET_MEMORY, &get);
+	return vm->mem_fd < 0 ?
+	       vireo_fail(err, errno, "no memory fd: %s", strerror(errno)) : 0;
 }
 
 /* Other processes share what fork(2) has left; nobody holds a lock of theirs here. */
@@ -274,14 +325,14 @@ static int renew(struct vireo_machine *m, struct vireo_error *err)
  * @m: the machine, after vireo_machine_inherit()
  * @fd: vireo_vm_fork()'s; @m owns it from now on
  * @state: what its vCPUs hold
+ * @clone: what it has of its own
  * @err: why not
  *
  * Afterwards it can be started, or destroyed; the other process's is untouched.
  */
 int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_state *state,
-			 struct vireo_error *err)
+			 const struct vireo_clone *clone, struct vireo_error *err)
 {
-	struct vireo_get_memory get = { .size = sizeof(get) };
 	unsigned int i;
 	int ret;
 
@@ -290,12 +341,9 @@ int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_stat
 		m->thread[i].parked = false;
 		vireo_vcpu_close(&m->thread[i].vcpu);
 	}
-	vireo_vm_close(&m->vm);
-	m->vm.fd = fd;
-	ret = renew(m, err);
-	m->vm.mem_fd = ioctl(fd, VIREO_GET_MEMORY, &get);
-	if (m->vm.mem_fd < 0)
-		return vireo_fail(err, errno, "no memory fd: %s", strerror(errno));
+	ret = vireo_vm_become(&m->vm, fd, err);
+	if (!ret)
+		ret = renew(m, err);
 	for (i = 0; i < m->vcpus && !ret; i++) {
 		ret = vireo_vcpu_create(&m->vm, &m->thread[i].vcpu, i, err);
 		if (!ret)
@@ -303,7 +351,7 @@ int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_stat
 	}
 	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {
 		if (m->device[i])
-			ret = m->device[i]->ops->fork(m->device[i], err);
+			ret = m->device[i]->ops->fork(m->device[i], clone, err);
 	}
-	return ret ? ret : vireo_machine_serve(m, err);
+	return ret ? ret : vireo_machine_serve(m, true, err);
 }

@@ -469,6 +469,7 @@ bool vireo_port_forwards(const struct vireo_port *port, __u64 gpa);
 #define VIREO_PV_CONFIG		(VIREO_REG_QUEUE(0) - VIREO_REG_CONFIG)	/* bytes */
 
 struct vireo_pv;
+struct vireo_clone;
 
 /**
  * struct vireo_pv_ops - what distinguishes one kind of device from another
@@ -477,6 +478,8 @@ struct vireo_pv;
  *	was reset; a negative errno: the device does not agree.  May be NULL
  * @refresh: read the properties of what is behind it again, into @config
  * @can_fork: whether a clone of the machine could have one like it; NULL: no
+ * @freeze: with the machine suspended: keep what clones begin with; may be NULL
+ * @thaw: where @freeze was called, the clones having been told: forget that; may be NULL
  * @fork: in a clone: replace the module's part by one of its own VM
  * @doorbell: the guest rings for a queue, or it may have; called with the bridge's
  *	lock held, or while no vCPU runs.  NULL: the module serves the queues
@@ -487,7 +490,9 @@ struct vireo_pv_ops {
 	int (*accept)(struct vireo_pv *pv, bool up, __u64 features);
 	int (*refresh)(struct vireo_pv *pv, void *config, struct vireo_error *err);
 	int (*can_fork)(struct vireo_pv *pv, struct vireo_error *err);
-	int (*fork)(struct vireo_pv *pv, struct vireo_error *err);
+	int (*freeze)(struct vireo_pv *pv, struct vireo_error *err);
+	void (*thaw)(struct vireo_pv *pv);
+	int (*fork)(struct vireo_pv *pv, const struct vireo_clone *clone, struct vireo_error *err);
 	void (*doorbell)(struct vireo_pv *pv, unsigned int queue);
 	void (*destroy)(struct vireo_pv *pv);
 };
@@ -559,6 +564,8 @@ void vireo_pv_destroy(struct vireo_pv *pv);
  * struct vireo_disk_spec - a disk to make
  * @path: regular file or block device
  * @readonly: the guest may not write
+ * @overlay: what it writes is kept in memory, not in @path
+ * @overlay_max: bytes of that
  * @serial: serial number, NULL: from @path
  * @queues: 1 to VIREO_PCI_QUEUES
  * @bps: limit, bytes per second, 0: none
@@ -567,6 +574,8 @@ void vireo_pv_destroy(struct vireo_pv *pv);
 struct vireo_disk_spec {
 	const char *path;
 	bool readonly;
+	bool overlay;
+	__u64 overlay_max;
 	const char *serial;
 	unsigned int queues;
 	__u64 bps;
@@ -575,6 +584,9 @@ struct vireo_disk_spec {
 
 struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_spec *spec,
 				   struct vireo_error *err);
+
+/* Bytes that the overlay of a disk holds; 0 of any other device */
+__u64 vireo_disk_overlay(struct vireo_pv *pv);
 
 /* ---- net.c ----------------------------------------------------------------- */
 
@@ -589,6 +601,7 @@ struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_
  * @mtu: bytes
  * @pairs: of queues, 1 to VIREO_NET_PAIRS
  * @filter: drop what is not for the guest
+ * @bridge: of the host, which the interface becomes a port of, and is set up; or NULL
  */
 struct vireo_net_spec {
 	const char *name;
@@ -596,6 +609,7 @@ struct vireo_net_spec {
 	__u32 mtu;
 	unsigned int pairs;
 	bool filter;
+	const char *bridge;
 };
 
 struct vireo_pv *vireo_net_create(struct vireo_vm *vm, const struct vireo_net_spec *spec,
@@ -764,15 +778,30 @@ struct vireo_vcpu_state {
 	struct vireo_msr msr[VIREO_STATE_MSRS];
 };
 
+/**
+ * struct vireo_clone - what a clone is to have of its own
+ * @name: its name
+ * @disk_dir: directory for its disk images, NULL: each next to the one that it is of
+ * @net: name of its first interface, the second and so on; may hold one %d; NULL:
+ *	that of the machine's own, with the first number that is free
+ */
+struct vireo_clone {
+	const char *name;
+	const char *disk_dir;
+	const char *net[VIREO_PCI_SLOTS + VIREO_PORTS];
+};
+
 int vireo_machine_can_fork(struct vireo_machine *m, struct vireo_error *err);
 int vireo_machine_suspend(struct vireo_machine *m, struct vireo_error *err);
-int vireo_machine_serve(struct vireo_machine *m, struct vireo_error *err);
+int vireo_machine_freeze(struct vireo_machine *m, struct vireo_error *err);
+void vireo_machine_thaw(struct vireo_machine *m);
+int vireo_machine_serve(struct vireo_machine *m, bool here, struct vireo_error *err);
 struct vireo_vcpu_state *vireo_machine_save(struct vireo_machine *m, struct vireo_error *err);
 void vireo_state_free(struct vireo_vcpu_state *state, __u32 vcpus);
 int vireo_vm_fork(int vm, struct vireo_error *err);
 void vireo_machine_inherit(struct vireo_machine *m);
 int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_state *state,
-			 struct vireo_error *err);
+			 const struct vireo_clone *clone, struct vireo_error *err);
 
 /* ---- regs.c ---------------------------------------------------------------- */
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -25,10 +26,14 @@ static_assert_that(sizeof(struct vireo_net_config) % 4 == 0, "whole registers");
  * struct net - an interface
  * @pv: its device
  * @mac: the guest's address
+ * @filter: see struct vireo_net_spec
+ * @bridge: likewise, ""
  */
 struct net {
 	struct vireo_pv pv;
 	__u8 mac[6];
+	bool filter;
+	char bridge[IFNAMSIZ];
 };
 
 static struct net *to_net(struct vireo_pv *pv)
@@ -79,13 +84,6 @@ static void net_destroy(struct vireo_pv *pv)
 	free(to_net(pv));
 }
 
-static const struct vireo_pv_ops net_ops = {
-	.kind = "net",
-	.accept = net_accept,
-	.refresh = net_refresh,
-	.destroy = net_destroy,
-};
-
 static int create_fail(struct vireo_error *err, const char *name, int code)
 {
 	switch (code) {
@@ -123,28 +121,136 @@ static int set_mac(struct net *n, const __u8 *mac, struct vireo_error *err)
 	return 0;
 }
 
-static int net_init(struct net *n, const struct vireo_net_spec *spec, struct vireo_error *err)
+/* Have the kernel do what a message says; 0 or a negative errno */
+static int ask_kernel(struct nlmsghdr *message)
+{
+	struct {
+		struct nlmsghdr h;
+		struct nlmsgerr e;
+		char room[512];
+	} reply;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), ret = 0;
+
+	message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	if (fd < 0 || send(fd, message, message->nlmsg_len, 0) < 0 ||
+	    recv(fd, &reply, sizeof(reply), 0) < (ssize_t)sizeof(reply.h) + (int)sizeof(reply.e))
+		ret = -errno;
+	else if (reply.h.nlmsg_type == NLMSG_ERROR)
+		ret = reply.e.error;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* Make the interface a port of its bridge, and set it up. */
+static int join_bridge(struct net *n, const struct vireo_net *net, struct vireo_error *err)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg i;
+		struct rtattr a;
+		__u32 bridge;
+	} message = {
+		.h = { .nlmsg_len = sizeof(message), .nlmsg_type = RTM_SETLINK },
+		.i = { .ifi_index = (int)net->ifindex, .ifi_flags = IFF_UP, .ifi_change = IFF_UP },
+		.a = { .rta_len = RTA_LENGTH(sizeof(message.bridge)), .rta_type = IFLA_MASTER },
+		.bridge = if_nametoindex(n->bridge),
+	};
+	int ret;
+
+	if (!n->bridge[0])
+		return 0;
+	ret = message.bridge ? ask_kernel(&message.h) : -errno;
+	return !ret ? 0 : vireo_fail(err, -ret, "cannot make %s a port of %s: %s", net->name,
+				     n->bridge, strerror(-ret));
+}
+
+/* The module's part; the address is set. */
+static int make_net(struct net *n, const char *name, __u32 mtu, struct vireo_error *err)
 {
 	struct vireo_create_net create = {
-		.size = sizeof(create), .flags = spec->filter ? VIREO_NET_FILTER : 0,
-		.pairs = (__u16)spec->pairs, .mtu = spec->mtu,
+		.size = sizeof(create), .flags = n->filter ? VIREO_NET_FILTER : 0,
+		.pairs = (__u16)(n->pv.queues / 2), .mtu = mtu,
 	};
-	size_t len = strlen(spec->name);
+	size_t len = strlen(name);
+	struct vireo_net net;
 	int ret;
 
 	if (!len || len >= sizeof(create.name))
 		return vireo_fail(err, EINVAL,
-				  "`%s` is not a name for an interface: 1 to 15 characters",
-				  spec->name);
-	memcpy(create.name, spec->name, len);
-	ret = set_mac(n, spec->mac, err);
-	if (ret)
-		return ret;
+				  "`%s` is not a name for an interface: 1 to 15 characters", name);
+	memcpy(create.name, name, len);
 	memcpy(create.mac, n->mac, sizeof(create.mac));
 	n->pv.fd = ioctl(n->pv.vm->fd, VIREO_CREATE_NET, &create);
 	if (n->pv.fd < 0)
-		return create_fail(err, spec->name, errno);
-	return net_refresh(&n->pv, n->pv.config, err);
+		return create_fail(err, name, errno);
+	ret = get_net(&n->pv, &net, err);
+	return ret ? ret : join_bridge(n, &net, err);
+}
+
+static int net_can_fork(struct vireo_pv *pv, struct vireo_error *err)
+{
+	struct vireo_net net;
+
+	return get_net(pv, &net, err);	/* it may be gone, with its namespace */
+}
+
+/* "vireo3" is one of "vireo%d". */
+static void derive_name(char *name)
+{
+	size_t len = strlen(name);
+
+	while (len && name[len - 1] >= '0' && name[len - 1] <= '9')
+		len--;
+	if (len > IFNAMSIZ - 5)	/* room for three digits */
+		len = IFNAMSIZ - 5;
+	strcpy(name + len, "%d");
+}
+
+/* Another interface with another address, which the guest's driver takes over. */
+static int net_fork(struct vireo_pv *pv, const struct vireo_clone *clone, struct vireo_error *err)
+{
+	static const __u8 none[6];
+	struct vireo_net_config *c = (struct vireo_net_config *)pv->config;
+	struct net *n = to_net(pv);
+	char name[IFNAMSIZ];
+	int ret;
+
+	snprintf(name, sizeof(name), "%.*s", IFNAMSIZ - 1, pv->backing);
+	derive_name(name);
+	if (pv->number < ARRAY_SIZE(clone->net) && clone->net[pv->number])
+		snprintf(name, sizeof(name), "%s", clone->net[pv->number]);
+	close(pv->fd);
+	pv->fd = -1;
+	ret = set_mac(n, none, err);
+	if (!ret)
+		ret = make_net(n, name, c->mtu, err);
+	if (!ret && pv->status == VIREO_STATUS_OK)
+		ret = net_accept(pv, true, pv->accepted);
+	if (!ret)
+		ret = vireo_pv_refresh(pv, err);
+	return ret < 0 ? ret : 0;
+}
+
+static const struct vireo_pv_ops net_ops = {
+	.kind = "net",
+	.accept = net_accept,
+	.refresh = net_refresh,
+	.can_fork = net_can_fork,
+	.fork = net_fork,
+	.destroy = net_destroy,
+};
+
+static int net_init(struct net *n, const struct vireo_net_spec *spec, struct vireo_error *err)
+{
+	int ret;
+
+	if (spec->bridge)
+		snprintf(n->bridge, sizeof(n->bridge), "%s", spec->bridge);
+	ret = set_mac(n, spec->mac, err);
+	if (!ret)
+		ret = make_net(n, spec->name, spec->mtu, err);
+	return ret ? ret : net_refresh(&n->pv, n->pv.config, err);
 }
 
 /**
@@ -164,6 +270,7 @@ struct vireo_pv *vireo_net_create(struct vireo_vm *vm, const struct vireo_net_sp
 		vireo_fail(err, ENOMEM, "out of memory");
 		return NULL;
 	}
+	n->filter = spec->filter;
 	n->pv.ops = &net_ops;
 	n->pv.vm = vm;
 	n->pv.fd = -1;

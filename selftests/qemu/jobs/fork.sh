@@ -34,68 +34,8 @@ while :; do
 	usleep 100000
 done
 END
-(cd /tmp/work && echo script | cpio -o -H newc 2>/dev/null) >/tmp/work/script.cpio
-cat /guests/initrd-shell-6.1-cloud /tmp/work/script.cpio >/tmp/initrd
-
-# start NAME OPTION...: a guest in the background, until it counts
-start()
-{
-	name=$1
-	shift
-	vireo run --name "$name" --kernel /guests/vmlinuz-6.1-cloud --initrd /tmp/initrd \
-		--memory 256M --append "quiet vireo.do=script" "$@" </dev/null >"/tmp/log/$name.log" 2>&1 &
-	counts "$name" 3
-}
-
-# The last number that a guest has printed
-count()
-{
-	sed -n 's/^guest: count \([0-9]*\).*/\1/p' "/tmp/log/$1.log" 2>/dev/null | tail -n 1
-}
-
-# counts NAME N: wait until it has come to N
-counts()
-{
-	for i in $(seq "$LIMIT"); do
-		[ "$(count "$1")" -ge "$2" ] 2>/dev/null && return
-		sleep 1
-	done
-	quote "/tmp/log/$1.log" 20
-	false
-}
-
-# goes_on NAME...: each counts three further
-goes_on()
-{
-	for guest in "$@"; do
-		from=$(count "$guest")
-		counts "$guest" $((${from:-0} + 3)) || return
-	done
-}
-
-# listed NAME FROM: vireo ls shows it so
-listed()
-{
-	vireo ls | grep -qE "^ *$1 +.* $2\$"
-}
-
-refuses() # PATTERN COMMAND...
-{
-	pattern=$1
-	shift
-	if "$@" >/tmp/refused 2>&1 || [ "$(wc -l </tmp/refused)" != 1 ] || ! grep -q "$pattern" /tmp/refused; then
-		quote /tmp/refused
-		false
-	fi
-}
-
-fine() # NAME...
-{
-	for guest in "$@"; do
-		grep -E 'guest: (clock|memory|disk)|BUG|Oops|WARNING|stall' "/tmp/log/$guest.log" && return 1
-	done
-	true
-}
+pack_script 6.1-cloud
+guest=6.1-cloud
 
 echo "# begin fork"
 
@@ -131,10 +71,6 @@ vireo stop --tree disk
 check "a guest writes a disk" start rw --disk /tmp/work/disk
 check "which is refused" refuses 'disk0 .* is writable' vireo fork rw
 vireo stop rw
-check "a guest has an interface" start net --net fork0
-check "which is refused, too" refuses 'net0 .* cannot be forked' vireo fork net
-check "and the guest goes on" goes_on net
-vireo stop net
 check "no such machine" refuses 'no virtual machine named net' vireo fork net
 check "no clones" refuses '1 to 1000 are possible' vireo fork net --count 0
 check "no such directory" refuses 'cannot use /nowhere' vireo fork net --log /nowhere

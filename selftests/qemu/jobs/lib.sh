@@ -92,6 +92,89 @@ results()
 	done </tmp/results
 }
 
+# Guests that run a script which counts, each with what it prints in /tmp/log.
+
+# pack_script KERNEL: make /tmp/initrd, with /tmp/work/script
+pack_script()
+{
+	(cd /tmp/work && echo script | cpio -o -H newc 2>/dev/null) >/tmp/work/script.cpio
+	cat "/guests/initrd-shell-$1" /tmp/work/script.cpio >/tmp/initrd
+}
+
+# start NAME OPTION...: a guest in the background, until it counts; with the kernel
+# $guest, to which $options is passed
+guest='' options=''
+start()
+{
+	name=$1
+	shift
+	vireo run --name "$name" --kernel "/guests/vmlinuz-$guest" --initrd /tmp/initrd --memory 256M \
+		--append "quiet vireo.do=script $options" "$@" </dev/null >"/tmp/log/$name.log" 2>&1 &
+	counts "$name" 3
+}
+
+# The last number that a guest has printed
+count()
+{
+	sed -n 's/^guest: count \([0-9]*\).*/\1/p' "/tmp/log/$1.log" 2>/dev/null | tail -n 1
+}
+
+# counts NAME N: wait until it has come to N
+counts()
+{
+	for _ in $(seq "$LIMIT"); do
+		[ "$(count "$1")" -ge "$2" ] 2>/dev/null && return
+		sleep 1
+	done
+	quote "/tmp/log/$1.log" 20
+	false
+}
+
+# goes_on NAME...: each counts three further
+goes_on()
+{
+	for name in "$@"; do
+		from=$(count "$name")
+		counts "$name" $((${from:-0} + 3)) || return
+	done
+}
+
+# says NAME PATTERN: wait until it has
+says()
+{
+	for _ in $(seq "$LIMIT"); do
+		grep -q "$2" "/tmp/log/$1.log" && return
+		sleep 1
+	done
+	quote "/tmp/log/$1.log" 20
+	false
+}
+
+# listed NAME FROM: vireo ls shows it so
+listed()
+{
+	vireo ls | grep -qE "^ *$1 +.* $2\$"
+}
+
+refuses() # PATTERN COMMAND...
+{
+	pattern=$1
+	shift
+	if "$@" >/tmp/refused 2>&1 || [ "$(wc -l </tmp/refused)" != 1 ] || ! grep -q "$pattern" /tmp/refused; then
+		quote /tmp/refused
+		false
+	fi
+}
+
+# fine NAME...: none has printed that something is odd
+fine()
+{
+	for name in "$@"; do
+		grep -E 'guest: (clock|memory|disk)|differ|BUG|Oops|WARNING|stall' "/tmp/log/$name.log" && return 1
+	done
+	true
+}
+
 # Debian on a disk (`# disk: debian`), with an interface to the host.
 
 # debian_initrd KERNEL SCRIPT: make /tmp/initrd; what is booted with it runs SCRIPT
