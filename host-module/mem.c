@@ -301,7 +301,7 @@ int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bi
  * @mem: the VM's memory
  * @gpa: where, a multiple of 4096
  * @page: with its content; @mem's if this succeeds
- * @max: bytes that may be in being afterwards
+ * @max: bytes that may have been put in so afterwards
  * Context: May sleep.
  * Return: 0, -EEXIST, -ENOSPC, -ENXIO (no RAM) or -ENOMEM.
  */
@@ -313,11 +313,11 @@ int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max)
 	mutex_lock(&mem->lock);
 	if (vireo_tree_seek(&mem->tree, gpa, gpa + 1, true) != gpa) {
 		err = -ENOSPC;
-		if (mem->resident + PAGE_SIZE <= max) {
+		if (mem->filled + PAGE_SIZE <= max) {
 			err = vireo_tree_fault(&mem->tree, gpa, true, &s);
 			vireo_tree_drop(&mem->tree, &s);
 		}
-		mem->resident += err ? 0 : PAGE_SIZE;
+		mem->filled += err ? 0 : PAGE_SIZE;
 	}
 	mutex_unlock(&mem->lock);
 	return err;
@@ -503,6 +503,7 @@ int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child)
 		mem->tree.flush(&mem->tree);
 		child->end = mem->end;
 		child->bytes = mem->bytes;
+		child->filled = mem->filled;
 		child->file = mem->file ? get_file(mem->file) : NULL;
 		if (child->file)	/* cannot fail: @mem has done it */
 			deny_write_access(child->file);

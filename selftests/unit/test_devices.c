@@ -239,13 +239,70 @@ TEST(acpi_tables)
 		ASSERT_EQ(le32(mcfg + 4), 60);
 		EXPECT_EQ(le64(mcfg + 44), VIREO_PCI_ECAM);
 		EXPECT_EQ(mcfg[55], config.buses - 1);
-		ASSERT_EQ(le32(madt + 4), 44 + 16 * vcpus);
+		ASSERT_EQ(le32(madt + 4), 44 + 16 * vcpus + 12);
+		EXPECT_EQ(madt[44 + 16 * vcpus], 1);
+		EXPECT_EQ(le32(madt + 44 + 16 * vcpus + 4), VIREO_IOAPIC_BASE);
 		for (i = 0; i < vcpus; i++) {
 			EXPECT_EQ(madt[44 + 16 * i], 9);
 			EXPECT_EQ(le32(madt + 44 + 16 * i + 4), i);
 			EXPECT_EQ(le32(madt + 44 + 16 * i + 8), 1);
 		}
 	}
+}
+
+/* ---- I/O APIC ---------------------------------------------------------------- */
+
+static void io_write(struct vireo_bus *bus, u32 reg, u32 value)
+{
+	vireo_bus_write(bus, NULL, VIREO_IOAPIC_BASE, 4, reg);
+	vireo_bus_write(bus, NULL, VIREO_IOAPIC_BASE + 0x10, 4, value);
+}
+
+static u32 io_read(struct vireo_bus *bus, u32 reg)
+{
+	vireo_bus_write(bus, NULL, VIREO_IOAPIC_BASE, 4, reg);
+	return vireo_bus_read(bus, NULL, VIREO_IOAPIC_BASE + 0x10, 4);
+}
+
+TEST(ioapic)
+{
+	static struct vireo_bus bus;
+	struct vireo_ioapic io;
+	struct vireo_msi msi;
+	u32 i;
+
+	ASSERT_EQ(vireo_ioapic_init(&io, &bus), 0);
+	EXPECT_EQ(io_read(&bus, 1), 0x170011);
+	for (i = 0; i < VIREO_IOAPIC_PINS; i++) {
+		EXPECT_EQ(io_read(&bus, 0x10 + 2 * i), 0x10000);
+		EXPECT_FALSE(vireo_ioapic_raise(&io, i, &msi));
+	}
+	/* What can be written, and what cannot */
+	for (i = 0; i < 0x100; i++)
+		io_write(&bus, i, ~0U);
+	EXPECT_EQ(io_read(&bus, 0), 0x0f000000);
+	EXPECT_EQ(io_read(&bus, 1), 0x170011);
+	EXPECT_EQ(io_read(&bus, 2), 0);
+	EXPECT_EQ(io_read(&bus, 0x10), 0x1afff);
+	EXPECT_EQ(io_read(&bus, 0x3f), 0xff000000);
+	EXPECT_EQ(io_read(&bus, 0x40), 0);
+	vireo_bus_write(&bus, NULL, VIREO_IOAPIC_BASE, 4, 0x10);
+	vireo_bus_write(&bus, NULL, VIREO_IOAPIC_BASE + 0x10, 1, 0);
+	vireo_bus_write(&bus, NULL, VIREO_IOAPIC_BASE + 0x14, 4, 0);
+	vireo_bus_write(&bus, NULL, VIREO_IOAPIC_BASE + 0x10, 8, 0);
+	EXPECT_EQ(io_read(&bus, 0x10), 0x1afff);
+	/* To the processor of APIC id 3, lowest priority, vector 0x41, by an edge */
+	io_write(&bus, 0x12, 0x8141);
+	io_write(&bus, 0x13, 0x03000000);
+	EXPECT_TRUE(vireo_ioapic_raise(&io, 1, &msi));
+	EXPECT_EQ(msi.address, 0xfee03000);
+	EXPECT_EQ(msi.data, 0x141);
+	io_write(&bus, 0x12, 0x0842);
+	EXPECT_TRUE(vireo_ioapic_raise(&io, 1, &msi));
+	EXPECT_EQ(msi.address, 0xfee03004);
+	EXPECT_EQ(msi.data, 0x42);
+	io_write(&bus, 0x12, 0x10842);
+	EXPECT_FALSE(vireo_ioapic_raise(&io, 1, &msi));
 }
 
 TEST(acpi_no_room)

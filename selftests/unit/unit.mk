@@ -16,7 +16,7 @@ $(O)/unit/host/%.o: $(top)/host-module/%.c
 
 tool-objs	= $(patsubst %,$(O)/unit/tool/%.o,$(1))
 unit-objs-test_loader		:= $(call tool-objs,loader payload error)
-unit-objs-test_devices		:= $(call tool-objs,acpi bus uart)
+unit-objs-test_devices		:= $(call tool-objs,acpi bus ioapic uart)
 unit-objs-test_pci		:= $(call tool-objs,bus device error pci port ring)
 unit-objs-test_sring		:= $(call tool-objs,error ring)
 

@@ -4,7 +4,8 @@
  *
  * Pure: builds into a buffer.  Sections cited are of the ACPI specification 6.3.
  * Hardware-reduced ACPI (4.1): no PM timer, no SCI, no fixed registers; sleep,
- * reset and nothing else are ports.  One RSDP, an XSDT, FADT, MADT, MCFG and DSDT.
+ * reset and nothing else are ports, and one pin of the I/O APIC announces that the
+ * machine is a clone.  One RSDP, an XSDT, FADT, MADT, MCFG and DSDT.
  */
 #include <stddef.h>
 #include <string.h>
@@ -104,6 +105,15 @@ struct madt_x2apic {		/* 5.2.12.12 */
 	__u32 uid;
 } __packed;
 
+struct madt_ioapic {		/* 5.2.12.3 */
+	__u8 type;
+	__u8 length;
+	__u8 id;
+	__u8 reserved;
+	__u32 address;
+	__u32 gsi_base;
+} __packed;
+
 struct mcfg {			/* PCI Firmware Specification 3.3, 4.1.2 */
 	struct header h;
 	__u8 reserved[8];
@@ -114,6 +124,7 @@ struct mcfg {			/* PCI Firmware Specification 3.3, 4.1.2 */
 	__u32 reserved1;
 } __packed;
 
+#define MADT_IOAPIC		1
 #define MADT_X2APIC		9
 #define MADT_ENABLED		1
 #define LAPIC_ADDRESS		0xfee00000U
@@ -149,6 +160,25 @@ struct mcfg {			/* PCI Firmware Specification 3.3, 4.1.2 */
  *			And (CTRL, 0x11, CTRL)
  *			Return (Arg3)
  *		}
+ *	}
+ *	// Virtual Machine Generation ID (Microsoft, 2018): 16 bytes at ADDR
+ *	Device (_SB.VGEN)
+ *	{
+ *		Name (_HID, "VREO0001")
+ *		Name (_CID, "VM_Gen_Counter")
+ *		Name (_DDN, "VM_Gen_Counter")
+ *		Name (ADDR, Package () { VIREO_GENERATION, 0 })
+ *	}
+ *	Device (_SB.GED)	// Generic Event Device (5.6.9)
+ *	{
+ *		Name (_HID, "ACPI0013")
+ *		Name (_UID, 0)
+ *		Name (_CRS, ResourceTemplate ()
+ *		{
+ *			Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive)
+ *				{ VIREO_PIN_EVENT }
+ *		})
+ *		Method (_EVT, 1, Serialized) { Notify (\_SB.VGEN, 0x80) }
  *	}
  * }
  *
@@ -194,6 +224,29 @@ static const __u8 dsdt_aml[] = {
 	0x8a, 0x6b, 0x0a, 0x08, 'C', 'T', 'R', 'L',
 	0x7b, 'C', 'T', 'R', 'L', 0x0a, 0x11, 'C', 'T', 'R', 'L',
 	0xa4, 0x6b,
+	0x5b, 0x82, 0x42, 0x05,			/* Device, 82 bytes */
+	0x2e, '_', 'S', 'B', '_', 'V', 'G', 'E', 'N',
+	0x08, '_', 'H', 'I', 'D',
+	0x0d, 'V', 'R', 'E', 'O', '0', '0', '0', '1', 0x00,
+	0x08, '_', 'C', 'I', 'D',
+	0x0d, 'V', 'M', '_', 'G', 'e', 'n', '_', 'C', 'o', 'u', 'n', 't', 'e', 'r', 0x00,
+	0x08, '_', 'D', 'D', 'N',
+	0x0d, 'V', 'M', '_', 'G', 'e', 'n', '_', 'C', 'o', 'u', 'n', 't', 'e', 'r', 0x00,
+	0x08, 'A', 'D', 'D', 'R',
+	0x12, 0x08, 0x02,			/* Package, 8 bytes, 2 elements */
+	0x0c, DWORD(VIREO_GENERATION), 0x00,
+	0x5b, 0x82, 0x48, 0x04,			/* Device, 72 bytes */
+	0x2e, '_', 'S', 'B', '_', 'G', 'E', 'D', '_',
+	0x08, '_', 'H', 'I', 'D',
+	0x0d, 'A', 'C', 'P', 'I', '0', '0', '1', '3', 0x00,
+	0x08, '_', 'U', 'I', 'D', 0x00,
+	0x08, '_', 'C', 'R', 'S',
+	0x11, 0x0e, 0x0a, 0x0b,			/* Buffer, 14 bytes, of 11 */
+	0x89, WORD(6), 0x03, 0x01,		/* a consumer's, edge, high; one */
+	DWORD(VIREO_PIN_EVENT),
+	0x79, 0x00,
+	0x14, 0x13, '_', 'E', 'V', 'T', 0x09,	/* Method, 19 bytes, serialized, 1 argument */
+	0x86, 0x5c, 0x2e, '_', 'S', 'B', '_', 'V', 'G', 'E', 'N', 0x0a, 0x80,
 };
 
 /**
@@ -318,6 +371,9 @@ static __u64 build_madt(struct builder *b, __u32 vcpus)
 	struct madt_x2apic cpu = {
 		.type = MADT_X2APIC, .length = sizeof(cpu), .flags = MADT_ENABLED,
 	};
+	struct madt_ioapic ioapic = {
+		.type = MADT_IOAPIC, .length = sizeof(ioapic), .address = VIREO_IOAPIC_BASE,
+	};
 	__u64 gpa;
 	__u32 i;
 
@@ -329,6 +385,7 @@ static __u64 build_madt(struct builder *b, __u32 vcpus)
 		cpu.uid = i;
 		append(b, &cpu, sizeof(cpu));
 	}
+	append(b, &ioapic, sizeof(ioapic));
 	finish(b, gpa);
 	return gpa;
 }

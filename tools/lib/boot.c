@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -299,12 +300,18 @@ static int write_acpi(struct vireo_vm *vm, const struct vireo_boot *boot,
 		      struct vireo_error *err)
 {
 	struct vireo_acpi_config config = { .vcpus = boot->vcpus, .buses = 1 + boot->slots };
-	__u8 buf[8192] __aligned(16);
+	__u8 buf[8192] __aligned(16), id[VIREO_GENERATION_SIZE];
 	size_t len;
+	int ret;
 
 	len = vireo_acpi_build(&config, buf, sizeof(buf));
 	if (!len)
 		return vireo_fail(err, ENOSPC, "the ACPI tables do not fit");
+	if (getrandom(id, sizeof(id), 0) != sizeof(id))
+		return vireo_fail(err, errno, "no random numbers: %s", strerror(errno));
+	ret = vireo_vm_write(vm, VIREO_GENERATION, id, sizeof(id), err);
+	if (ret)
+		return ret;
 	return vireo_vm_write(vm, VIREO_ACPI_BASE, buf, len, err);
 }
 

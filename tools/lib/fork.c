@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "libvireo.h"
@@ -321,6 +322,28 @@ static int renew(struct vireo_machine *m, struct vireo_error *err)
 }
 
 /**
+ * vireo_machine_renew_identity - tell the guest that it is a clone
+ * @m: the machine, which does not run
+ * @err: why not
+ *
+ * It finds another VM generation id; a Linux that knows this takes it into its random
+ * numbers at once.
+ */
+int vireo_machine_renew_identity(struct vireo_machine *m, struct vireo_error *err)
+{
+	__u8 id[VIREO_GENERATION_SIZE];
+	struct vireo_msi msi;
+	int ret;
+
+	if (getrandom(id, sizeof(id), 0) != sizeof(id))
+		return vireo_fail(err, errno, "no random numbers: %s", strerror(errno));
+	ret = vireo_vm_write(&m->vm, VIREO_GENERATION, id, sizeof(id), err);
+	if (!ret && vireo_ioapic_raise(&m->ioapic, VIREO_PIN_EVENT, &msi))
+		vireo_vm_inject_msi(&m->vm, &msi);
+	return ret;
+}
+
+/**
  * vireo_machine_become - in a process made by fork(2): run on another VM
  * @m: the machine, after vireo_machine_inherit()
  * @fd: vireo_vm_fork()'s; @m owns it from now on
@@ -349,6 +372,8 @@ int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_stat
 		if (!ret)
 			ret = restore_vcpu(&m->vm, &m->thread[i].vcpu, &state[i], err);
 	}
+	if (!ret)
+		ret = vireo_machine_renew_identity(m, err);
 	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {
 		if (m->device[i])
 			ret = m->device[i]->ops->fork(m->device[i], clone, err);

@@ -14,6 +14,7 @@
  *	ring	queues that this process serves itself
  *	pci	PCI host bridge, functions with MSI-X (pure)
  *	port	slots for devices that come and go
+ *	ioapic	an I/O APIC (pure)
  *	device	registers of a paravirtual device
  *	disk	a file or block device as such a device
  *	net	an interface of the host as such a device
@@ -198,7 +199,9 @@ int vireo_payload_unpack(const __u8 *data, size_t size, __u64 limit, vireo_feed_
 #define VIREO_SLEEP_S5		5	/* SLP_TYP of \_S5 */
 
 #define VIREO_ACPI_BASE		0xe0000ULL	/* gpa of the RSDP */
-#define VIREO_ACPI_SIZE		0x20000ULL	/* bytes for all tables */
+#define VIREO_ACPI_SIZE		0x1f000ULL	/* bytes for all tables */
+#define VIREO_GENERATION	0xff000ULL	/* gpa of the VM generation id */
+#define VIREO_GENERATION_SIZE	16
 
 /**
  * struct vireo_acpi_config - what the tables describe
@@ -426,6 +429,29 @@ bool vireo_pci_route(const struct vireo_pci_function *f, unsigned int vector,
 
 void vireo_pci_express(struct vireo_pci_function *f, unsigned int cap, unsigned int type);
 void vireo_pci_reset(struct vireo_pci_function *f);
+
+/* ---- ioapic.c -------------------------------------------------------------- */
+
+#define VIREO_IOAPIC_BASE	0xfec00000U	/* gpa */
+#define VIREO_IOAPIC_PINS	24
+#define VIREO_PIN_EVENT		9		/* of ACPI's Generic Event Device */
+
+/**
+ * struct vireo_ioapic - an I/O APIC: [L] is guarded by @lock
+ * @lock: guards the registers
+ * @select: [L] the register that the window shows
+ * @id: [L] kept for the guest
+ * @entry: [L] by pin
+ */
+struct vireo_ioapic {
+	pthread_mutex_t lock;
+	__u32 select;
+	__u32 id;
+	__u64 entry[VIREO_IOAPIC_PINS];
+};
+
+int vireo_ioapic_init(struct vireo_ioapic *io, struct vireo_bus *mmio);
+bool vireo_ioapic_raise(struct vireo_ioapic *io, unsigned int pin, struct vireo_msi *msi);
 
 /* ---- port.c ---------------------------------------------------------------- */
 
@@ -702,6 +728,7 @@ struct vireo_thread {
  * @ports: port I/O
  * @mmio: memory-mapped I/O
  * @pci: the PCI bus
+ * @ioapic: the I/O APIC
  * @device: what is on it, NULL where there is none; the main thread's
  * @port: slots for devices that are added while it runs
  * @slots: number of @port
@@ -723,6 +750,7 @@ struct vireo_machine {
 	struct vireo_bus ports;
 	struct vireo_bus mmio;
 	struct vireo_pci pci;
+	struct vireo_ioapic ioapic;
 	struct vireo_pv *device[VIREO_PCI_SLOTS + VIREO_PORTS];
 	struct vireo_port port[VIREO_PORTS];
 	unsigned int slots;
@@ -800,6 +828,8 @@ struct vireo_vcpu_state *vireo_machine_save(struct vireo_machine *m, struct vire
 void vireo_state_free(struct vireo_vcpu_state *state, __u32 vcpus);
 int vireo_vm_fork(int vm, struct vireo_error *err);
 void vireo_machine_inherit(struct vireo_machine *m);
+int vireo_vm_become(struct vireo_vm *vm, int fd, struct vireo_error *err);
+int vireo_machine_renew_identity(struct vireo_machine *m, struct vireo_error *err);
 int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_state *state,
 			 const struct vireo_clone *clone, struct vireo_error *err);
 

@@ -196,6 +196,8 @@ int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 		ret = add_power(m);
 	if (!ret)
 		ret = vireo_pci_init(&m->pci, &m->ports, &m->mmio);
+	if (!ret)
+		ret = vireo_ioapic_init(&m->ioapic, &m->mmio);
 	if (ret)
 		vireo_machine_destroy(m);
 	return ret;

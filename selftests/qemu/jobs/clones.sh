@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=dash
 #
-# What clones have of their own: disks, interfaces, addresses, control groups. Linux
-# guests are forked while they write to a disk and download, and judge what they read
-# themselves. And what is refused.
+# What clones have of their own: disks, interfaces, addresses, random numbers, control
+# groups. Linux guests are forked while they write to a disk and download, and judge what
+# they read themselves. And what is refused.
 #
-# guests: 6.1-cloud
-# drivers: 6.1-cloud
+# guests: 6.1-cloud 6.1
+# drivers: 6.1-cloud 6.1
 # modules: bridge btrfs loop crc32c_generic
 # programs: mkfs.btrfs
 # machine: cpus=2 memory=3072 time=1200 limit=300
@@ -58,10 +58,17 @@ while :; do
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 	cmp /model /dev/vrda || echo "guest: disk differs"
+	echo "guest: random $(dd if=/dev/urandom bs=16 count=1 2>/dev/null | md5sum | cut -d' ' -f1)"
+	echo "guest: forks $(dmesg | grep -c 'crng reseeded due to virtual machine fork')"
+	echo "guest: time $(date +%s)"
 	echo "guest: count $i"
 done
 END
 pack_script 6.1-cloud
+mv /tmp/initrd /tmp/initrd.cloud
+pack_script 6.1
+mv /tmp/initrd /tmp/initrd.full
+ln -s initrd.cloud /tmp/initrd
 dd if=/dev/urandom of=/tmp/www/data bs=64k count=4 2>/dev/null
 want=$(md5sum </tmp/www/data | cut -d' ' -f1)
 guest=6.1-cloud options="want=$want"
@@ -95,6 +102,17 @@ new_image()
 unchanged()
 {
 	[ "$(md5sum </tmp/work/disk)" = "$image" ]
+}
+
+# on_time NAME: the guest's clock is that of the host
+on_time()
+{
+	now=$(date +%s)
+	says "$1" "guest: time" && goes_on "$1" || return
+	then=$(sed -n 's/^guest: time \([0-9]*\).*/\1/p' "/tmp/log/$1.log" | tail -n 1)
+	[ "$then" -ge $((now - 2)) ] && [ "$then" -le $(($(date +%s) + 2)) ] && return
+	echo "# $then, not $now"
+	false
 }
 
 refuses_hook()
@@ -201,6 +219,31 @@ check "a guest writes to an image elsewhere" start tmp --disk /tmp/work/disk
 check "which is refused" refuses 'disk0 .* is writable' vireo fork tmp
 check "and it goes on" goes_on tmp
 vireo stop tmp
+
+# ---- Identity: a kernel that knows what a fork is
+ln -sf initrd.full /tmp/initrd
+guest=6.1
+new_image
+check "a guest with random numbers" start self --vcpus 2 --disk /tmp/work/disk,overlay
+check "which has not been forked" says self 'forks 0'
+vireo pause self
+sleep 10
+check "three clones of one moment" vireo fork self --count 3 --log /tmp/log
+check "go on" goes_on self-1 self-2 self-3
+for i in 1 2 3; do
+	check "its kernel has heard of it, $i" says self-$i 'forks 1'
+	# The first may have been read before.
+	sed -n 's/^guest: random \([0-9a-f]*\).*/\1/p' /tmp/log/self-$i.log | sed -n 2,4p
+	check "the clock is right, $i" on_time self-$i
+done >/tmp/work/result
+grep -v '^[0-9a-f]*$' /tmp/work/result
+check "no random number comes twice" test "$(grep -c '^[0-9a-f]*$' /tmp/work/result)" = "$(grep '^[0-9a-f]*$' /tmp/work/result | sort -u | wc -l)"
+check "a clone of a clone hears of it, too" sh -c 'vireo fork self-1 --name twice --log /tmp/log >/dev/null'
+check "once more" says twice 'forks 2'
+vireo resume self
+check "the parent does not" goes_on self
+check "hear of any" sh -c "! grep -q 'forks [1-9]' /tmp/log/self.log"
+vireo stop --tree self
 
 tap_end
 status=$?
