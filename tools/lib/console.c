@@ -160,8 +160,10 @@ static int tty_can_fork(struct vireo_pv *pv, struct vireo_error *err)
 }
 
 /* The ring goes on where it is; what the first machine's user typed is not ours. */
-static int tty_fork(struct vireo_pv *pv, struct vireo_error *err)
+static int tty_fork(struct vireo_pv *pv, const struct vireo_clone *clone,
+		    struct vireo_error *err)
 {
+	(void)clone;
 	(void)err;
 	to_tty(pv)->len = 0;
 	return 0;

@@ -90,10 +90,12 @@ static int rng_can_fork(struct vireo_pv *pv, struct vireo_error *err)
 }
 
 /* The clone gets numbers of its own. */
-static int rng_fork(struct vireo_pv *pv, struct vireo_error *err)
+static int rng_fork(struct vireo_pv *pv, const struct vireo_clone *clone,
+		    struct vireo_error *err)
 {
 	int ret = vireo_pv_refresh(pv, err);
 
+	(void)clone;
 	return ret < 0 ? ret : 0;
 }
 
