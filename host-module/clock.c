@@ -60,14 +60,13 @@ static int clock_set_wall(struct vireo_vcpu *v, u64 value)
 
 /* ---- Pages that the module writes to while the vCPU runs --------------------------------- */
 
-static int gpc_set(struct vireo_vcpu *v, struct vireo_gpc *gpc, u64 gpa, bool on)
+static int page_set(struct vireo_vcpu *v, void **at, u64 gpa, bool on)
 {
 	void *kva = on ? vireo_mem_kva(&v->vm->mem, gpa) : NULL;
 
 	if (IS_ERR(kva))
 		return PTR_ERR(kva);
-	gpc->gpa = gpa;
-	gpc->kva = kva;
+	*at = kva;
 	return 0;
 }
 
@@ -79,12 +78,11 @@ static int gpc_set(struct vireo_vcpu *v, struct vireo_gpc *gpc, u64 gpa, bool on
  */
 int vireo_pv_refresh(struct vireo_vcpu *v)
 {
-	int err = 0;
+	u64 steal = v->pv.steal_msr, eoi = v->pv.eoi_msr;
+	int err = page_set(v, &v->pv.steal, steal & KVM_STEAL_VALID_BITS, steal & KVM_MSR_ENABLED);
 
-	if (v->pv.steal_msr & KVM_MSR_ENABLED)
-		err = gpc_set(v, &v->pv.steal, v->pv.steal.gpa, true);
-	if (!err && (v->pv.eoi_msr & KVM_MSR_ENABLED))
-		err = gpc_set(v, &v->pv.eoi, v->pv.eoi.gpa, true);
+	if (!err)
+		err = page_set(v, &v->pv.eoi, eoi & ~3ULL, eoi & KVM_MSR_ENABLED);
 	if (err)	/* try again at the next VIREO_RUN */
 		set_bit(VREQ_FLUSH, &v->requests);
 	return err;
@@ -105,12 +103,11 @@ static u64 run_delay(void)
 static int steal_set(struct vireo_vcpu *v, u64 value)
 {
 	bool on = value & KVM_MSR_ENABLED;
-	u64 gpa = value & KVM_STEAL_VALID_BITS;
 	int err;
 
 	if (value & KVM_STEAL_RESERVED_MASK)
 		return -EINVAL;
-	err = gpc_set(v, &v->pv.steal, gpa, on);
+	err = page_set(v, &v->pv.steal, value & KVM_STEAL_VALID_BITS, on);
 	if (err)
 		return err;
 	v->pv.steal_msr = value;
@@ -128,7 +125,7 @@ static int steal_set(struct vireo_vcpu *v, u64 value)
  */
 bool vireo_steal_enter(struct vireo_vcpu *v)
 {
-	struct kvm_steal_time *st = v->pv.steal.kva;
+	struct kvm_steal_time *st = v->pv.steal;
 	u64 delay = run_delay();
 	u8 was = 0;
 
@@ -157,7 +154,7 @@ bool vireo_steal_enter(struct vireo_vcpu *v)
  */
 void vireo_steal_leave(struct vireo_vcpu *v)
 {
-	struct kvm_steal_time *st = v->pv.steal.kva;
+	struct kvm_steal_time *st = v->pv.steal;
 
 	if (!st || v->pv.preempted)
 		return;
@@ -177,12 +174,11 @@ void vireo_steal_leave(struct vireo_vcpu *v)
 /* MSR_KVM_PV_EOI_EN: address of a 4-byte word; bit 0 enables. */
 static int pv_eoi_set(struct vireo_vcpu *v, u64 value)
 {
-	u64 gpa = value & ~3ULL;
 	int err;
 
 	if (value & BIT_ULL(1))
 		return -EINVAL;
-	err = gpc_set(v, &v->pv.eoi, gpa, value & KVM_MSR_ENABLED);
+	err = page_set(v, &v->pv.eoi, value & ~3ULL, value & KVM_MSR_ENABLED);
 	if (err)
 		return err;
 	v->pv.eoi_msr = value;
@@ -197,7 +193,7 @@ static int pv_eoi_set(struct vireo_vcpu *v, u64 value)
  */
 void vireo_pv_eoi_offer(struct vireo_vcpu *v)
 {
-	u32 *word = v->pv.eoi.kva;
+	u32 *word = v->pv.eoi;
 
 	if (word) {
 		WRITE_ONCE(*word, 1);
@@ -212,7 +208,7 @@ void vireo_pv_eoi_offer(struct vireo_vcpu *v)
  */
 void vireo_pv_eoi_sync(struct vireo_vcpu *v)
 {
-	u32 *word = v->pv.eoi.kva;
+	u32 *word = v->pv.eoi;
 
 	v->pv.eoi_pending = false;
 	if (!word)

@@ -102,21 +102,15 @@ static int hw_cpu_online(unsigned int cpu)
 	int err = 0;
 
 	mutex_lock(&hw_lock);
-	if (hw_users && !vireo_down) {
-		local_irq_disable();
-		hw_enable_this(&err);
-		local_irq_enable();
-	}
+	if (hw_users && !vireo_down)
+		smp_call_function_single(cpu, hw_enable_this, &err, 1);
 	mutex_unlock(&hw_lock);
 	return err;
 }
 
 static int hw_cpu_offline(unsigned int cpu)
 {
-	local_irq_disable();
-	hw_disable_this(NULL);
-	local_irq_enable();
-	return 0;
+	return smp_call_function_single(cpu, hw_disable_this, NULL, 1);
 }
 
 /* Ticks that the TSC lost in suspends: guests get them back. */

@@ -216,7 +216,7 @@ static int exit_io(struct vireo_vcpu *v)
 	} else {
 		run->io.data = 0;
 		v->io_width = e->width;
-		v->pending_io = VIO_PORT;
+		v->pending = VIREO_EXIT_IO;
 	}
 	return 1;
 }
@@ -248,7 +248,7 @@ static noinline int exit_mmio(struct vireo_vcpu *v)
 	run->mmio.reg = VIREO_MMIO_NO_REG;
 	run->mmio.value = 0;
 	run->mmio.next_rip = v->rip;
-	v->pending_io = VIO_MMIO;
+	v->pending = VIREO_EXIT_MMIO;
 	return 1;
 }
 
@@ -285,12 +285,12 @@ static int exit_complete(struct vireo_vcpu *v)
 {
 	int err = 0;
 
-	if (v->pending_io == VIO_PORT)
+	if (v->pending == VIREO_EXIT_IO)
 		complete_io(v);
 	else
 		err = complete_mmio(v);
 	if (!err)
-		v->pending_io = VIO_NONE;
+		v->pending = 0;
 	return err;
 }
 
@@ -462,7 +462,7 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	bool unresolved;
 
 	vtime_account_guest_enter();
-	if (v->pv.steal.kva && vireo_steal_enter(v))
+	if (v->pv.steal && vireo_steal_enter(v))
 		v->flush = true;
 	vireo_switch_load(v);
 	static_call(run_op_load)(v);
@@ -652,7 +652,7 @@ void vireo_run_init(void)
  */
 int vireo_vcpu_run(struct vireo_vcpu *v)
 {
-	int ret = v->pending_io == VIO_NONE ? 0 : exit_complete(v);
+	int ret = v->pending ? exit_complete(v) : 0;
 
 	if (ret)
 		return ret;

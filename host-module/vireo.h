@@ -201,12 +201,6 @@ struct vireo_mem {
 	unsigned int small;	/* 4 KiB pages asked for; approximate */
 };
 
-/* A guest page that the module itself writes to: in effect a TLB entry. */
-struct vireo_gpc {
-	u64 gpa;
-	void *kva;		/* NULL: not looked up since the last flush */
-};
-
 /* ---- CPUID (cpuid.c) ----------------------------------------------------------- */
 
 #define VIREO_MAX_CPUID		80
@@ -253,8 +247,9 @@ struct vireo_pv {
 	u64 wall_msr;		/* (v) */
 	u64 steal_msr;		/* (v) */
 	u64 eoi_msr;		/* (v) */
-	struct vireo_gpc steal;	/* (v) */
-	struct vireo_gpc eoi;	/* (v) */
+	/* Where the module writes to the guest's memory, or NULL: in effect TLB entries */
+	void *steal;		/* (v) */
+	void *eoi;		/* (v) */
 	u64 last_run_delay;	/* (v) ns, of @task */
 	struct task_struct *task; /* (v) compared, never followed */
 	bool preempted;		/* (v) the guest was told so */
@@ -290,15 +285,8 @@ enum {
 /* vcpu->requests: bit numbers */
 enum {
 	VREQ_EVENT,		/* look at the APIC and NMI */
-	VREQ_FLUSH,		/* forget translations, gpcs included */
+	VREQ_FLUSH,		/* forget translations, vireo_pv's included */
 	VREQ_MP,		/* INIT or SIPI has come */
-};
-
-/* vcpu->pending_io: what VIREO_RUN must complete first */
-enum {
-	VIO_NONE,
-	VIO_PORT,
-	VIO_MMIO,
 };
 
 /* vcpu->blocked: events, as VT-x has it (Intel SDM vol. 3, 25.4.2) */
@@ -349,7 +337,7 @@ struct vireo_vcpu {
 	struct vireo_lapic_state apic;
 	struct vireo_pv pv;
 
-	int pending_io;		/* (v) VIO_* */
+	u32 pending;		/* (v) VIREO_EXIT_*: what VIREO_RUN must complete first, or 0 */
 	u8 io_width;		/* (v) */
 };
 
