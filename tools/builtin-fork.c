@@ -10,7 +10,7 @@
 #include "control.h"
 
 static const char fork_help[] =
-	"usage: vireo fork NAME [--count N] [--name CLONE] [--log DIRECTORY] [--net INTERFACE]...\n"
+	"usage: vireo fork NAME [--count N] [--name CLONE] [--log DIRECTORY] [--net INTERFACE[,bridge=B]]...\n"
 	"                  [--disk-dir DIRECTORY] [--cgroup DIRECTORY] [--exec COMMAND]\n"
 	"\n"
 	"Make clones of a virtual machine, which go on from where it is; it goes on too.\n"
@@ -21,8 +21,8 @@ static const char fork_help[] =
 	"                       without this NAME-1, NAME-2, ..., the first that are free\n"
 	"  -l, --log DIRECTORY  console and messages of each, in CLONE.log there; without\n"
 	"                       this they go nowhere\n"
-	"      --net INTERFACE  name of its first interface, then of its second, and so on;\n"
-	"                       may hold one %d; else as its own, with another number\n"
+	"      --net INTERFACE[,bridge=B]  name of its first interface, then of its second, and\n"
+	"                       so on; may hold one %d; else as its own, with another number\n"
 	"      --disk-dir DIRECTORY  where its disk images are made, on the file system of\n"
 	"                       NAME's; without this each next to the one that it is a copy of\n"
 	"      --cgroup DIRECTORY  run each in a cgroup of its name below that; else where\n"

@@ -48,10 +48,29 @@ struct clones {
 	char error[320];
 };
 
+/* NAME, or NAME,bridge=BRIDGE */
+static int get_net(struct clones *c, size_t i, const char *text, struct vireo_error *err)
+{
+	size_t len = strcspn(text, ",");
+	const char *bridge = text[len] ? text + len + strlen(",bridge=") : "";
+
+	if (text[len] && strncmp(text + len, ",bridge=", strlen(",bridge=")))
+		return vireo_fail(err, EINVAL, "--net %s: only bridge= is possible behind the name",
+				  text);
+	if (!len || len >= sizeof(c->own.net[i].name) ||
+	    strlen(bridge) >= sizeof(c->own.net[i].bridge))
+		return vireo_fail(err, EINVAL,
+				  "--net %s: a name of 1 to 15 characters is needed", text);
+	memcpy(c->own.net[i].name, text, len);
+	strcpy(c->own.net[i].bridge, bridge);
+	return 0;
+}
+
 static int get_nets(struct clones *c, struct json_object *request, struct vireo_error *err)
 {
 	struct json_object *net;
 	size_t i, n;
+	int ret = 0;
 
 	if (!json_object_object_get_ex(request, "net", &net))
 		return 0;
@@ -59,9 +78,10 @@ static int get_nets(struct clones *c, struct json_object *request, struct vireo_
 	if (n > ARRAY_SIZE(c->own.net))
 		return vireo_fail(err, E2BIG, "%zu interfaces: up to %zu are possible", n,
 				  ARRAY_SIZE(c->own.net));
-	for (i = 0; i < n; i++)
-		c->own.net[i] = json_object_get_string(json_object_array_get_idx(net, i));
-	return 0;
+	for (i = 0; i < n && !ret; i++)
+		ret = get_net(c, i, json_object_get_string(json_object_array_get_idx(net, i)),
+			      err);
+	return ret;
 }
 
 static int get_clones(struct clones *c, const struct session *s, struct json_object *request,

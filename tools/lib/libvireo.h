@@ -810,13 +810,17 @@ struct vireo_vcpu_state {
  * struct vireo_clone - what a clone is to have of its own
  * @name: its name
  * @disk_dir: directory for its disk images, NULL: each next to the one that it is of
- * @net: name of its first interface, the second and so on; may hold one %d; NULL:
- *	that of the machine's own, with the first number that is free
+ * @net: its first interface, the second and so on: a name, which may hold one %d, "": as
+ *	the machine's own, with the first number that is free; and a bridge, "": that
+ *	of the machine's own
  */
 struct vireo_clone {
 	const char *name;
 	const char *disk_dir;
-	const char *net[VIREO_PCI_SLOTS + VIREO_PORTS];
+	struct {
+		char name[16];
+		char bridge[16];
+	} net[VIREO_PCI_SLOTS + VIREO_PORTS];
 };
 
 int vireo_machine_can_fork(struct vireo_machine *m, struct vireo_error *err);

@@ -218,8 +218,10 @@ static int net_fork(struct vireo_pv *pv, const struct vireo_clone *clone, struct
 
 	snprintf(name, sizeof(name), "%.*s", IFNAMSIZ - 1, pv->backing);
 	derive_name(name);
-	if (pv->number < ARRAY_SIZE(clone->net) && clone->net[pv->number])
-		snprintf(name, sizeof(name), "%s", clone->net[pv->number]);
+	if (pv->number < ARRAY_SIZE(clone->net) && clone->net[pv->number].name[0])
+		strcpy(name, clone->net[pv->number].name);
+	if (pv->number < ARRAY_SIZE(clone->net) && clone->net[pv->number].bridge[0])
+		strcpy(n->bridge, clone->net[pv->number].bridge);
 	close(pv->fd);
 	pv->fd = -1;
 	ret = set_mac(n, none, err);

@@ -177,12 +177,18 @@ for i in web-1 web-2 web-3; do
 done
 check "a hook that fails" refuses_hook
 check "no cgroup" refuses 'is not a cgroup' vireo fork web --name none --cgroup /tmp/work
-check "a clone with an interface of a name" vireo fork web-2 --name named --net front --log /tmp/log
+ip link add br1 type bridge
+check "a clone with an interface of a name, on another bridge" vireo fork web-2 --name named --net front,bridge=br1 --log /tmp/log
+check "where it is" test -e /sys/class/net/br1/brif/front
+ip link set front nomaster
+ip link set front master br0
 vireo stop web-2
 check "downloads, without its parent" downloads named
 check "by that interface" test -e /sys/class/net/br0/brif/front
 check "an interface that exists is refused" refuses 'interface br0 exists' vireo fork web --net br0
 check "no name for an interface" refuses 'is not a name' vireo fork web --net a/b
+check "no option for an interface" refuses 'only bridge= is possible' vireo fork web --net a,mtu=1500
+check "no bridge" refuses 'cannot make a a port of' vireo fork web --net a,bridge=nowhere
 check "the others go on" downloads web web-1 web-3
 vireo stop --tree web
 check "a bridge that is none" refuses 'cannot make .* a port of' vireo run --kernel /guests/vmlinuz-6.1-cloud --net web9,bridge=lo
@@ -198,7 +204,7 @@ modprobe loop
 modprobe crc32c_generic 2>/dev/null
 modprobe btrfs
 mkdir -p /mnt
-mkfs.btrfs -q /tmp/work/btrfs && mount -t btrfs -o loop /tmp/work/btrfs /mnt
+mkfs.btrfs -q /tmp/work/btrfs >/dev/null && mount -t btrfs -o loop /tmp/work/btrfs /mnt
 mkdir /mnt/clones
 cp /tmp/work/disk /mnt/disk
 check "a guest writes to its image" start rw --disk /mnt/disk
