@@ -61,24 +61,30 @@ END
 kvm_modules
 run_test bench/fork /selftests/bench/fork || exit 1
 
-# How long a guest is stopped that reads its disk all the time, and how long it takes
-# until the clone runs, while its parent does; a nanosecond is an instruction where
-# they are counted.
+# pauses NAME: how long a guest is stopped, and how long it takes until the clone runs,
+# while its parent does; a nanosecond is an instruction where they are counted
+pauses()
+{
+	for i in $(seq 7); do
+		usleep 50000
+		vireo fork "$1" --name "clone$i" >/dev/null || exit 1
+		field "$1" pause_ns >>"/tmp/pauses-$1"
+		field "clone$i" start_ns >>"/tmp/starts-$1"
+		vireo stop "clone$i"
+	done
+	echo "bench: fork_pause_$1 vireo=$(median <"/tmp/pauses-$1") kvm=- unit=ticks target=100000"
+	echo "bench: fork_tool_start_$1 vireo=$(median <"/tmp/starts-$1") kvm=- unit=ticks"
+}
+
+# One that reads its disk all the time, and one that sleeps
 dd if=/dev/zero of=/tmp/work/disk bs=1M count=4 2>/dev/null
-start busy --disk /tmp/work/disk,ro
-for i in $(seq 7); do
-	usleep 50000
-	vireo fork busy --name "clone$i" >/dev/null || exit 1
-	field busy pause_ns >>/tmp/pauses
-	field "clone$i" start_ns >>/tmp/starts
-	vireo stop "clone$i"
-done
-vireo stop busy
-echo "bench: fork_pause_reading vireo=$(median </tmp/pauses) kvm=- unit=ticks target=100000"
-echo "bench: fork_tool_start vireo=$(median </tmp/starts) kvm=- unit=ticks"
+start reading --disk /tmp/work/disk,ro
+pauses reading
+vireo stop reading
+start idle
+pauses idle
 
 # What clones of an idle guest take: all that is charged from here on
-start idle
 mkdir /sys/fs/cgroup/clones
 field idle pid >/sys/fs/cgroup/clones/cgroup.procs
 cd /sys/fs/cgroup/clones || exit 1
