@@ -160,6 +160,30 @@ TEST(exception)
 	vcpu_run_done(&vm.vcpu[0]);
 }
 
+/* cs data16 rex.W cpuid; out %al, $0x99 */
+static const u8 long_cpuid[] = { 0x2e, 0x66, 0x48, 0x0f, 0xa2, 0xe6, 0x99 };
+
+/* Where the hardware says where an instruction ends, prefixes are stepped over too */
+TEST(prefixes)
+{
+	struct test_vcpu *vcpu;
+	struct vireo_regs regs;
+	struct test_vm vm;
+
+	vm_boot(&vm, 1, VM_RAM);
+	if ((vm.info.features & (VIREO_FEAT_SVM | VIREO_FEAT_NEXT_RIP)) == VIREO_FEAT_SVM)
+		SKIP("no NRIP save");
+	vcpu = &vm.vcpu[0];
+	vcpu_set_code(vcpu, MODE_LONG, long_cpuid, sizeof(long_cpuid));
+	vcpu_get_regs(vcpu, &regs);
+	regs.gpr[VIREO_RAX] = VIREO_CPUID_BASE;
+	vcpu_set_regs(vcpu, &regs);
+	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
+	EXPECT_EQ(vcpu->run->io.port, 0x99);
+	vcpu_get_regs(vcpu, &regs);
+	EXPECT_EQ(regs.gpr[VIREO_RBX], VIREO_SIGNATURE_EBX);
+}
+
 /* The guest tells that it is about to halt; the MSI wakes it */
 static void guest_wait(u64 arg)
 {
