@@ -272,7 +272,7 @@ TEST(ioapic)
 	u32 i;
 
 	ASSERT_EQ(vireo_ioapic_init(&io, &bus), 0);
-	EXPECT_EQ(io_read(&bus, 1), 0x170011);
+	EXPECT_EQ(io_read(&bus, 1), 0xf0011);
 	for (i = 0; i < VIREO_IOAPIC_PINS; i++) {
 		EXPECT_EQ(io_read(&bus, 0x10 + 2 * i), 0x10000);
 		EXPECT_FALSE(vireo_ioapic_raise(&io, i, &msi));
@@ -281,11 +281,11 @@ TEST(ioapic)
 	for (i = 0; i < 0x100; i++)
 		io_write(&bus, i, ~0U);
 	EXPECT_EQ(io_read(&bus, 0), 0x0f000000);
-	EXPECT_EQ(io_read(&bus, 1), 0x170011);
+	EXPECT_EQ(io_read(&bus, 1), 0xf0011);
 	EXPECT_EQ(io_read(&bus, 2), 0);
 	EXPECT_EQ(io_read(&bus, 0x10), 0x1afff);
-	EXPECT_EQ(io_read(&bus, 0x3f), 0xff000000);
-	EXPECT_EQ(io_read(&bus, 0x40), 0);
+	EXPECT_EQ(io_read(&bus, 0x2f), 0xff000000);
+	EXPECT_EQ(io_read(&bus, 0x30), 0);
 	vireo_bus_write(&bus, NULL, VIREO_IOAPIC_BASE, 4, 0x10);
 	vireo_bus_write(&bus, NULL, VIREO_IOAPIC_BASE + 0x10, 1, 0);
 	vireo_bus_write(&bus, NULL, VIREO_IOAPIC_BASE + 0x14, 4, 0);

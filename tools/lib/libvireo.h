@@ -433,7 +433,7 @@ void vireo_pci_reset(struct vireo_pci_function *f);
 /* ---- ioapic.c -------------------------------------------------------------- */
 
 #define VIREO_IOAPIC_BASE	0xfec00000U	/* gpa */
-#define VIREO_IOAPIC_PINS	24
+#define VIREO_IOAPIC_PINS	16		/* Linux goes over all of them, several times */
 #define VIREO_PIN_EVENT		9		/* of ACPI's Generic Event Device */
 
 /**
