@@ -27,6 +27,9 @@
  */
 #define DEFAULT_CMDLINE	"console=ttyS0 panic=-1 reboot=a"
 
+/* hvc0 needs a driver: until that is loaded, the serial port serves. */
+#define HVC_CMDLINE	"earlycon=uart8250,io,0x3f8 console=hvc0 panic=-1 reboot=a"
+
 static const char run_help[] =
 	"usage: vireo run --kernel FILE [OPTION]...\n"
 	"\n"
@@ -43,9 +46,12 @@ static const char run_help[] =
 	"                       what the guest writes stays in memory, at most SIZE (1G)\n"
 	"      --net NAME[,mac=M][,mtu=N][,queues=N][,filter][,bridge=B]\n"
 	"                       make interface NAME, whose other end is the guest's\n"
+	"      --rng            a source of random numbers, the host's\n"
 	"      --slots N        slots for vireo attach, 0 to 16 (0)\n"
 	"  -n, --name NAME      name for ls, stat, pause, resume, stop (vm-PID)\n"
-	"      --console WHERE  stdio (default), file:PATH (output alone) or none\n"
+	"      --console [serial,|hvc,]WHERE\n"
+	"                       stdio (default), file:PATH (output alone) or none;\n"
+	"                       hvc alone: hvc,stdio\n"
 	"      --cgroup DIRECTORY  run in a cgroup of this name below that\n"
 	"      --no-console     the same as --console none\n"
 	"      --stat           print exit counters and memory on stderr at the end\n"
@@ -62,6 +68,7 @@ enum {
 	OPT_NET,
 	OPT_SLOTS,
 	OPT_CGROUP,
+	OPT_RNG,
 };
 
 static const struct option run_options[] = {
@@ -73,6 +80,7 @@ static const struct option run_options[] = {
 	{ "memory", required_argument, NULL, 'm' },
 	{ "disk", required_argument, NULL, 'd' },
 	{ "net", required_argument, NULL, OPT_NET },
+	{ "rng", no_argument, NULL, OPT_RNG },
 	{ "slots", required_argument, NULL, OPT_SLOTS },
 	{ "name", required_argument, NULL, 'n' },
 	{ "cgroup", required_argument, NULL, OPT_CGROUP },
@@ -161,18 +169,15 @@ static int set_option(struct run_options *opt, int c, const char *arg)
 	case OPT_NO_CONSOLE:
 		opt->console = "none";
 		return 0;
+	case OPT_RNG:
+		opt->rng = true;
+		return 0;
 	case OPT_STAT:
 		opt->stat = true;
 		return 0;
 	default:
 		return STATUS_USAGE;
 	}
-}
-
-static bool console_spec_is_valid(const char *spec)
-{
-	return !strcmp(spec, "stdio") || !strcmp(spec, "none") ||
-	       (!strncmp(spec, "file:", 5) && spec[5]);
 }
 
 /* Returns an exit status, or -1: go on. */
@@ -201,7 +206,9 @@ static int parse_options(struct run_options *opt, int argc, char **argv)
 	if (!opt->kernel)
 		return usage_error("run", "no --kernel");
 	if (!console_spec_is_valid(opt->console))
-		return usage_error("run", "console `%s`: none, stdio or file:PATH", opt->console);
+		return usage_error("run",
+				   "console `%s`: none, stdio or file:PATH, behind `serial,` or `hvc,`",
+				   opt->console);
 	return -1;
 }
 
@@ -385,6 +392,7 @@ int catch_signals(struct session *s, struct vireo_error *err)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGCONT);
+	sigaddset(&set, SIGWINCH);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
@@ -401,6 +409,8 @@ static void read_signals(struct session *s)
 	while (read(s->signal_fd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGCONT)
 			console_raw(&s->console);
+		else if (si.ssi_signo == SIGWINCH)
+			console_resize(&s->console);
 		else
 			vireo_machine_end(&s->machine, VIREO_END_STOPPED, NULL,
 					  "stopped by SIG%s", sigabbrev_np((int)si.ssi_signo));
@@ -457,6 +467,7 @@ static void serve(struct session *s)
 
 static int build_cmdline(struct session *s, struct vireo_error *err)
 {
+	const char *begin = console_is_hvc(s->opt.console) ? HVC_CMDLINE : DEFAULT_CMDLINE;
 	const char *append = s->opt.append ? s->opt.append : "";
 	char environment[128] = "";
 	int n;
@@ -464,7 +475,7 @@ static int build_cmdline(struct session *s, struct vireo_error *err)
 	if (!s->opt.bare)
 		console_environment(s->opt.console, environment, sizeof(environment));
 	n = snprintf(s->cmdline, sizeof(s->cmdline), "%s%s%s%s",
-		     s->opt.bare ? "" : DEFAULT_CMDLINE, environment,
+		     s->opt.bare ? "" : begin, environment,
 		     s->opt.bare || !*append ? "" : " ", append);
 	if (n < 0 || (size_t)n >= sizeof(s->cmdline))
 		return vireo_fail(err, E2BIG, "the kernel command line is too long");
@@ -483,6 +494,8 @@ static int add_devices(struct session *s, struct vireo_error *err)
 		nets |= s->opt.device[i].kind == DEVICE_NET;
 		ret = device_add(&s->machine, &s->opt.device[i], false, err);
 	}
+	if (!ret && s->opt.rng)
+		ret = device_add_rng(&s->machine, err);
 	if (!ret)
 		ret = vireo_machine_slots(&s->machine, (unsigned int)s->opt.slots, err);
 	return ret || !nets ? ret : watch_nets(s, err);
@@ -506,7 +519,7 @@ static int prepare(struct session *s, struct vireo_error *err)
 		ret = console_open(&s->console, s->opt.console, err);
 	if (ret)
 		return ret;
-	ret = console_attach(&s->console, &s->machine.ports);
+	ret = console_attach(&s->console, &s->machine, err);
 	if (ret)
 		console_close(&s->console);
 	return ret;

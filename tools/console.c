@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The serial console.
+ * The console: the serial port, and hvc0 if it was asked for.  What the guest
+ * sends to either comes out here; input goes to hvc0 where there is one.
  *
  * vCPU threads put what the guest sends into a ring; the main thread writes it
  * out at once after a pause, then every CONSOLE_DELAY ms, so that a burst costs
@@ -80,6 +81,31 @@ void console_raw(struct console *con)
 	tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
 }
 
+/* SPEC is [serial|hvc][,][WHERE]: the rest */
+static const char *where(const char *spec)
+{
+	size_t n = strcspn(spec, ",");
+
+	if (strncmp(spec, "hvc", n > 3 ? n : 3) && strncmp(spec, "serial", n > 6 ? n : 6))
+		return spec;
+	return spec[n] ? spec + n + 1 : "stdio";
+}
+
+/** console_is_hvc - whether a spec as for console_open() wants hvc0 */
+bool console_is_hvc(const char *spec)
+{
+	return !strncmp(spec, "hvc", 3) && (!spec[3] || spec[3] == ',');
+}
+
+/** console_spec_is_valid - whether console_open() understands it */
+bool console_spec_is_valid(const char *spec)
+{
+	const char *to = where(spec);
+
+	return !strcmp(to, "stdio") || !strcmp(to, "none") ||
+	       (!strncmp(to, "file:", 5) && to[5]);
+}
+
 /**
  * console_environment - the terminal's size and type, for the guest's init
  * @spec: as for console_open()
@@ -93,7 +119,7 @@ void console_environment(const char *spec, char *buf, size_t len)
 	size_t i;
 
 	buf[0] = '\0';
-	if (strcmp(spec, "stdio") || ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) || !ws.ws_row ||
+	if (strcmp(where(spec), "stdio") || ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) || !ws.ws_row ||
 	    !ws.ws_col)
 		return;
 	snprintf(buf, len, " LINES=%u COLUMNS=%u", ws.ws_row, ws.ws_col);
@@ -147,6 +173,15 @@ static bool uart_ready(void *ctx)
 	return con->head - con->tail < CONSOLE_RING;
 }
 
+/* Let the main thread know of output. */
+static void arm(struct console *con)
+{
+	if (!con->armed) {
+		con->armed = true;
+		eventfd_write(con->wake_fd, 1);
+	}
+}
+
 static bool uart_transmit(void *ctx, __u8 byte)
 {
 	struct console *con = ctx;
@@ -156,10 +191,7 @@ static bool uart_transmit(void *ctx, __u8 byte)
 	if (!uart_ready(con))
 		return false;
 	con->ring[con->head++ & RING_MASK] = (char)byte;
-	if (!con->armed) {
-		con->armed = true;
-		eventfd_write(con->wake_fd, 1);
-	}
+	arm(con);
 	return true;
 }
 
@@ -175,13 +207,21 @@ void console_wake(struct console *con)
 /** console_flush - write what can be written without waiting */
 void console_flush(struct console *con)
 {
+	bool go_on = false;
+
 	pthread_mutex_lock(&con->lock);
 	/* Nothing new for a while: the next byte wakes the main thread again. */
 	if (con->head == con->tail)
 		con->armed = false;
 	else
 		write_out(con);
+	if (con->stalled && CONSOLE_RING - (con->head - con->tail) >= CONSOLE_RING / 2) {
+		con->stalled = false;
+		go_on = true;
+	}
 	pthread_mutex_unlock(&con->lock);
+	if (go_on)
+		vireo_console_update(con->hvc);
 }
 
 /** console_timeout - ms until console_flush() is due, -1: not by itself */
@@ -228,18 +268,115 @@ static void com1_write(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigne
 	pthread_mutex_unlock(&con->lock);
 }
 
-/** console_attach - put the UART on the bus */
-int console_attach(struct console *con, struct vireo_bus *ports)
+static size_t hvc_input(void *ctx, void *data, size_t len)
+{
+	struct console *con = ctx;
+
+	pthread_mutex_lock(&con->lock);
+	if (len > con->len)
+		len = con->len;
+	memcpy(data, con->typed, len);
+	con->len -= len;
+	memmove(con->typed, con->typed + len, con->len);
+	if (con->full && len) {
+		con->full = false;
+		eventfd_write(con->wake_fd, 1);
+	}
+	pthread_mutex_unlock(&con->lock);
+	return len;
+}
+
+static size_t hvc_room(void *ctx)
+{
+	struct console *con = ctx;
+	size_t room;
+
+	pthread_mutex_lock(&con->lock);
+	room = CONSOLE_RING - (con->head - con->tail);
+	if (room < VIREO_CONSOLE_MAX_BYTES) {
+		write_out(con);
+		room = CONSOLE_RING - (con->head - con->tail);
+		con->stalled = room < VIREO_CONSOLE_MAX_BYTES;
+	}
+	if (con->stalled)
+		room = 0;	/* console_flush() goes on */
+	pthread_mutex_unlock(&con->lock);
+	return room;
+}
+
+static void hvc_output(void *ctx, const void *data, size_t len)
+{
+	struct console *con = ctx;
+	const char *p = data;
+
+	pthread_mutex_lock(&con->lock);
+	if (con->out_fd >= 0) {
+		while (len--)
+			con->ring[con->head++ & RING_MASK] = *p++;
+		arm(con);
+	}
+	pthread_mutex_unlock(&con->lock);
+}
+
+/** console_resize - the terminal may have another size: tell the guest */
+void console_resize(struct console *con)
+{
+	struct winsize ws;
+
+	if (con->hvc && con->tty && !ioctl(STDIN_FILENO, TIOCGWINSZ, &ws))
+		vireo_console_resize(con->hvc, ws.ws_col, ws.ws_row);
+}
+
+/**
+ * console_attach - give the guest its side
+ * @con: opened
+ * @m: the VM, not started
+ * @err: why not
+ */
+int console_attach(struct console *con, struct vireo_machine *m, struct vireo_error *err)
 {
 	struct vireo_device com1 = {
 		.name = "COM1", .base = VIREO_PORT_COM1, .len = 8,
 		.read = com1_read, .write = com1_write, .ctx = con,
 	};
+	struct vireo_console_spec spec = {
+		.input = hvc_input, .room = hvc_room, .output = hvc_output, .ctx = con,
+	};
+	struct vireo_pv *pv;
+	int ret;
 
-	return vireo_bus_add(ports, &com1);
+	ret = vireo_bus_add(&m->ports, &com1);
+	if (ret || !con->wants_hvc)
+		return ret;
+	pv = vireo_console_create(&m->vm, &spec, err);
+	if (!pv)
+		return -err->code;
+	ret = vireo_machine_add(m, pv, false, err);
+	if (ret)
+		return ret;
+	con->hvc = pv;
+	console_resize(con);
+	return 0;
 }
 
 /* ---- input ---- */
+
+static size_t input_room(const struct console *con)
+{
+	return con->hvc ? sizeof(con->typed) - con->len : vireo_uart_room(&con->uart);
+}
+
+static void receive(struct console *con, const char *data, size_t len)
+{
+	if (!con->hvc) {
+		vireo_uart_receive(&con->uart, data, len);
+		return;
+	}
+	if (len > input_room(con))
+		len = input_room(con);
+	memcpy(con->typed + con->len, data, len);
+	con->len += len;
+}
 
 /** console_wants_input - whether to wait for input */
 bool console_wants_input(struct console *con)
@@ -249,7 +386,7 @@ bool console_wants_input(struct console *con)
 	if (con->in_fd < 0)
 		return false;
 	pthread_mutex_lock(&con->lock);
-	wants = con->tty || vireo_uart_room(&con->uart) >= 256;
+	wants = con->tty || input_room(con) >= 256;
 	con->full = !wants;
 	pthread_mutex_unlock(&con->lock);
 	return wants;
@@ -268,7 +405,7 @@ static bool escape_byte(struct console *con, char c)
 		return true;
 	case 'a':
 	case CTRL_A:
-		vireo_uart_receive(&con->uart, &ctrl_a, 1);
+		receive(con, &ctrl_a, 1);
 		break;
 	case 'b':
 		vireo_uart_break(&con->uart);
@@ -307,16 +444,18 @@ bool console_input(struct console *con)
 	}
 	pthread_mutex_lock(&con->lock);
 	if (!con->tty)
-		vireo_uart_receive(&con->uart, buf, (size_t)n);
+		receive(con, buf, (size_t)n);
 	for (i = 0; con->tty && i < n && !end; i++) {
 		if (con->escape)
 			end = escape_byte(con, buf[i]);
 		else if (buf[i] == CTRL_A)
 			con->escape = true;
 		else
-			vireo_uart_receive(&con->uart, &buf[i], 1);
+			receive(con, &buf[i], 1);
 	}
 	pthread_mutex_unlock(&con->lock);
+	if (con->hvc)
+		vireo_console_update(con->hvc);
 	return end;
 }
 
@@ -344,7 +483,8 @@ static int open_spec(struct console *con, const char *spec, struct vireo_error *
 /**
  * console_open - open what the user asked for; the terminal is left as it is
  * @con: filled in
- * @spec: "none", "stdio" or "file:PATH"
+ * @spec: "none", "stdio" or "file:PATH", behind "serial," or "hvc,"; or "serial" or
+ *	"hvc" alone, which is "stdio"
  * @err: why not
  */
 int console_open(struct console *con, const char *spec, struct vireo_error *err)
@@ -358,8 +498,9 @@ int console_open(struct console *con, const char *spec, struct vireo_error *err)
 	con->uart.transmit = uart_transmit;
 	con->uart.ready = uart_ready;
 	con->uart.ctx = con;
+	con->wants_hvc = console_is_hvc(spec);
 	vireo_uart_init(&con->uart);
-	ret = open_spec(con, spec, err);
+	ret = open_spec(con, where(spec), err);
 	if (ret)
 		return ret;
 	con->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -389,6 +530,8 @@ int console_detach(struct console *con, int out_fd, struct vireo_error *err)
 	con->escape = false;
 	con->armed = false;
 	con->full = false;
+	con->stalled = false;
+	con->len = 0;
 	con->tail = con->head;
 	con->last = '\n';
 	pthread_mutex_init(&con->lock, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The serial console: a UART on one side, a terminal, pipes or a file on the other. */
+/* The console: a UART, or hvc0 too, on one side, a terminal, pipes or a file on the other. */
 #ifndef _VIREO_CONSOLE_H
 #define _VIREO_CONSOLE_H
 
@@ -12,14 +12,19 @@
 #define CONSOLE_DELAY	20		/* ms that output may wait for more */
 
 /**
- * struct console - the serial console of a VM; [L] is guarded by @lock
+ * struct console - the console of a VM; [L] is guarded by @lock
  * @in_fd: input, -1: none (any more)
  * @out_fd: output, -1: none (any more)
  * @tty: input is a terminal, in raw mode
  * @escape: Ctrl-A was typed
  * @wake_fd: eventfd: a vCPU wants the main thread to have a look
- * @lock: guards the rest
+ * @wants_hvc: there is to be one
+ * @hvc: the paravirtual console, which input goes to, or NULL
+ * @lock: guards the rest, and is taken inside the PCI bridge's
  * @uart: [L] the guest's side
+ * @typed: [L] input for @hvc that the guest has not taken
+ * @len: [L] bytes in @typed
+ * @stalled: [L] @hvc has output for which there was no room
  * @armed: [L] the main thread looks at the output every CONSOLE_DELAY ms
  * @full: [L] input waits until the guest has read
  * @head: [L] bytes put into @ring, free-running
@@ -33,8 +38,13 @@ struct console {
 	bool tty;
 	bool escape;
 	int wake_fd;
+	bool wants_hvc;
+	struct vireo_pv *hvc;
 	pthread_mutex_t lock;
 	struct vireo_uart uart;
+	char typed[VIREO_UART_BACKLOG];
+	size_t len;
+	bool stalled;
 	bool armed;
 	bool full;
 	unsigned int head;
@@ -44,7 +54,10 @@ struct console {
 };
 
 int console_open(struct console *con, const char *spec, struct vireo_error *err);
-int console_attach(struct console *con, struct vireo_bus *ports);
+int console_attach(struct console *con, struct vireo_machine *m, struct vireo_error *err);
+bool console_spec_is_valid(const char *spec);
+bool console_is_hvc(const char *spec);
+void console_resize(struct console *con);
 void console_raw(struct console *con);
 bool console_wants_input(struct console *con);
 bool console_input(struct console *con);

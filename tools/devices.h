@@ -26,6 +26,7 @@ struct device_spec {
 int device_parse(struct device_spec *spec, int kind, const char *text, struct vireo_error *err);
 int device_add(struct vireo_machine *m, struct device_spec *spec, bool hot,
 	       struct vireo_error *err);
+int device_add_rng(struct vireo_machine *m, struct vireo_error *err);
 struct vireo_pv *device_find(struct vireo_machine *m, const char *name);
 void device_refresh_nets(struct vireo_machine *m);
 struct json_object *device_list(struct vireo_machine *m);

@@ -18,6 +18,7 @@
  * @append: addition to the command line or NULL
  * @bare: leave the default command line out
  * @stat: print counters at the end
+ * @rng: give it random numbers
  * @vcpus: processors
  * @memory: bytes
  * @name: the VM's name
@@ -33,6 +34,7 @@ struct run_options {
 	const char *append;
 	bool bare;
 	bool stat;
+	bool rng;
 	__u64 vcpus;
 	__u64 memory;
 	char name[65];

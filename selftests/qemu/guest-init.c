@@ -204,6 +204,27 @@ static void load_drivers(const char *release)
 		closedir(dir);
 }
 
+/*
+ * Where the console needs one of those drivers there is none at first, and the
+ * kernel has opened nothing.
+ */
+static void hold_stdio(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd < 2);
+}
+
+static void open_stdio(void)
+{
+	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+
+	for (int i = 0; fd >= 0 && i < 3; i++)
+		dup2(fd, i);
+}
+
 /* ---- test ---------------------------------------------------------------- */
 
 static bool failed;
@@ -569,6 +590,7 @@ int main(void)
 	const char *what;
 	struct utsname u;
 	int online;
+	bool late;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	mkdir("/proc", 0755);
@@ -580,11 +602,18 @@ int main(void)
 	read_file("/proc/cmdline", cmdline, sizeof(cmdline));
 	uname(&u);
 	online = sysconf(_SC_NPROCESSORS_ONLN);
+	late = fcntl(STDOUT_FILENO, F_GETFD) < 0;
+	if (late) {
+		hold_stdio();
+		load_drivers(u.release);
+		open_stdio();
+	}
 
 	printf("vireo: guest up: kernel=%s vcpus=%d memory=%luM boot_instructions=%llu\n",
 	       u.release, online, memory_mib(), tsc);
 
-	load_drivers(u.release);
+	if (!late)
+		load_drivers(u.release);
 	what = option("vireo.do", "poweroff", value, sizeof(value));
 	if (!strcmp(what, "test"))
 		do_test(online);
