@@ -47,7 +47,8 @@ static const char run_help[] =
 	"      --net NAME[,mac=M][,mtu=N][,queues=N][,filter][,bridge=B]\n"
 	"                       make interface NAME, whose other end is the guest's\n"
 	"      --rng            a source of random numbers, the host's\n"
-	"      --slots N        slots for vireo attach, 0 to 16 (0)\n"
+	"      --slots N        slots for vireo attach, 0 to 16 (0); what is given here\n"
+	"                       gets some, too, and can be detached\n"
 	"  -n, --name NAME      name for ls, stat, pause, resume, stop (vm-PID)\n"
 	"      --console [serial,|hvc,]WHERE\n"
 	"                       stdio (default), file:PATH (output alone) or none;\n"
@@ -482,22 +483,27 @@ static int build_cmdline(struct session *s, struct vireo_error *err)
 	return 0;
 }
 
-/* Make the disks and interfaces, then see what the latter do. */
+/*
+ * Make the disks and interfaces, then see what the latter do.  Who wants slots wants
+ * to take these away, too: they get slots of their own, as many as there can be.
+ * Those that get none come first, for the guest finds them first.
+ */
 static int add_devices(struct session *s, struct vireo_error *err)
 {
+	unsigned int empty = (unsigned int)s->opt.slots, own = 0, i;
 	bool nets = false;
-	unsigned int i;
-	int ret = 0;
+	int ret;
 
+	if (empty)
+		own = s->opt.devices < VIREO_PORTS - empty ? s->opt.devices : VIREO_PORTS - empty;
 	s->watch_fd = -1;
+	ret = vireo_machine_slots(&s->machine, empty + own, err);
 	for (i = 0; i < s->opt.devices && !ret; i++) {
 		nets |= s->opt.device[i].kind == DEVICE_NET;
-		ret = device_add(&s->machine, &s->opt.device[i], false, err);
+		ret = device_add(&s->machine, &s->opt.device[i], i + own >= s->opt.devices, err);
 	}
 	if (!ret && s->opt.rng)
 		ret = device_add_rng(&s->machine, err);
-	if (!ret)
-		ret = vireo_machine_slots(&s->machine, (unsigned int)s->opt.slots, err);
 	return ret || !nets ? ret : watch_nets(s, err);
 }
 
@@ -505,13 +511,14 @@ static int prepare(struct session *s, struct vireo_error *err)
 {
 	struct vireo_boot boot = {
 		.kernel = s->opt.kernel, .initrd = s->opt.initrd, .cmdline = s->cmdline,
-		.vcpus = (__u32)s->opt.vcpus, .slots = (__u32)s->opt.slots,
+		.vcpus = (__u32)s->opt.vcpus,
 	};
 	int ret;
 
 	ret = build_cmdline(s, err);
 	if (!ret)
 		ret = add_devices(s, err);
+	boot.slots = s->machine.slots;
 	if (!ret)
 		ret = vireo_boot(&s->machine.vm, &s->machine.thread[0].vcpu, &boot, err);
 	/* Last, for it leaves traces: a file, a terminal in raw mode. */

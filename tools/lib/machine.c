@@ -236,7 +236,7 @@ static struct vireo_port *empty_slot(struct vireo_machine *m)
  * vireo_machine_add - give a machine a device, which gets the name KINDn
  * @m: the machine, which then owns it
  * @pv: the device; destroyed if this fails
- * @hot: the machine runs: into a slot
+ * @hot: into a slot, which it must be if the machine runs
  * @err: why not
  */
 int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
@@ -280,7 +280,7 @@ static void remove_device(struct vireo_machine *m, struct vireo_pv *pv)
 }
 
 /**
- * vireo_machine_detach - take a device out of its slot
+ * vireo_machine_detach - take a device away
  * @m: the machine
  * @pv: its device
  * @force: at once; else when the guest has let go of it
@@ -289,9 +289,11 @@ static void remove_device(struct vireo_machine *m, struct vireo_pv *pv)
 int vireo_machine_detach(struct vireo_machine *m, struct vireo_pv *pv, bool force,
 			 struct vireo_error *err)
 {
-	if (!pv->port)
+	if (!strcmp(pv->ops->kind, "console"))
+		return vireo_fail(err, EBUSY, "%s cannot be detached", pv->name);
+	if (!pv->port && !force)
 		return vireo_fail(err, EBUSY,
-				  "%s is not in a slot: only what `vireo attach` has added can be detached",
+				  "%s is not in a slot, so the guest cannot be asked to let go of it: pull it with --force, or start the VM with --slots",
 				  pv->name);
 	if (force)
 		remove_device(m, pv);

@@ -107,6 +107,9 @@ ok "it is pulled under load" soon 'test ! -e /sys/block/vrdc'
 kill $a $b; wait $a $b 2>/dev/null
 ok "the other works on" test "$(sum /dev/vrda 128)" = "$want"
 ok "the interface works on" get
+echo "guest: now detach"
+ok "a disk of the command line goes" soon 'test ! -e /sys/block/vrdb'
+ok "the first works on" test "$(sum /dev/vrda 128)" = "$want"
 rmmod vireo_net
 soon 'rmmod vireo_blk 2>/dev/null'
 rmmod vireo_ring
@@ -146,6 +149,7 @@ serve() # NAME
 			;;
 		*'guest: now attach'*) vireo attach "$1" --disk /tmp/work/more ;;
 		*'guest: now pull'*) vireo detach --force "$1" disk2 ;;
+		*'guest: now detach'*) vireo detach "$1" disk1 ;;
 		*'guest-script: '*) break ;;
 		esac
 	done
@@ -178,10 +182,43 @@ drivers()
 	fi
 }
 
+# Without slots the guest cannot be asked, and finds that its disk is gone.
+bare()
+{
+	cat >/tmp/work/script <<-'END'
+		ok() { what=$1; shift; if "$@"; then echo "guest: ok $what"; else echo "guest: not ok $what"; fi; }
+		reads() { dd if=/dev/$1 of=/dev/null bs=4k count=16 iflag=direct 2>/dev/null; }
+		ok "both disks are read" eval 'reads vrda && reads vrdb'
+		echo "guest: now pull"
+		while reads vrdb; do :; done
+		ok "the other is read on" reads vrda
+		ok "the kernel has nothing to complain of" sh -c '! dmesg | grep -qE "BUG|WARNING|Oops|Call Trace|blocked for"'
+	END
+	(cd /tmp/work && echo script | cpio -o -H newc 2>/dev/null) >/tmp/work/script.cpio
+	cat "/guests/initrd-shell-$1" /tmp/work/script.cpio >/tmp/work/initrd
+	: >/tmp/console
+	{
+		until grep -q 'guest: now pull' /tmp/console; do sleep 1; done
+		vireo detach bare disk1 >/tmp/refused 2>&1 && : >/tmp/detached
+		vireo detach bare disk1 --force
+	} &
+	timeout -s KILL "$LIMIT" vireo run --name bare --kernel "/guests/vmlinuz-$1" --initrd /tmp/work/initrd \
+		--disk /tmp/work/disk --disk /tmp/work/more --append "quiet vireo.do=script" \
+		</dev/null >/tmp/console 2>&1
+	status=$?
+	tr -d '\r\000' </tmp/console >/tmp/text
+	check "no slots: powered off" test $status = 0
+	results "no slots"
+	check "no slots: the guest cannot be asked" test ! -e /tmp/detached
+	check "... and that is said" grep -q 'disk1 is not in a slot' /tmp/refused
+	check "... but the disk can be pulled" test "$(wc -l </tmp/results)" = 3
+}
+
 echo "# begin drivers"
 drivers 6.1-cloud 2
 drivers 6.12-cloud 4
 drivers 6.1 1
+bare 6.1-cloud
 tap_end
 status=$?
 echo "# end drivers status=$status seconds=$(cut -d. -f1 /proc/uptime)"
