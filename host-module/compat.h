@@ -59,13 +59,25 @@
 #include <linux/task_work.h>
 #include <asm/nospec-branch.h>
 
-/* A crashing kernel's way to switch the extension off; older ones know how. */
-#if KERNEL_AT_LEAST(6, 6)
+/*
+ * A crashing kernel's way to switch the extension off; older ones know how.  Only
+ * one module can have it.  Before 6.12 that is KVM from when it is loaded, and it
+ * switches off whatever is on.  Returns whether it has to be unregistered.
+ */
+#ifdef COMPAT_EMERGENCY		/* see Kbuild: updates of older kernels have it too */
 #include <asm/reboot.h>
-#define compat_emergency_register	cpu_emergency_register_virt_callback
 #define compat_emergency_unregister	cpu_emergency_unregister_virt_callback
+static inline bool compat_emergency_register(void (*fn)(void))
+{
+	if (!KERNEL_AT_LEAST(6, 12) && __symbol_get("kvm_rebooting")) {
+		__symbol_put("kvm_rebooting");
+		return false;
+	}
+	cpu_emergency_register_virt_callback(fn);
+	return true;
+}
 #else
-#define compat_emergency_register(fn)	((void)(fn))
+#define compat_emergency_register(fn)	((void)(fn), false)
 #define compat_emergency_unregister(fn)	((void)(fn))
 #endif
 

@@ -22,6 +22,7 @@ static u64 features;			/* constant after init */
 
 static DEFINE_MUTEX(hw_lock);		/* inside cpus_read_lock() */
 static unsigned int hw_users;		/* VMs; changed under hw_lock */
+static bool hw_emergency_ours;		/* likewise: hw_emergency() is registered */
 bool vireo_down;			/* the host reboots; set under hw_lock */
 static int hw_cpuhp_state;
 DEFINE_PER_CPU(bool, vireo_cpu_enabled);	/* written by its processor, interrupts off */
@@ -73,7 +74,7 @@ int vireo_hw_get(void)
 	if (err)
 		on_each_cpu(hw_disable_this, NULL, 1);
 	else if (!hw_users++)
-		compat_emergency_register(hw_emergency);
+		hw_emergency_ours = compat_emergency_register(hw_emergency);
 	mutex_unlock(&hw_lock);
 	cpus_read_unlock();
 	if (err == -EBUSY)
@@ -91,7 +92,8 @@ void vireo_hw_put(void)
 	mutex_lock(&hw_lock);
 	if (!--hw_users) {
 		on_each_cpu(hw_disable_this, NULL, 1);
-		compat_emergency_unregister(hw_emergency);
+		if (hw_emergency_ours)
+			compat_emergency_unregister(hw_emergency);
 	}
 	mutex_unlock(&hw_lock);
 	cpus_read_unlock();
