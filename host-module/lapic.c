@@ -258,7 +258,7 @@ static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 v
 
 static void apic_ipi(struct vireo_vcpu *v, u64 icr)
 {
-	u32 low = icr, mode = low & APIC_MODE_MASK;
+	u32 low = icr, mode = low & APIC_MODE_MASK, shorthand = low & ICR_SHORTHAND;
 	u8 vector = low;
 
 	if ((mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && vector < 16) {
@@ -270,20 +270,13 @@ static void apic_ipi(struct vireo_vcpu *v, u64 icr)
 	if (mode == APIC_DM_INIT && (low & APIC_INT_LEVELTRIG) && !(low & APIC_INT_ASSERT))
 		return;
 
-	switch (low & ICR_SHORTHAND) {
-	case APIC_DEST_SELF:
-		if (mode == APIC_DM_FIXED || mode == APIC_DM_NMI)
-			apic_deliver(v, mode, vector);
-		break;
-	case APIC_DEST_ALLINC:
-		apic_send(v->vm, BROADCAST, false, mode, vector, NULL);
-		break;
-	case APIC_DEST_ALLBUT:
-		apic_send(v->vm, BROADCAST, false, mode, vector, v);
-		break;
-	default:
+	if (!shorthand)
 		apic_send(v->vm, icr >> 32, low & APIC_DEST_LOGICAL, mode, vector, NULL);
-	}
+	else if (shorthand != APIC_DEST_SELF)
+		apic_send(v->vm, BROADCAST, false, mode, vector,
+			  shorthand == APIC_DEST_ALLBUT ? v : NULL);
+	else if (mode == APIC_DM_FIXED || mode == APIC_DM_NMI)
+		apic_deliver(v, mode, vector);
 }
 
 /**

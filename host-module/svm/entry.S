@@ -2,7 +2,7 @@
 /*
  * Into an AMD-V guest and back.
  */
-#include "../entry.h"
+#include "../entry.S"
 
 	.section .noinstr.text, "ax"
 

@@ -2,7 +2,7 @@
 /*
  * Into a VT-x guest and back.
  */
-#include "../entry.h"
+#include "../entry.S"
 #include "hw.h"
 
 	.section .noinstr.text, "ax"

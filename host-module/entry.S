@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the two entry.S share: the registers that neither extension switches.
+ * What the entry.S of both backends include: the registers that neither extension
+ * switches.
  */
-#ifndef VIREO_ENTRY_H
-#define VIREO_ENTRY_H
-
 #include <linux/linkage.h>
 #include <asm/asm.h>
 #include <asm/cpufeatures.h>
@@ -65,5 +63,3 @@
 	xor	%edx, %edx
 	wrmsr
 .endm
-
-#endif /* VIREO_ENTRY_H */
