@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* vireo doctor: what this machine has or lacks, a line each, and how to mend it. */
 #include <cpuid.h>
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -289,6 +290,37 @@ static void check_cgroup(struct finding *f)
 	      limit < 256 * VIREO_MIB ? "raise memory.max of the cgroup" : "");
 }
 
+/*
+ * What the kernel says of the processor's leaks.  The module does against each what
+ * the kernel does; iTLB multihit is another matter, and says only what KVM does.
+ */
+static void check_leaks(struct finding *f)
+{
+	static const char dir[] = "/sys/devices/system/cpu/vulnerabilities";
+	char path[320], line[256], open[256] = "";
+	struct dirent *entry;
+	DIR *d = opendir(dir);
+	size_t len = 0;
+
+	if (!d) {
+		found(f, WARN, "the kernel does not say", "");
+		return;
+	}
+	while ((entry = readdir(d))) {
+		snprintf(path, sizeof(path), "%s/%.64s", dir, entry->d_name);
+		if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "itlb_multihit") ||
+		    !read_line(path, line, sizeof(line)) || !strstr(line, "ulnerable"))
+			continue;
+		len += (size_t)snprintf(open + len, sizeof(open) - len, " %.31s", entry->d_name);
+		if (len >= sizeof(open) - 32)
+			break;
+	}
+	closedir(d);
+	snprintf(path, sizeof(path), "guests are not kept from%s", open);
+	found(f, *open ? WARN : GOOD, *open ? path : "closed, as far as known",
+	      *open ? "newer microcode, or the kernel's mitigations= and nosmt" : "");
+}
+
 static void check_headers(struct finding *f)
 {
 	struct utsname uts;
@@ -318,6 +350,7 @@ static const struct {
 	{ "other hypervisor", check_other_hypervisor },
 	{ "TSC", check_tsc },
 	{ "memory limit", check_cgroup },
+	{ "speculation", check_leaks },
 	{ "kernel headers", check_headers },
 };
 

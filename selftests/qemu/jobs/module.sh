@@ -88,10 +88,22 @@ goes_on()
 	done
 }
 
+# What the kernel leaves open, the tool says, and only that.
+leaks()
+{
+	vireo doctor >/tmp/doctor
+	for file in /sys/devices/system/cpu/vulnerabilities/*; do
+		name=${file##*/} want=0
+		[ "$name" = itlb_multihit ] || ! grep -q ulnerable "$file" || want=1
+		[ "$(grep -c "speculation.* $name" /tmp/doctor)" = $want ] || return 1
+	done
+}
+
 echo "# begin module"
 check "loaded and unloaded twenty times" cycle
 check "loads" modprobe vireo
 check "/dev/vireo is there" test -c /dev/vireo
+check "the tool says what the host leaves open to guests" leaks
 check "only its owner and group may open it" test "$(stat -c %a /dev/vireo)" = 660
 if start; then
 	tap ok "a guest runs"
