@@ -3,6 +3,7 @@
  * Guest memory: faults, copies, and the memory fd.
  */
 #include <linux/bvec.h>
+#include <linux/cpu.h>
 #include <linux/file.h>
 #include <linux/magic.h>
 #include <linux/pagemap.h>
@@ -72,7 +73,8 @@ static int supply_alloc(struct vireo_mem *mem, struct vireo_supply *s)
 	gfp_t zero = s->zero ? __GFP_ZERO : 0;
 	struct page *page = NULL;
 
-	if (s->want)
+	/* iTLB multihit: a guest could stop the host where the processor knows large pages. */
+	if (s->want && (!boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) || cpu_mitigations_off()))
 		page = alloc_pages(MEM_GFP_HUGE | zero, s->want);
 	s->order = page ? s->want : 0;
 	if (!page && supply_headroom(mem))

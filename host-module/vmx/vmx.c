@@ -139,7 +139,7 @@ static u64 cr4_mask;		/* CR4 bits that the guest does not own */
 static u64 host_sys[SYS_SWITCHED];
 static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
 static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
-static bool flush_l1d, have_apicv;
+static bool flush_l1d, flush_l1d_always, have_apicv;
 
 /* Inline, unlike the kernel's under CONFIG_PARAVIRT: VMX root is no paravirtual guest. */
 static __always_inline u64 msr_read(u32 msr)
@@ -293,7 +293,8 @@ static int vmx_init(u64 *features)
 		rdmsrl(sys_msr[i], host_sys[i]);
 	/* A machine check in the guest is the host's: CR4.MCE stays as the host has it. */
 	cr4_mask = ~vireo_regs_cr4() | X86_CR4_MCE;
-	flush_l1d = l1tf_affected();
+	flush_l1d = l1tf_affected();	/* at each stay, or as l1tf=full asks for at each entry */
+	flush_l1d_always = flush_l1d && l1tf_mitigation >= L1TF_MITIGATION_FULL;
 	*features = VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP | (have_apicv ? VIREO_FEAT_APICV : 0);
 	return 0;
 }
@@ -856,7 +857,7 @@ static void vmx_load(struct vireo_vcpu *v)
 	if (unlikely(longest_ticks))
 		vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 	if (flush_l1d)
-		wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+		msr_write(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
 /* Apart, as enter_rare() below */
@@ -1001,8 +1002,10 @@ static enum vireo_exit exit_ept(struct vireo_vcpu *v)
 
 	v->exit.gpa = vmx_read(GUEST_PHYSICAL_ADDRESS);
 	v->exit.write = qual & EPT_VIOLATION_ACC_WRITE;
+	/* The address valid but not translated: the walk of the guest's own tables */
 	v->exit.fetch = (qual & EPT_VIOLATION_ACC_INSTR) ||
-			(qual & (EPT_VIOLATION_GVA_IS_VALID | EPT_VIOLATION_GVA_TRANSLATED)) == EPT_VIOLATION_GVA_IS_VALID;
+			((qual & EPT_VIOLATION_GVA_IS_VALID) &&
+			 !(qual & EPT_VIOLATION_GVA_TRANSLATED));
 	if ((qual & QUAL_EPT_NMI) && !v->inject.info)
 		v->blocked |= VIREO_BLOCKED_NMI;
 	return VEXIT_FAULT;
@@ -1161,6 +1164,8 @@ static noinline void enter_rare(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	if (v->flush)
 		vmx_invept(VMX_EPT_EXTENT_CONTEXT, x->eptp);
 	v->flush = false;
+	if (flush_l1d_always)
+		msr_write(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
 static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
@@ -1170,7 +1175,7 @@ static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmx_write(GUEST_RFLAGS, v->rflags);
 	if (unlikely(v->gpr[VIREO_RSP] != x->rsp))
 		vmx_write(GUEST_RSP, v->gpr[VIREO_RSP]);
-	if (unlikely(v->inject.info | v->blocked | x->blocked | v->flush))
+	if (unlikely(v->inject.info | v->blocked | x->blocked | v->flush | flush_l1d_always))
 		enter_rare(v, x);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL)) {
 		x->entry.guest_spec = v->spec_ctrl;
