@@ -473,6 +473,13 @@ static u64 entry_below(u64 e, u64 gpa, unsigned int level)
 	return READ_ONCE(entry_table(e)[tree_index(gpa, level - 1)]);
 }
 
+/* Whether it stands for what the VM's file has there: nobody can have written that. */
+static bool entry_is_file(u64 e, unsigned int level)
+{
+	return (e & VT_FILE) ||
+	       ((e & VT_READ) && entry_is_leaf(e, level) && vireo_page_cached(e & VT_ADDR));
+}
+
 /**
  * vireo_tree_compare() - whether two trees have the same at an address
  * @a: one tree
@@ -492,7 +499,8 @@ u64 vireo_tree_compare(const struct vireo_tree *a, const struct vireo_tree *b, u
 
 	/* What is shared is in the same place, and nobody can write it. */
 	for (l = VT_LEVELS;; l--) {
-		*same = !((x ^ y) & (VT_READ | VT_ADDR | VT_LARGE | VT_RAM | VT_FILE));
+		*same = !((x ^ y) & (VT_READ | VT_ADDR | VT_LARGE | VT_RAM | VT_FILE)) ||
+			(entry_is_file(x, l) && entry_is_file(y, l));
 		if (*same || !(entry_is_table(x, l) || entry_is_table(y, l)))
 			break;
 		x = entry_below(x, gpa, l);

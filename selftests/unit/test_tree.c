@@ -595,6 +595,8 @@ static u64 identity(const struct vm *vm, u64 gpa)
 	unsigned int level;
 	u64 e = vireo_tree_lookup(&vm->tree, gpa, NULL, &level);
 
+	if ((e & VT_FILE) || ((e & VT_READ) && frame(e & VT_ADDR)->cached_file))
+		return VT_RAM | VT_FILE;
 	if (!(e & VT_READ))
 		return e;
 	return ((e & VT_ADDR) + (gpa & (VT_SIZE(level) - 1))) | VT_READ;
@@ -980,8 +982,8 @@ TEST(file)
 	struct vm *vm = simple_vm(2 << 20), *child = &vms[1];
 	struct vireo_supply s = {};
 	struct vireo_usage u = {};
+	bool writable, same;
 	unsigned int level;
-	bool writable;
 
 	ASSERT_EQ(vm_add_mark(vm, 2 << 20, 8 << 20, VT_RAM | VT_FILE), 0);
 	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, 8 << 20, true), 2 << 20);
@@ -1005,6 +1007,10 @@ TEST(file)
 	ASSERT_EQ(vm_fork(vm, child), 0);
 	EXPECT_EQ(vm_access(child, 600, true, 0), 0);
 	EXPECT_EQ(vm_access(child, 700, false, 0), 0);
+	vireo_tree_compare(&vm->tree, &child->tree, 700 * PAGE, &same);
+	EXPECT_TRUE(same);
+	vireo_tree_compare(&vm->tree, &child->tree, 600 * PAGE, &same);
+	EXPECT_TRUE(!same);
 	EXPECT_EQ(vm_access(vm, 700, true, 0), 0);
 	EXPECT_EQ(vm_access(vm, 600, false, 0), 0);
 	check_all();
