@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -208,11 +209,34 @@ int control_open(struct control *control, const char *name, struct vireo_error *
 	return ret;
 }
 
-static void client_close(struct control_client *client)
+static void client_close(struct control *control, struct control_client *client)
 {
 	if (client->fd >= 0)
 		close(client->fd);
 	client->fd = -1;
+	if (control->gone)
+		control->gone(control->ctx, client);
+}
+
+/* One message with the fds that @control->fd has */
+static bool send_fds(struct control *control, int fd, const char *text, size_t len)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(control->fd))];
+	} u = { .room = "" };
+	struct iovec iov = { .iov_base = (char *)(uintptr_t)text, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (control->fds) {
+		msg.msg_control = u.room;
+		msg.msg_controllen = CMSG_SPACE(control->fds * sizeof(int));
+		u.align.cmsg_level = SOL_SOCKET;
+		u.align.cmsg_type = SCM_RIGHTS;
+		u.align.cmsg_len = CMSG_LEN(control->fds * sizeof(int));
+		memcpy(CMSG_DATA(&u.align), control->fd, control->fds * sizeof(int));
+	}
+	return sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)len;
 }
 
 static void client_accept(struct control *control)
@@ -248,9 +272,9 @@ void control_reply(struct control *control, struct json_object *reply, bool ok)
 	text = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN);
 	len = strlen(text);
 	/* A reply fits the socket's buffer; a client that does not read loses it. */
-	if (send(client->fd, text, len, MSG_NOSIGNAL) != (ssize_t)len ||
+	if (!send_fds(control, client->fd, text, len) ||
 	    send(client->fd, "\n", 1, MSG_NOSIGNAL) != 1)
-		client_close(client);
+		client_close(control, client);
 }
 
 static void answer(struct control *control, struct control_client *client, const char *line)
@@ -261,6 +285,7 @@ static void answer(struct control *control, struct control_client *client, const
 
 	control->asking = client;
 	control->silent = false;
+	control->fds = 0;
 	request = json_tokener_parse(line);
 	if (request && json_object_is_type(request, json_type_object) &&
 	    json_object_object_get_ex(request, "command", &command))
@@ -271,7 +296,7 @@ static void answer(struct control *control, struct control_client *client, const
 		json_object_object_add(reply, "error",
 				       json_object_new_string("not a request"));
 	if (control->silent)
-		client_close(client);
+		client_close(control, client);
 	else
 		control_reply(control, reply, ok);
 	json_object_put(reply);
@@ -286,7 +311,7 @@ static void client_read(struct control *control, struct control_client *client)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
-		client_close(client);
+		client_close(control, client);
 		return;
 	}
 	client->used += (size_t)n;
@@ -301,7 +326,7 @@ static void client_read(struct control *control, struct control_client *client)
 		memmove(line, end, client->used);
 	}
 	if (client->fd >= 0 && client->used == CONTROL_LINE - 1)
-		client_close(client);
+		client_close(control, client);
 }
 
 /** control_poll_fds - fill in what to wait for; returns how many, at most CONTROL_POLL_FDS */
@@ -348,7 +373,7 @@ void control_close(struct control *control)
 	control->path[0] = '\0';
 	for (i = 0; i < CONTROL_CLIENTS; i++) {
 		if (control->client[i].fd >= 0)
-			client_close(&control->client[i]);
+			client_close(control, &control->client[i]);
 	}
 	if (control->listen_fd >= 0)
 		close(control->listen_fd);
@@ -366,7 +391,7 @@ void control_leave(struct control *control, bool keep_asking)
 
 	for (i = 0; i < CONTROL_CLIENTS; i++) {
 		if (!keep_asking || &control->client[i] != control->asking)
-			client_close(&control->client[i]);
+			client_close(control, &control->client[i]);
 	}
 	if (control->listen_fd >= 0)
 		close(control->listen_fd);
@@ -376,7 +401,8 @@ void control_leave(struct control *control, bool keep_asking)
 
 /* ---- the asking side ---- */
 
-static int connect_name(const char *name, struct vireo_error *err)
+/** control_connect - connect to a VM; the fd, or a negative errno: ENOENT: no such VM */
+int control_connect(const char *name, struct vireo_error *err)
 {
 	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 	int fd, ret;
@@ -395,7 +421,27 @@ static int connect_name(const char *name, struct vireo_error *err)
 	return fd;
 }
 
-static int read_reply(int fd, const char *name, struct json_object **reply,
+/* recv() that takes the fds that come along */
+static ssize_t receive_fds(int fd, void *buf, size_t len, int *fds)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
+	} u;
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.room,
+		.msg_controllen = sizeof(u.room),
+	};
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+	return n;
+}
+
+static int read_reply(int fd, const char *name, struct json_object **reply, int *fds,
 		      struct vireo_error *err)
 {
 	static char buf[256 * 1024];	/* what a socket holds, and more */
@@ -403,7 +449,8 @@ static int read_reply(int fd, const char *name, struct json_object **reply,
 	ssize_t n;
 
 	do {
-		n = recv(fd, buf + used, sizeof(buf) - 1 - used, 0);
+		n = fds ? receive_fds(fd, buf + used, sizeof(buf) - 1 - used, fds) :
+			  recv(fd, buf + used, sizeof(buf) - 1 - used, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -422,6 +469,43 @@ static int read_reply(int fd, const char *name, struct json_object **reply,
 }
 
 /**
+ * control_exchange - send a request to a VM and wait for its reply
+ * @fd: control_connect()'s
+ * @name: of the VM
+ * @request: see control.h
+ * @seconds: how long it may take
+ * @reply: for the caller to json_object_put()
+ * @fds: CONTROL_FDS of them, -1: gets those that come with the reply; or NULL
+ * @err: why not
+ */
+int control_exchange(int fd, const char *name, struct json_object *request, unsigned int seconds,
+		     struct json_object **reply, int *fds, struct vireo_error *err)
+{
+	struct json_object *ok = NULL, *text = NULL;
+	struct timeval tv = { .tv_sec = seconds };
+	char line[CONTROL_LINE + 1];
+	int len, ret;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	len = snprintf(line, sizeof(line), "%s\n",
+		       json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN));
+	if (len >= CONTROL_LINE)
+		ret = vireo_fail(err, E2BIG, "the request is too long");
+	else if (send(fd, line, (size_t)len, MSG_NOSIGNAL) != len)
+		ret = vireo_fail(err, errno, "cannot ask %s: %s", name, strerror(errno));
+	else
+		ret = read_reply(fd, name, reply, fds, err);
+	if (ret)
+		return ret;
+	if (json_object_object_get_ex(*reply, "ok", &ok) && json_object_get_boolean(ok))
+		return 0;
+	json_object_object_get_ex(*reply, "error", &text);
+	vireo_fail(err, EIO, "%s: %s", name, text ? json_object_get_string(text) : "refused");
+	json_object_put(*reply);
+	return -EIO;
+}
+
+/**
  * control_request - send a request to a VM and wait for its reply
  * @name: of the VM
  * @request: see control.h
@@ -432,32 +516,13 @@ static int read_reply(int fd, const char *name, struct json_object **reply,
 int control_request(const char *name, struct json_object *request, unsigned int seconds,
 		    struct json_object **reply, struct vireo_error *err)
 {
-	struct json_object *ok = NULL, *text = NULL;
-	struct timeval tv = { .tv_sec = seconds };
-	char line[CONTROL_LINE + 1];
-	int fd, len, ret;
+	int fd = control_connect(name, err), ret;
 
-	fd = connect_name(name, err);
 	if (fd < 0)
 		return fd;
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-	len = snprintf(line, sizeof(line), "%s\n",
-		       json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN));
-	if (len >= CONTROL_LINE)
-		ret = vireo_fail(err, E2BIG, "the request is too long");
-	else if (send(fd, line, (size_t)len, MSG_NOSIGNAL) != len)
-		ret = vireo_fail(err, errno, "cannot ask %s: %s", name, strerror(errno));
-	else
-		ret = read_reply(fd, name, reply, err);
+	ret = control_exchange(fd, name, request, seconds, reply, NULL, err);
 	close(fd);
-	if (ret)
-		return ret;
-	if (json_object_object_get_ex(*reply, "ok", &ok) && json_object_get_boolean(ok))
-		return 0;
-	json_object_object_get_ex(*reply, "error", &text);
-	vireo_fail(err, EIO, "%s: %s", name, text ? json_object_get_string(text) : "refused");
-	json_object_put(*reply);
-	return -EIO;
+	return ret;
 }
 
 /**
@@ -490,7 +555,7 @@ int control_kill(const char *name, struct vireo_error *err)
 	socklen_t len = sizeof(peer);
 	int fd, ret = 0;
 
-	fd = connect_name(name, err);
+	fd = control_connect(name, err);
 	if (fd < 0)
 		return fd;
 	/* Who called listen(); alive, or the connection had been refused. */

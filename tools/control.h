@@ -9,6 +9,10 @@
  *	{"command": "fork", "count": N, "name": NAME, "log": DIRECTORY, "net": [NAME, ...],
  *		"disk-dir": DIRECTORY, "cgroup": DIRECTORY}, all but the first optional;
  *		in the reply "clones": [NAME, ...]
+ *	{"command": "snapshot", "incremental": BOOL}: the reply comes with the fds
+ *		of a copy of the VM, of its state and, with true, of the VM as of
+ *		the last snapshot, which "parent" and "path" tell; then, on the
+ *		same connection, {"command": "snapshot-done", "id": ID, "path": PATH}
  *	{"ok": true, ...} or {"ok": false, "error": "one line"}
  */
 #ifndef _VIREO_CONTROL_H
@@ -23,6 +27,7 @@
 #include "lib/libvireo.h"
 
 #define CONTROL_CLIENTS	8
+#define CONTROL_FDS	3	/* that may go with a reply */
 #define CONTROL_LINE	8192	/* longest request, bytes */
 #define CLONES_MAX	1000	/* of one request */
 
@@ -37,6 +42,9 @@
  * @ctx: its first argument
  * @asking: the client whose request @handle has
  * @silent: set by @handle: another process answers
+ * @gone: called when a client has been closed; may be NULL
+ * @fds: set by @handle: number of @fd that go with the reply
+ * @fd: the caller's
  */
 struct control {
 	const char *name;
@@ -51,6 +59,9 @@ struct control {
 	void *ctx;
 	struct control_client *asking;
 	bool silent;
+	void (*gone)(void *ctx, struct control_client *client);
+	unsigned int fds;
+	int fd[CONTROL_FDS];
 	char line[CONTROL_CLIENTS][CONTROL_LINE];
 };
 
@@ -66,6 +77,9 @@ void control_reply(struct control *control, struct json_object *reply, bool ok);
 /* The asking side; the reply belongs to the caller (json_object_put), @request too. */
 int control_request(const char *name, struct json_object *request, unsigned int seconds,
 		    struct json_object **reply, struct vireo_error *err);
+int control_connect(const char *name, struct vireo_error *err);
+int control_exchange(int fd, const char *name, struct json_object *request, unsigned int seconds,
+		     struct json_object **reply, int *fds, struct vireo_error *err);
 int control_ask(const char *name, const char *command, const char *key, const char *value,
 		struct json_object **reply, struct vireo_error *err);
 int control_kill(const char *name, struct vireo_error *err);
