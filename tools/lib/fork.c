@@ -344,6 +344,27 @@ int vireo_machine_renew_identity(struct vireo_machine *m, struct vireo_error *er
 }
 
 /**
+ * vireo_machine_load - give a machine its vCPUs, with what they hold
+ * @m: the machine; its number of vCPUs is set
+ * @state: by vCPU
+ * @err: why not
+ */
+int vireo_machine_load(struct vireo_machine *m, struct vireo_vcpu_state *state,
+		       struct vireo_error *err)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < m->vcpus && !ret; i++) {
+		m->thread[i].machine = m;
+		ret = vireo_vcpu_create(&m->vm, &m->thread[i].vcpu, i, err);
+		if (!ret)
+			ret = restore_vcpu(&m->vm, &m->thread[i].vcpu, &state[i], err);
+	}
+	return ret;
+}
+
+/**
  * vireo_machine_become - in a process made by fork(2): run on another VM
  * @m: the machine, after vireo_machine_inherit()
  * @fd: vireo_vm_fork()'s; @m owns it from now on
@@ -367,11 +388,8 @@ int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_stat
 	ret = vireo_vm_become(&m->vm, fd, err);
 	if (!ret)
 		ret = renew(m, err);
-	for (i = 0; i < m->vcpus && !ret; i++) {
-		ret = vireo_vcpu_create(&m->vm, &m->thread[i].vcpu, i, err);
-		if (!ret)
-			ret = restore_vcpu(&m->vm, &m->thread[i].vcpu, &state[i], err);
-	}
+	if (!ret)
+		ret = vireo_machine_load(m, state, err);
 	if (!ret)
 		ret = vireo_machine_renew_identity(m, err);
 	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {

@@ -22,6 +22,8 @@
  *	boot	puts kernel, initrd, command line and tables into memory
  *	machine	vCPU threads, pause, the end of a run
  *	fork	a machine's state, and the same machine on another VM
+ *	snapshot	a machine's state as bytes
+ *	store	the directory of a snapshot
  *
  * Unless said otherwise a function returns 0 or a negative errno, and has then
  * written the reason into its struct vireo_error.  "gpa" is a guest physical
@@ -694,6 +696,8 @@ int vireo_boot(struct vireo_vm *vm, struct vireo_vcpu *vcpu, const struct vireo_
 
 /* ---- machine.c ------------------------------------------------------------- */
 
+#define VIREO_STATE_CPUIDS	128	/* entries of a CPUID table at the most */
+
 /* How a run ended; the values are vireo-run's exit statuses. */
 enum vireo_end {
 	VIREO_END_POWEROFF = 0,		/* the guest powered off */
@@ -736,6 +740,8 @@ struct vireo_thread {
  * @end_fd: eventfd, readable when the run has ended
  * @vcpus: processors
  * @thread: their threads
+ * @cpuids: number of @cpuid, 0: the guest has the module's
+ * @cpuid: what its guest has
  * @lock: guards state
  * @cond: state changed
  * @state: [L] what it does
@@ -757,6 +763,8 @@ struct vireo_machine {
 	int eject_fd;
 	int end_fd;
 	__u32 vcpus;
+	__u32 cpuids;
+	struct vireo_cpuid_entry cpuid[VIREO_STATE_CPUIDS];
 	struct vireo_thread thread[VIREO_MAX_VCPUS];
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
@@ -770,6 +778,7 @@ struct vireo_machine {
 
 int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 			 struct vireo_error *err);
+int vireo_machine_init(struct vireo_machine *m, __u32 vcpus, struct vireo_error *err);
 int vireo_machine_slots(struct vireo_machine *m, unsigned int slots, struct vireo_error *err);
 int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
 		      struct vireo_error *err);
@@ -830,12 +839,128 @@ void vireo_machine_thaw(struct vireo_machine *m);
 int vireo_machine_serve(struct vireo_machine *m, bool here, struct vireo_error *err);
 struct vireo_vcpu_state *vireo_machine_save(struct vireo_machine *m, struct vireo_error *err);
 void vireo_state_free(struct vireo_vcpu_state *state, __u32 vcpus);
+int vireo_machine_load(struct vireo_machine *m, struct vireo_vcpu_state *state,
+		       struct vireo_error *err);
 int vireo_vm_fork(int vm, struct vireo_error *err);
 void vireo_machine_inherit(struct vireo_machine *m);
 int vireo_vm_become(struct vireo_vm *vm, int fd, struct vireo_error *err);
 int vireo_machine_renew_identity(struct vireo_machine *m, struct vireo_error *err);
 int vireo_machine_become(struct vireo_machine *m, int fd, struct vireo_vcpu_state *state,
 			 const struct vireo_clone *clone, struct vireo_error *err);
+
+/* ---- snapshot.c ------------------------------------------------------------ */
+
+#define VIREO_SNAPSHOT_VERSION	1
+
+/**
+ * struct vireo_state - bytes that a state is stored in or loaded from
+ * @data: the bytes
+ * @end: how many
+ * @at: those that are done
+ * @room: storing: how many @data can hold
+ * @load: direction
+ * @bad: it cannot be: see vireo_state_done()
+ */
+struct vireo_state {
+	__u8 *data;
+	size_t end;
+	size_t at;
+	size_t room;
+	bool load;
+	bool bad;
+};
+
+/**
+ * struct vireo_state_head - what must be known before there is a machine
+ * @vcpus: processors
+ * @slots: see vireo_machine_slots()
+ * @memory: bytes of RAM
+ * @vendor: VIREO_FEAT_SVM or VIREO_FEAT_VMX
+ * @xcr0: of the host
+ * @xsave_size: of the host
+ * @host_khz: rate of the host's TSC
+ * @host_tsc: then
+ * @real_ns: time of day then
+ * @clock: the guest's
+ */
+struct vireo_state_head {
+	__u32 vcpus;
+	__u32 slots;
+	__u64 memory;
+	__u64 vendor;
+	__u64 xcr0;
+	__u32 xsave_size;
+	__u32 host_khz;
+	__u64 host_tsc;
+	__u64 real_ns;
+	struct vireo_clock clock;
+};
+
+int vireo_machine_can_snapshot(struct vireo_machine *m, struct vireo_error *err);
+int vireo_state_store(struct vireo_state *s, struct vireo_machine *m, struct vireo_uart *uart,
+		      struct vireo_vcpu_state *vcpu, struct vireo_error *err);
+int vireo_state_head(struct vireo_state *s, struct vireo_state_head *h,
+		     const struct vireo_info *info, struct vireo_error *err);
+int vireo_state_load(struct vireo_state *s, const struct vireo_state_head *h,
+		     struct vireo_machine *m, struct vireo_uart *uart, struct vireo_error *err);
+int vireo_state_done(const struct vireo_state *s, struct vireo_error *err);
+void vireo_state_close(struct vireo_state *s);
+
+/* ---- store.c --------------------------------------------------------------- */
+
+/* A range of memory that is stored; crc: CRC-32 of its content */
+struct vireo_extent {
+	__u64 gpa;
+	__u64 bytes;
+	__u32 crc;
+	__u32 reserved;
+};
+
+/**
+ * struct vireo_store - a snapshot's directory, being written or read
+ * @path: of it
+ * @id: of the snapshot
+ * @parent: of the one that it is an increment of; all zero: none
+ * @memory: length of the file `memory`
+ * @extents: number of @extent
+ * @extent: what is stored of the memory
+ * @state: reading: the machine
+ * @progress: writing: called now and then; may be NULL
+ * @total: bytes of memory to write
+ * @done: ... that were written
+ * @written: ... that were not zero
+ */
+struct vireo_store {
+	char path[4096];
+	__u8 id[16];
+	__u8 parent[16];
+	__u64 memory;
+	size_t extents;
+	struct vireo_extent *extent;
+	struct vireo_state state;
+	void (*progress)(const struct vireo_store *s);
+	__u64 total;
+	__u64 done;
+	__u64 written;
+	/* private: */
+	int dir;
+	int parent_dir;
+	int memory_fd;
+	char new_name[256];
+	bool plain;
+};
+
+int vireo_store_create(struct vireo_store *s, const char *path, struct vireo_error *err);
+int vireo_store_memory(struct vireo_store *s, int vm, int base, struct vireo_error *err);
+int vireo_store_commit(struct vireo_store *s, const void *machine, size_t len,
+		       const char *config, struct vireo_error *err);
+int vireo_store_open(struct vireo_store *s, const char *path, struct vireo_error *err);
+char *vireo_store_config(struct vireo_store *s, struct vireo_error *err);
+int vireo_store_verify(struct vireo_store *s, struct vireo_error *err);
+int vireo_store_map(struct vireo_store *s, struct vireo_vm *vm, __u64 bytes, bool eager,
+		    struct vireo_error *err);
+int vireo_store_apply(struct vireo_store *s, struct vireo_vm *vm, struct vireo_error *err);
+void vireo_store_close(struct vireo_store *s);
 
 /* ---- regs.c ---------------------------------------------------------------- */
 

@@ -154,16 +154,14 @@ static int catch_kick(struct vireo_error *err)
 }
 
 /**
- * vireo_machine_create - a VM with memory, vCPUs and the power ports
+ * vireo_machine_init - a machine without memory and vCPUs, for a state to be loaded
  * @m: filled in
- * @vcpus: 1 to vireo_info.max_vcpus
- * @memory: bytes, a multiple of 4096
+ * @vcpus: how many it will get, 1 to vireo_info.max_vcpus
  * @err: why not
  *
  * Return: 0, or a negative errno with nothing left open.
  */
-int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
-			 struct vireo_error *err)
+int vireo_machine_init(struct vireo_machine *m, __u32 vcpus, struct vireo_error *err)
 {
 	__u32 i;
 	int ret;
@@ -185,19 +183,40 @@ int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 	if (!ret)
 		ret = vireo_vm_create(&m->vm, vcpus, err);
 	if (!ret)
-		ret = vireo_vm_add_memory(&m->vm, memory, err);
+		ret = add_power(m);
+	if (!ret)
+		ret = vireo_pci_init(&m->pci, &m->ports, &m->mmio);
+	if (!ret)
+		ret = vireo_ioapic_init(&m->ioapic, &m->mmio);
+	if (ret)
+		vireo_machine_destroy(m);
+	return ret;
+}
+
+/**
+ * vireo_machine_create - a VM with memory, vCPUs and the power ports
+ * @m: filled in
+ * @vcpus: 1 to vireo_info.max_vcpus
+ * @memory: bytes, a multiple of 4096
+ * @err: why not
+ *
+ * Return: 0, or a negative errno with nothing left open.
+ */
+int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
+			 struct vireo_error *err)
+{
+	__u32 i;
+	int ret = vireo_machine_init(m, vcpus, err);
+
+	if (ret)
+		return ret;
+	ret = vireo_vm_add_memory(&m->vm, memory, err);
 	for (i = 0; !ret && i < vcpus; i++) {
 		m->thread[i].machine = m;
 		ret = vireo_vcpu_create(&m->vm, &m->thread[i].vcpu, i, err);
 		if (!ret)
 			m->vcpus++;
 	}
-	if (!ret)
-		ret = add_power(m);
-	if (!ret)
-		ret = vireo_pci_init(&m->pci, &m->ports, &m->mmio);
-	if (!ret)
-		ret = vireo_ioapic_init(&m->ioapic, &m->mmio);
 	if (ret)
 		vireo_machine_destroy(m);
 	return ret;

@@ -1,0 +1,617 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Snapshots on disk: what is stored is loaded again, whole and in increments, what is
+ * damaged is refused, and an interruption leaves the old one. The module is made up: a
+ * VM is a file, and the fd of its memory that file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "harness.h"
+
+#include "libvireo.h"
+#include "snapshot_v1.h"
+
+#define MIB		(1ULL << 20)
+#define PAGE		4096ULL
+#define SIZE		(16 * MIB)
+#define PAGES		(SIZE / PAGE)
+
+/* ---- A module that is made up ------------------------------------------------------- */
+
+static struct {
+	int file;		/* of VIREO_SET_FILE */
+	unsigned int ranges;
+	struct vireo_memory range[1024];
+	struct vireo_clock clock;
+	unsigned int cpuids;
+	unsigned int loaded;	/* vCPUs */
+	struct vireo_vcpu_state vcpu;
+	__u8 xsave[1024];
+} fake;
+
+static bool same_page(int a, int b, u64 at)
+{
+	u8 x[PAGE], y[PAGE];
+
+	return pread(a, x, PAGE, at) == PAGE && pread(b, y, PAGE, at) == PAGE &&
+	       !memcmp(x, y, PAGE);
+}
+
+static int fake_diff(int vm, struct vireo_diff *d)
+{
+	while (d->start < SIZE && same_page(vm, d->fd, d->start))
+		d->start += PAGE;
+	for (d->end = d->start; d->end < SIZE && !same_page(vm, d->fd, d->end);)
+		d->end += PAGE;
+	return 0;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	switch (request) {
+	case VIREO_GET_MEMORY:
+		return dup(fd);
+	case VIREO_DIFF:
+		return fake_diff(fd, arg);
+	case VIREO_SET_FILE:
+		fake.file = ((struct vireo_set_file *)arg)->fd;
+		return 0;
+	case VIREO_ADD_MEMORY:
+		ASSERT_TRUE(fake.ranges < ARRAY_SIZE(fake.range));
+		fake.range[fake.ranges++] = *(struct vireo_memory *)arg;
+		return 0;
+	case VIREO_GET_CLOCK:
+		*(struct vireo_clock *)arg = fake.clock;
+		return 0;
+	case VIREO_SET_CLOCK:
+		fake.clock = *(struct vireo_clock *)arg;
+		return 0;
+	case VIREO_SET_CPUID:
+		fake.cpuids = ((struct vireo_cpuid *)arg)->count;
+		return 0;
+	default:
+		errno = ENOTTY;
+		return -1;
+	}
+}
+
+int vireo_vm_write(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
+		   struct vireo_error *err)
+{
+	return pwrite(vm->fd, data, len, gpa) == (ssize_t)len ? 0 : -EIO;
+}
+
+int vireo_vm_write_sparse(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
+			  struct vireo_error *err)
+{
+	return vireo_vm_write(vm, gpa, data, len, err);
+}
+
+int vireo_vm_add_memory(struct vireo_vm *vm, __u64 bytes, struct vireo_error *err)
+{
+	vm->memory = bytes;
+	return 0;
+}
+
+int vireo_device_open(struct vireo_info *info, struct vireo_error *err)
+{
+	return vireo_fail(err, ENOENT, "there is none");
+}
+
+int vireo_machine_load(struct vireo_machine *m, struct vireo_vcpu_state *state,
+		       struct vireo_error *err)
+{
+	fake.loaded = m->vcpus;
+	fake.vcpu = state[0];
+	memcpy(fake.xsave, state[0].xsave, m->vm.info.xsave_size);
+	return 0;
+}
+
+int vireo_machine_serve(struct vireo_machine *m, bool here, struct vireo_error *err)
+{
+	return 0;
+}
+
+int vireo_machine_renew_identity(struct vireo_machine *m, struct vireo_error *err)
+{
+	return 0;
+}
+
+void vireo_state_free(struct vireo_vcpu_state *state, __u32 vcpus)
+{
+	__u32 i;
+
+	for (i = 0; i < vcpus; i++)
+		free(state[i].xsave);
+	free(state);
+}
+
+/* ---- Help ------------------------------------------------------------------------------ */
+
+static char dir[64], path[128], other[128];
+static struct vireo_error err;
+static u64 seed = 1;
+
+static u64 rnd(u64 below)
+{
+	seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (seed >> 33) % below;
+}
+
+static void work_dir(void)
+{
+	strcpy(dir, "/tmp/test_store.XXXXXX");
+	ASSERT_TRUE(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/a", dir);
+	snprintf(other, sizeof(other), "%s/b", dir);
+}
+
+static void clean(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	ASSERT_EQ(system(command), 0);
+}
+
+static int new_vm(void)
+{
+	int fd = memfd_create("vm", MFD_CLOEXEC);
+
+	ASSERT_EQ(ftruncate(fd, SIZE), 0);
+	return fd;
+}
+
+static void scribble(int vm, unsigned int pages)
+{
+	u8 page[PAGE];
+
+	while (pages--) {
+		memset(page, rnd(255) + 1, sizeof(page));
+		page[rnd(PAGE)] = rnd(256);
+		ASSERT_EQ(pwrite(vm, page, PAGE, rnd(PAGES) * PAGE), PAGE);
+	}
+}
+
+static void expect_equal(int a, int b)
+{
+	u64 at;
+
+	for (at = 0; at < SIZE; at += PAGE)
+		if (!EXPECT_THAT(same_page(a, b, at), "they differ at %#llx", at))
+			return;
+}
+
+static int store(const char *where, int vm, int base, const u8 *parent, const char *machine,
+		 u8 *id)
+{
+	static struct vireo_store s;
+	int ret = vireo_store_create(&s, where, &err);
+
+	if (!ret && parent)
+		memcpy(s.parent, parent, sizeof(s.parent));
+	if (!ret)
+		ret = vireo_store_memory(&s, vm, base, &err);
+	if (!ret)
+		ret = vireo_store_commit(&s, machine, strlen(machine), "{}", &err);
+	if (id)
+		memcpy(id, s.id, sizeof(s.id));
+	vireo_store_close(&s);
+	return ret;
+}
+
+static int open_only(const char *where)
+{
+	static struct vireo_store s;
+	int ret = vireo_store_open(&s, where, &err);
+
+	vireo_store_close(&s);
+	return ret;
+}
+
+/* Reads a snapshot into a VM: the first of a chain, or one that goes over it */
+static void load(const char *where, int vm, bool first)
+{
+	static struct vireo_store s;
+	struct vireo_vm to = { .fd = vm };
+
+	ASSERT_EQ(vireo_store_open(&s, where, &err), 0);
+	EXPECT_EQ(vireo_store_verify(&s, &err), 0);
+	if (first)
+		EXPECT_EQ(vireo_store_map(&s, &to, SIZE, true, &err), 0);
+	else
+		EXPECT_EQ(vireo_store_apply(&s, &to, &err), 0);
+	vireo_store_close(&s);
+}
+
+static void change_byte(const char *where, const char *file, off_t at)
+{
+	char name[160];
+	u8 byte;
+	int fd;
+
+	snprintf(name, sizeof(name), "%s/%s", where, file);
+	fd = open(name, O_RDWR);
+	ASSERT_EQ(pread(fd, &byte, 1, at), 1);
+	byte ^= 1 << rnd(8);
+	ASSERT_EQ(pwrite(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
+/* ---- Memory ------------------------------------------------------------------------------ */
+
+TEST(memory_comes_back)
+{
+	int vm = new_vm(), copy = new_vm();
+	static struct vireo_store s;
+	struct vireo_vm to = { .fd = copy };
+	unsigned int i;
+	u64 at = 0;
+
+	work_dir();
+	scribble(vm, 300);
+	ASSERT_EQ(store(path, vm, -1, NULL, "machine", NULL), 0);
+	load(path, copy, true);
+	expect_equal(vm, copy);
+
+	/* Mapped, the ranges are all of it, without a gap and in order. */
+	memset(&fake, 0, sizeof(fake));
+	ASSERT_EQ(vireo_store_open(&s, path, &err), 0);
+	EXPECT_EQ(s.state.end, strlen("machine"));
+	EXPECT_TRUE(!memcmp(s.state.data, "machine", s.state.end));
+	ASSERT_EQ(vireo_store_map(&s, &to, SIZE, false, &err), 0);
+	for (i = 0; i < fake.ranges; at += fake.range[i++].bytes)
+		EXPECT_EQ(fake.range[i].gpa, at);
+	EXPECT_EQ(at, SIZE);
+	EXPECT_EQ(fake.file, s.memory_fd);
+	vireo_store_close(&s);
+	clean();
+	close(vm);
+	close(copy);
+}
+
+TEST(increments)
+{
+	int vm = new_vm(), base = new_vm(), copy = new_vm(), whole = new_vm();
+	u8 id[2][16], page[PAGE] = { 0 };
+	char name[160];
+	unsigned int i;
+	u64 at;
+
+	work_dir();
+	scribble(vm, 500);
+	snprintf(name, sizeof(name), "%s/0", dir);
+	ASSERT_EQ(store(name, vm, -1, NULL, "m", id[0]), 0);
+	load(name, copy, true);
+	for (i = 1; i < 10; i++) {
+		for (at = 0; at < SIZE; at += PAGE) {
+			ASSERT_EQ(pread(vm, page, PAGE, at), PAGE);
+			ASSERT_EQ(pwrite(base, page, PAGE, at), PAGE);
+		}
+		scribble(vm, 20);
+		memset(page, 0, PAGE);
+		ASSERT_EQ(pwrite(vm, page, PAGE, rnd(PAGES) * PAGE), PAGE);	/* zero again */
+		snprintf(name, sizeof(name), "%s/%u", dir, i);
+		ASSERT_EQ(store(name, vm, base, id[!(i & 1)], "m", id[i & 1]), 0);
+		load(name, copy, false);
+	}
+	expect_equal(vm, copy);
+	ASSERT_EQ(store(path, vm, -1, NULL, "m", NULL), 0);
+	load(path, whole, true);
+	expect_equal(whole, copy);
+	clean();
+	close(vm);
+	close(base);
+	close(copy);
+	close(whole);
+}
+
+TEST(damaged_memory)
+{
+	int vm = new_vm();
+	static struct vireo_store s;
+	char name[160];
+
+	work_dir();
+	scribble(vm, 50);
+	ASSERT_EQ(store(path, vm, -1, NULL, "m", NULL), 0);
+	snprintf(name, sizeof(name), "%s/memory", path);
+	change_byte(path, "memory", lseek(vm, 0, SEEK_DATA) + 5);
+	ASSERT_EQ(vireo_store_open(&s, path, &err), 0);
+	EXPECT_EQ(vireo_store_verify(&s, &err), -EINVAL);
+	vireo_store_close(&s);
+	ASSERT_EQ(truncate(name, SIZE - PAGE), 0);
+	EXPECT_EQ(open_only(path), -EINVAL);
+	ASSERT_EQ(truncate(name, SIZE + PAGE), 0);
+	EXPECT_EQ(open_only(path), -EINVAL);
+	unlink(name);
+	EXPECT_EQ(open_only(path), -ENOENT);
+	clean();
+	close(vm);
+}
+
+/* ---- The state file -------------------------------------------------------------------- */
+
+TEST(damaged_state)
+{
+	int vm = new_vm();
+	char name[160];
+	off_t size, at;
+	struct stat st;
+
+	work_dir();
+	scribble(vm, 5);
+	ASSERT_EQ(store(path, vm, -1, NULL, "what a machine has", NULL), 0);
+	snprintf(name, sizeof(name), "%s/state", path);
+	ASSERT_EQ(stat(name, &st), 0);
+	for (at = 0; at < st.st_size; at++) {
+		seed = at;
+		change_byte(path, "state", at);
+		EXPECT_THAT(open_only(path) == -EINVAL, "byte %d is changed", (int)at);
+		seed = at;
+		change_byte(path, "state", at);
+	}
+	EXPECT_EQ(open_only(path), 0);
+	for (size = st.st_size - 1; size >= 0; size--) {
+		ASSERT_EQ(truncate(name, size), 0);
+		EXPECT_THAT(open_only(path) == -EINVAL, "%d bytes are left", (int)size);
+	}
+	unlink(name);
+	EXPECT_EQ(open_only(path), -ENOENT);
+	EXPECT_EQ(open_only(dir), -ENOENT);
+	clean();
+	close(vm);
+}
+
+/* ---- Who comes too late, too early or not to the end ------------------------------------ */
+
+TEST(takes_the_place)
+{
+	static struct vireo_store s;
+	int vm = new_vm(), copy = new_vm(), status;
+	char name[160];
+	struct stat st;
+
+	work_dir();
+	scribble(vm, 10);
+	ASSERT_EQ(store(path, vm, -1, NULL, "old", NULL), 0);
+	snprintf(name, sizeof(name), "%s.new", path);
+
+	/* One that gives up, and one that dies */
+	ASSERT_EQ(vireo_store_create(&s, path, &err), 0);
+	EXPECT_EQ(stat(name, &st), 0);
+	ASSERT_EQ(vireo_store_memory(&s, vm, -1, &err), 0);
+	vireo_store_close(&s);
+	EXPECT_EQ(stat(name, &st), -1);
+	if (!fork()) {
+		vireo_store_create(&s, path, &err);
+		vireo_store_memory(&s, vm, -1, &err);
+		_exit(7);
+	}
+	wait(&status);
+	EXPECT_EQ(WEXITSTATUS(status), 7);
+	EXPECT_EQ(stat(name, &st), 0);
+	load(path, copy, true);
+	expect_equal(vm, copy);
+
+	/* The next removes what it left; meanwhile no other may begin. */
+	ASSERT_EQ(vireo_store_create(&s, path, &err), 0);
+	scribble(vm, 10);
+	EXPECT_EQ(store(path, vm, -1, NULL, "second", NULL), -EBUSY);
+	ASSERT_EQ(vireo_store_memory(&s, vm, -1, &err), 0);
+	ASSERT_EQ(vireo_store_commit(&s, "new", 3, "{}", &err), 0);
+	vireo_store_close(&s);
+	EXPECT_EQ(stat(name, &st), -1);
+	load(path, copy, true);
+	expect_equal(vm, copy);
+
+	/* What is no snapshot is nobody's to replace. */
+	ASSERT_EQ(mkdir(other, 0700), 0);
+	EXPECT_EQ(store(other, vm, -1, NULL, "m", NULL), -EEXIST);
+	snprintf(name, sizeof(name), "%s.new", other);
+	EXPECT_EQ(stat(name, &st), -1);
+	EXPECT_EQ(store("/nowhere/a", vm, -1, NULL, "m", NULL), -ENOENT);
+	clean();
+	close(vm);
+	close(copy);
+}
+
+/* ---- The machine -------------------------------------------------------------------------- */
+
+static struct vireo_machine machine, loaded;
+static struct vireo_uart uart;
+static u8 xsave[576];
+
+/* The machine whose state snapshot_v1.h has */
+static void make_machine(struct vireo_vcpu_state *v)
+{
+	unsigned int i;
+
+	memset(&machine, 0, sizeof(machine));
+	machine.vcpus = 1;
+	machine.vm.memory = SIZE;
+	machine.vm.info.features = VIREO_FEAT_SVM;
+	machine.vm.info.xcr0 = 7;
+	machine.vm.info.xsave_size = sizeof(xsave);
+	machine.vm.info.tsc_khz = 1000000;
+	machine.cpuids = 2;
+	machine.cpuid[1] = (struct vireo_cpuid_entry){
+		.function = 1, .flags = VIREO_CPUID_INDEXED, .eax = 2, .ebx = 3, .ecx = 4, .edx = 5,
+	};
+	machine.pci.address = 0x80001234;
+	machine.ioapic.select = 0x10;
+	machine.ioapic.entry[VIREO_IOAPIC_PINS - 1] = 0x1234;
+	memset(v, 0, sizeof(*v));
+	v->regs.size = sizeof(v->regs);
+	v->regs.rip = 0xffffffff81000000ULL;
+	v->lapic.size = sizeof(v->lapic);
+	v->lapic.timer_left = 12345;
+	v->xsave = xsave;
+	v->msrs = 2;
+	v->msr[0] = (struct vireo_msr){ .index = VIREO_MSR_TSC_OFFSET, .value = 1000000 };
+	v->msr[1] = (struct vireo_msr){ .index = 0xc0000081, .value = 99 };
+	for (i = 0; i < sizeof(xsave); i++)
+		xsave[i] = i;
+	memset(&uart, 0, sizeof(uart));
+	uart.lcr = 3;
+	uart.divisor[0] = 1;
+	uart.tail = VIREO_UART_BACKLOG - 2;
+	uart.head = uart.tail + 5;
+	for (i = 0; i < 5; i++)
+		uart.backlog[(uart.tail + i) % VIREO_UART_BACKLOG] = 'a' + i;
+	memset(&fake, 0, sizeof(fake));
+	fake.clock = (struct vireo_clock){
+		.size = sizeof(fake.clock), .tsc_base = 77, .boot_ns = 88, .tsc_khz = 999999,
+	};
+}
+
+static int load_machine(struct vireo_state *s)
+{
+	struct vireo_info info = machine.vm.info;
+	struct vireo_state_head h;
+	int ret;
+
+	memset(&loaded, 0, sizeof(loaded));
+	memset(&uart, 0, sizeof(uart));
+	loaded.vm.info = info;
+	ret = vireo_state_head(s, &h, &info, &err);
+	return ret ? ret : vireo_state_load(s, &h, &loaded, &uart, &err);
+}
+
+static void expect_machine(void)
+{
+	EXPECT_EQ(loaded.vcpus, 1);
+	EXPECT_EQ(loaded.cpuids, 2);
+	EXPECT_TRUE(!memcmp(loaded.cpuid, machine.cpuid, sizeof(machine.cpuid)));
+	EXPECT_EQ(loaded.pci.address, 0x80001234);
+	EXPECT_EQ(loaded.ioapic.select, 0x10);
+	EXPECT_EQ(loaded.ioapic.entry[VIREO_IOAPIC_PINS - 1], 0x1234);
+	EXPECT_EQ(fake.loaded, 1);
+	EXPECT_EQ(fake.cpuids, 2);
+	EXPECT_EQ(fake.clock.tsc_khz, 999999);
+	EXPECT_EQ(fake.vcpu.regs.rip, 0xffffffff81000000ULL);
+	EXPECT_EQ(fake.vcpu.lapic.timer_left, 12345);
+	EXPECT_EQ(fake.vcpu.msr[1].value, 99);
+	EXPECT_TRUE(!memcmp(fake.xsave, xsave, sizeof(xsave)));
+	EXPECT_EQ(uart.head - uart.tail, 5);
+	EXPECT_TRUE(!memcmp(uart.backlog, "abcde", 5));
+	EXPECT_EQ(uart.lcr, 3);
+	/* TSC and clock have moved by the same, so that the guest sees neither. */
+	EXPECT_EQ(1000000 - fake.vcpu.msr[0].value, fake.clock.tsc_base - 77);
+}
+
+TEST(machine_comes_back)
+{
+	struct vireo_vcpu_state v;
+	struct vireo_state s, cut;
+	size_t len;
+	int i;
+
+	make_machine(&v);
+	ASSERT_EQ(vireo_state_store(&s, &machine, &uart, &v, &err), 0);
+	ASSERT_EQ(load_machine(&s), 0);
+	expect_machine();
+	for (len = 0; len < s.end; len++) {
+		cut = (struct vireo_state){ .data = malloc(len + 1), .end = len };
+		memcpy(cut.data, s.data, len);
+		EXPECT_THAT(load_machine(&cut) < 0, "%zu bytes load", len);
+		vireo_state_close(&cut);
+	}
+	/* Whatever is in it: no harm */
+	for (i = 0; i < 20000; i++) {
+		cut = (struct vireo_state){ .data = malloc(s.end), .end = s.end };
+		memcpy(cut.data, s.data, s.end);
+		cut.data[rnd(s.end)] = rnd(256);
+		cut.data[rnd(300)] = rnd(256);
+		load_machine(&cut);
+		vireo_state_close(&cut);
+	}
+	vireo_state_close(&s);
+}
+
+TEST(another_host)
+{
+	struct vireo_vcpu_state v;
+	struct vireo_info info;
+	struct vireo_state_head h;
+	struct vireo_state s;
+
+	make_machine(&v);
+	ASSERT_EQ(vireo_state_store(&s, &machine, &uart, &v, &err), 0);
+	info = machine.vm.info;
+	EXPECT_EQ(vireo_state_head(&s, &h, &info, &err), 0);
+	info.xsave_size = 2000;
+	info.xcr0 = 0xff;
+	info.tsc_khz = 1009000;
+	EXPECT_EQ(vireo_state_head(&s, &h, &info, &err), 0);
+	info.tsc_khz = 1020000;
+	EXPECT_EQ(vireo_state_head(&s, &h, &info, &err), -EOPNOTSUPP);
+	info = machine.vm.info;
+	info.features = VIREO_FEAT_VMX;
+	EXPECT_EQ(vireo_state_head(&s, &h, &info, &err), -EOPNOTSUPP);
+	info = machine.vm.info;
+	info.xcr0 = 3;
+	EXPECT_EQ(vireo_state_head(&s, &h, &info, &err), -EOPNOTSUPP);
+	info = machine.vm.info;
+	info.xsave_size = 512;
+	EXPECT_EQ(vireo_state_head(&s, &h, &info, &err), -EOPNOTSUPP);
+	vireo_state_close(&s);
+}
+
+/* What version 1 has written: this never changes. */
+TEST(version_1)
+{
+	static struct vireo_store s;
+	struct vireo_vcpu_state v;
+	struct vireo_vm to;
+	u8 page[PAGE], zero[PAGE] = { 0 };
+	char name[160];
+	int fd;
+
+	work_dir();
+	ASSERT_EQ(mkdir(path, 0700), 0);
+	snprintf(name, sizeof(name), "%s/state", path);
+	fd = open(name, O_WRONLY | O_CREAT, 0600);
+	ASSERT_EQ(write(fd, snapshot_v1_state, sizeof(snapshot_v1_state)),
+		  sizeof(snapshot_v1_state));
+	close(fd);
+	snprintf(name, sizeof(name), "%s/memory", path);
+	fd = open(name, O_WRONLY | O_CREAT, 0600);
+	memset(page, 0x5a, PAGE);
+	ASSERT_EQ(pwrite(fd, page, PAGE, 3 * PAGE), PAGE);
+	ASSERT_EQ(ftruncate(fd, SIZE), 0);
+	close(fd);
+
+	ASSERT_EQ(vireo_store_open(&s, path, &err), 0);
+	EXPECT_EQ(s.extents, 1);
+	EXPECT_EQ(s.extent[0].gpa, 3 * PAGE);
+	EXPECT_EQ(s.extent[0].bytes, PAGE);
+	to.fd = new_vm();
+	EXPECT_EQ(vireo_store_verify(&s, &err), 0);
+	EXPECT_EQ(vireo_store_map(&s, &to, SIZE, true, &err), 0);
+	ASSERT_EQ(pread(to.fd, page, PAGE, 3 * PAGE), PAGE);
+	EXPECT_EQ(page[17], 0x5a);
+	ASSERT_EQ(pread(to.fd, page, PAGE, 2 * PAGE), PAGE);
+	EXPECT_TRUE(!memcmp(page, zero, PAGE));
+	make_machine(&v);
+	ASSERT_EQ(load_machine(&s.state), 0);
+	expect_machine();
+	vireo_store_close(&s);
+	close(to.fd);
+	clean();
+}
+
+TEST_MAIN()

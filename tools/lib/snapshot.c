@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The state of a machine as bytes: the file `state` of a snapshot, which
+ * Documentation/snapshot.rst describes.
+ *
+ * Each part is told once, by a function that stores or loads its fields one by one,
+ * as the direction of the struct vireo_state says.  A load that finds too few bytes,
+ * or others than expected, is bad from there on: all that follows loads as zero, and
+ * nothing is used before vireo_state_done() has said that it was good.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libvireo.h"
+#include "util.h"
+
+enum {
+	PART_MACHINE = 1,
+	PART_CPUID,
+	PART_VCPU,
+	PART_PCI,
+	PART_IOAPIC,
+	PART_DEVICE,
+	PART_UART,
+};
+
+/* ---- bytes ---- */
+
+static void bytes(struct vireo_state *s, void *field, size_t len)
+{
+	if (s->load) {
+		if (s->bad || len > s->end - s->at) {
+			s->bad = true;
+			memset(field, 0, len);
+			return;
+		}
+		memcpy(field, s->data + s->at, len);
+		s->at += len;
+		return;
+	}
+	if (len > s->room - s->at) {
+		__u8 *more = realloc(s->data, 2 * s->room + len);
+
+		if (!more) {
+			s->bad = true;
+			return;
+		}
+		s->data = more;
+		s->room = 2 * s->room + len;
+	}
+	memcpy(s->data + s->at, field, len);
+	s->at += len;
+	s->end = s->at;
+}
+
+static void u8(struct vireo_state *s, __u8 *field)
+{
+	bytes(s, field, sizeof(*field));
+}
+
+static void u32(struct vireo_state *s, __u32 *field)
+{
+	bytes(s, field, sizeof(*field));	/* x86: little-endian, as in the file */
+}
+
+static void u64(struct vireo_state *s, __u64 *field)
+{
+	bytes(s, field, sizeof(*field));
+}
+
+static void flag(struct vireo_state *s, bool *field)
+{
+	__u8 value = *field;
+
+	u8(s, &value);
+	s->bad |= value > 1;
+	*field = value;
+}
+
+/* What must be the same here as where it was stored */
+static void same(struct vireo_state *s, __u32 value)
+{
+	__u32 stored = value;
+
+	u32(s, &stored);
+	s->bad |= stored != value;
+}
+
+/* A part begins with what it is, which of its kind, and how long. */
+static size_t begin(struct vireo_state *s, __u32 part, __u32 number, size_t *end)
+{
+	__u64 len = 0;
+
+	same(s, part);
+	same(s, number);
+	u64(s, &len);
+	*end = s->end;
+	if (s->load && len > s->end - s->at)
+		s->bad = true;
+	else if (s->load)
+		s->end = s->at + len;
+	return s->at;
+}
+
+static void finish(struct vireo_state *s, size_t start, size_t end)
+{
+	__u64 len = s->at - start;
+
+	if (s->load) {
+		s->bad |= s->at != s->end;
+		s->end = end;
+	} else if (!s->bad) {
+		memcpy(s->data + start - sizeof(len), &len, sizeof(len));
+	}
+}
+
+/**
+ * vireo_state_done - whether all was stored, or all loaded was what it should be
+ * @s: after the last part
+ * @err: why not
+ */
+int vireo_state_done(const struct vireo_state *s, struct vireo_error *err)
+{
+	if (s->bad && !s->load)
+		return vireo_fail(err, ENOMEM, "out of memory");
+	if (s->bad || (s->load && s->at != s->end))
+		return vireo_fail(err, EINVAL,
+				  "the state does not fit the machine that config.json describes");
+	return 0;
+}
+
+/* ---- the machine ---- */
+
+/* What must be known before there is a machine */
+static void put_head(struct vireo_state *s, struct vireo_state_head *h)
+{
+	size_t end, start = begin(s, PART_MACHINE, 0, &end);
+
+	u32(s, &h->vcpus);
+	u32(s, &h->slots);
+	u64(s, &h->memory);
+	u64(s, &h->vendor);
+	u64(s, &h->xcr0);
+	u32(s, &h->xsave_size);
+	u32(s, &h->host_khz);
+	u64(s, &h->host_tsc);
+	u64(s, &h->real_ns);
+	u64(s, &h->clock.tsc_base);
+	u64(s, &h->clock.boot_ns);
+	u32(s, &h->clock.tsc_khz);
+	h->clock.size = sizeof(h->clock);
+	finish(s, start, end);
+}
+
+static __u64 real_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (__u64)now.tv_sec * 1000000000 + (__u64)now.tv_nsec;
+}
+
+/* The CPUID table that its guest has: the module's, unless it came with a snapshot */
+static int get_cpuid(struct vireo_machine *m, struct vireo_error *err)
+{
+	struct vireo_cpuid arg = { .size = sizeof(arg), .count = VIREO_STATE_CPUIDS };
+	struct vireo_info info;
+	int dev, ret = 0;
+
+	if (m->cpuids)
+		return 0;
+	dev = vireo_device_open(&info, err);
+	if (dev < 0)
+		return dev;
+	arg.entries = (uintptr_t)m->cpuid;
+	if (ioctl(dev, VIREO_GET_CPUID, &arg))
+		ret = vireo_fail(err, errno, "no CPUID table: %s", strerror(errno));
+	else
+		m->cpuids = arg.count;
+	close(dev);
+	return ret;
+}
+
+static void put_cpuid(struct vireo_state *s, struct vireo_machine *m)
+{
+	size_t end, start = begin(s, PART_CPUID, 0, &end);
+	__u32 i;
+
+	u32(s, &m->cpuids);
+	if (m->cpuids > VIREO_STATE_CPUIDS) {
+		s->bad = true;
+		m->cpuids = 0;
+	}
+	for (i = 0; i < m->cpuids; i++) {
+		struct vireo_cpuid_entry *e = &m->cpuid[i];
+
+		u32(s, &e->function);
+		u32(s, &e->index);
+		u32(s, &e->flags);
+		u32(s, &e->eax);
+		u32(s, &e->ebx);
+		u32(s, &e->ecx);
+		u32(s, &e->edx);
+		e->reserved = 0;
+	}
+	finish(s, start, end);
+}
+
+/* ---- vCPUs: the kernel's structures never change their layout, only grow ---- */
+
+static void put_vcpu(struct vireo_state *s, struct vireo_vcpu_state *v, __u32 id,
+		     __u32 xsave_size)
+{
+	size_t end, start = begin(s, PART_VCPU, id, &end);
+	__u32 i;
+
+	same(s, sizeof(v->regs));
+	bytes(s, &v->regs, sizeof(v->regs));
+	same(s, sizeof(v->lapic));
+	bytes(s, &v->lapic, sizeof(v->lapic));
+	u32(s, &v->msrs);
+	if (v->msrs > VIREO_STATE_MSRS) {
+		s->bad = true;
+		v->msrs = 0;
+	}
+	for (i = 0; i < v->msrs; i++) {
+		u32(s, &v->msr[i].index);
+		u64(s, &v->msr[i].value);
+		v->msr[i].reserved = 0;
+	}
+	bytes(s, v->xsave, xsave_size);
+	finish(s, start, end);
+}
+
+/* ---- devices ---- */
+
+static void put_function(struct vireo_state *s, struct vireo_pci_function *f)
+{
+	unsigned int i;
+
+	same(s, f->device);
+	same(s, f->slot);
+	same(s, f->vectors);
+	bytes(s, f->config, sizeof(f->config));
+	for (i = 0; i < f->vectors; i++) {
+		u32(s, &f->entry[i].address[0]);
+		u32(s, &f->entry[i].address[1]);
+		u32(s, &f->entry[i].data);
+		u32(s, &f->entry[i].control);
+	}
+}
+
+static void put_pci(struct vireo_state *s, struct vireo_machine *m)
+{
+	size_t end, start = begin(s, PART_PCI, 0, &end);
+	unsigned int i;
+
+	u32(s, &m->pci.address);
+	same(s, m->slots);
+	for (i = 0; i < m->slots; i++) {
+		put_function(s, &m->port[i].function);
+		flag(s, &m->port[i].asserted);
+	}
+	finish(s, start, end);
+}
+
+static void put_ioapic(struct vireo_state *s, struct vireo_ioapic *io)
+{
+	size_t end, start = begin(s, PART_IOAPIC, 0, &end);
+	unsigned int i;
+
+	u32(s, &io->select);
+	u32(s, &io->id);
+	same(s, VIREO_IOAPIC_PINS);
+	for (i = 0; i < VIREO_IOAPIC_PINS; i++)
+		u64(s, &io->entry[i]);
+	s->bad |= io->select > 0xff;
+	finish(s, start, end);
+}
+
+static void put_queue(struct vireo_state *s, const struct vireo_pv *pv, struct vireo_pv_queue *q)
+{
+	u32(s, &q->entries);
+	u64(s, &q->ring);
+	u32(s, &q->vector);
+	flag(s, &q->suspended);
+	u32(s, &q->start);
+	s->bad |= q->suspended && q->entries > pv->queue_max;
+}
+
+static void put_pv(struct vireo_state *s, struct vireo_pv *pv, __u32 number)
+{
+	size_t end, start = begin(s, PART_DEVICE, number, &end);
+	unsigned int i;
+
+	same(s, pv->number);
+	same(s, pv->queues);
+	same(s, pv->doorbell);
+	put_function(s, &pv->function);
+	u32(s, &pv->status);
+	u32(s, &pv->generation);
+	u64(s, &pv->accepted);
+	u32(s, &pv->vector);
+	flag(s, &pv->changed);
+	same(s, (__u32)pv->config_len);
+	bytes(s, pv->config, pv->config_len);
+	for (i = 0; i < pv->queues; i++)
+		put_queue(s, pv, &pv->queue[i]);
+	s->bad |= (pv->accepted & ~pv->offered) || pv->status > VIREO_STATUS_FAILED;
+	finish(s, start, end);
+}
+
+static void put_uart(struct vireo_state *s, struct vireo_uart *uart)
+{
+	size_t end, start = begin(s, PART_UART, 0, &end);
+	__u32 waiting = uart->head - uart->tail, i;
+
+	u8(s, &uart->ier);
+	u8(s, &uart->fcr);
+	u8(s, &uart->lcr);
+	u8(s, &uart->mcr);
+	u8(s, &uart->lsr_error);
+	u8(s, &uart->scratch);
+	bytes(s, uart->divisor, sizeof(uart->divisor));
+	flag(s, &uart->thr_event);
+	u32(s, &waiting);
+	if (waiting > VIREO_UART_BACKLOG) {
+		s->bad = true;
+		waiting = 0;
+	}
+	if (s->load) {
+		uart->tail = 0;
+		uart->head = waiting;
+	}
+	for (i = 0; i < waiting; i++)
+		u8(s, &uart->backlog[(uart->tail + i) % VIREO_UART_BACKLOG]);
+	finish(s, start, end);
+}
+
+static void put_devices(struct vireo_state *s, struct vireo_machine *m, struct vireo_uart *uart)
+{
+	unsigned int i;
+
+	put_pci(s, m);
+	put_ioapic(s, &m->ioapic);
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+		if (m->device[i])
+			put_pv(s, m->device[i], i);
+	}
+	put_uart(s, uart);
+}
+
+/* ---- storing ---- */
+
+/**
+ * vireo_machine_can_snapshot - whether all devices of a machine can be stored
+ * @m: the machine
+ * @err: what stands in the way
+ */
+int vireo_machine_can_snapshot(struct vireo_machine *m, struct vireo_error *err)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+		struct vireo_pv *pv = m->device[i];
+
+		if (pv && pv->port)
+			return vireo_fail(err, EOPNOTSUPP,
+					  "%s (%s) is in a slot: a snapshot cannot have it, detach it first",
+					  pv->name, pv->backing);
+		if (pv && strcmp(pv->ops->kind, "disk"))
+			return vireo_fail(err, EOPNOTSUPP, "%s (%s) cannot be in a snapshot",
+					  pv->name, pv->backing);
+		if (pv && !(pv->offered & VIREO_BLK_F_READONLY))
+			return vireo_fail(err, EOPNOTSUPP,
+					  "%s (%s) is writable: a snapshot can have read-only disks alone",
+					  pv->name, pv->backing);
+	}
+	return 0;
+}
+
+/**
+ * vireo_state_store - store a machine
+ * @s: filled in; vireo_state_close() is due
+ * @m: the machine, paused and suspended
+ * @uart: its console's
+ * @vcpu: vireo_machine_save()'s
+ * @err: why not
+ */
+int vireo_state_store(struct vireo_state *s, struct vireo_machine *m, struct vireo_uart *uart,
+		      struct vireo_vcpu_state *vcpu, struct vireo_error *err)
+{
+	struct vireo_state_head h = {
+		.vcpus = m->vcpus, .slots = m->slots, .memory = m->vm.memory,
+		.vendor = m->vm.info.features & (VIREO_FEAT_SVM | VIREO_FEAT_VMX),
+		.xcr0 = m->vm.info.xcr0, .xsave_size = m->vm.info.xsave_size,
+		.host_khz = m->vm.info.tsc_khz, .host_tsc = __builtin_ia32_rdtsc(),
+		.real_ns = real_ns(), .clock.size = sizeof(h.clock),
+	};
+	__u32 i;
+	int ret;
+
+	*s = (struct vireo_state){ .load = false };
+	if (ioctl(m->vm.fd, VIREO_GET_CLOCK, &h.clock))
+		return vireo_fail(err, errno, "no clock: %s", strerror(errno));
+	ret = get_cpuid(m, err);
+	if (ret)
+		return ret;
+	put_head(s, &h);
+	put_cpuid(s, m);
+	for (i = 0; i < m->vcpus; i++)
+		put_vcpu(s, &vcpu[i], i, h.xsave_size);
+	put_devices(s, m, uart);
+	return vireo_state_done(s, err);
+}
+
+/** vireo_state_close - free the bytes; may be called twice */
+void vireo_state_close(struct vireo_state *s)
+{
+	free(s->data);
+	s->data = NULL;
+}
+
+/* ---- loading ---- */
+
+/**
+ * vireo_state_head - what kind of machine is stored
+ * @s: with @data and @end set
+ * @h: filled in
+ * @info: what the module offers
+ * @err: why it cannot run here
+ */
+int vireo_state_head(struct vireo_state *s, struct vireo_state_head *h,
+		     const struct vireo_info *info, struct vireo_error *err)
+{
+	__u32 off;
+
+	s->load = true;
+	s->at = 0;
+	put_head(s, h);
+	if (s->bad || !h->vcpus || h->vcpus > VIREO_MAX_VCPUS || h->slots > VIREO_PORTS ||
+	    !h->clock.tsc_khz)
+		return vireo_fail(err, EINVAL, "the state is not a machine's");
+	if (!(h->vendor & info->features))
+		return vireo_fail(err, EOPNOTSUPP, "the snapshot is of a machine on %s",
+				  h->vendor & VIREO_FEAT_SVM ? "AMD-V" : "VT-x");
+	if ((h->xcr0 & ~info->xcr0) || h->xsave_size > info->xsave_size)
+		return vireo_fail(err, EOPNOTSUPP,
+				  "the snapshot needs a processor with XCR0 0x%llx, this one has 0x%llx",
+				  h->xcr0, info->xcr0);
+	off = h->host_khz > info->tsc_khz ? h->host_khz - info->tsc_khz :
+					    info->tsc_khz - h->host_khz;
+	if (off > info->tsc_khz / 100)
+		return vireo_fail(err, EOPNOTSUPP,
+				  "the snapshot needs a time stamp counter of %u kHz, here it has %u",
+				  h->host_khz, info->tsc_khz);
+	return 0;
+}
+
+/* The guest's clocks stood still since: the TSC goes on, the time of day is today's. */
+static int set_clock(struct vireo_vm *vm, const struct vireo_state_head *h, __u64 *elapsed,
+		     struct vireo_error *err)
+{
+	struct vireo_clock clock = h->clock;
+
+	*elapsed = __builtin_ia32_rdtsc() - h->host_tsc;
+	clock.tsc_base += *elapsed;
+	clock.boot_ns += real_ns() - h->real_ns;
+	if (ioctl(vm->fd, VIREO_SET_CLOCK, &clock))
+		return vireo_fail(err, errno, "cannot set the clock: %s", strerror(errno));
+	return 0;
+}
+
+static int set_cpuid(struct vireo_machine *m, struct vireo_error *err)
+{
+	struct vireo_cpuid arg = {
+		.size = sizeof(arg), .count = m->cpuids, .entries = (uintptr_t)m->cpuid,
+	};
+
+	if (!ioctl(m->vm.fd, VIREO_SET_CPUID, &arg))
+		return 0;
+	return vireo_fail(err, EOPNOTSUPP,
+			  "this processor lacks features that the snapshot's guest uses");
+}
+
+static void move_tsc(struct vireo_vcpu_state *v, __u64 elapsed)
+{
+	__u32 i;
+
+	for (i = 0; i < v->msrs; i++) {
+		if (v->msr[i].index == VIREO_MSR_TSC_OFFSET)
+			v->msr[i].value -= elapsed;
+	}
+}
+
+static int load_vcpus(struct vireo_state *s, struct vireo_machine *m,
+		      const struct vireo_state_head *h, struct vireo_error *err)
+{
+	struct vireo_vcpu_state *vcpu = calloc(h->vcpus, sizeof(*vcpu));
+	__u64 elapsed;
+	__u32 i;
+	int ret = 0;
+
+	if (!vcpu)
+		return vireo_fail(err, ENOMEM, "out of memory");
+	put_cpuid(s, m);
+	for (i = 0; i < h->vcpus && !ret; i++) {
+		vcpu[i].xsave = calloc(1, m->vm.info.xsave_size);
+		if (vcpu[i].xsave)
+			put_vcpu(s, &vcpu[i], i, h->xsave_size);
+		else
+			ret = vireo_fail(err, ENOMEM, "out of memory");
+	}
+	if (!ret && s->bad)
+		ret = vireo_fail(err, EINVAL, "the state is not a machine's");
+	if (!ret)
+		ret = set_cpuid(m, err);
+	if (!ret)
+		ret = set_clock(&m->vm, h, &elapsed, err);
+	for (i = 0; i < h->vcpus && !ret; i++)
+		move_tsc(&vcpu[i], elapsed);
+	if (!ret) {
+		m->vcpus = h->vcpus;
+		ret = vireo_machine_load(m, vcpu, err);
+	}
+	vireo_state_free(vcpu, h->vcpus);
+	return ret;
+}
+
+static int resume_devices(struct vireo_machine *m, struct vireo_error *err)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+		struct vireo_pv *pv = m->device[i];
+
+		if (pv && pv->status == VIREO_STATUS_OK && pv->ops->accept &&
+		    pv->ops->accept(pv, true, pv->accepted))
+			return vireo_fail(err, EINVAL, "%s does not offer what the guest uses",
+					  pv->name);
+	}
+	return vireo_machine_serve(m, true, err);
+}
+
+/**
+ * vireo_state_load - make a machine what was stored
+ * @s: after vireo_state_head()
+ * @h: that one's
+ * @m: a machine without vCPUs, with its memory and all its devices
+ * @uart: its console's, as it begins
+ * @err: why not
+ */
+int vireo_state_load(struct vireo_state *s, const struct vireo_state_head *h,
+		     struct vireo_machine *m, struct vireo_uart *uart, struct vireo_error *err)
+{
+	int ret = load_vcpus(s, m, h, err);
+
+	if (ret)
+		return ret;
+	put_devices(s, m, uart);
+	ret = vireo_state_done(s, err);
+	if (!ret)
+		ret = vireo_machine_renew_identity(m, err);
+	return ret ? ret : resume_devices(m, err);
+}
