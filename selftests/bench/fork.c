@@ -2,7 +2,7 @@
 /*
  * What a fork costs, by the size of the memory: the call, the end of what it made,
  * the way to the first instruction of a clone in a process of its own, what its
- * writes cost, and the memory that a clone takes.
+ * writes cost, and the memory that a clone takes; and a start from a file instead.
  *
  *	bench: NAME vireo=N kvm=N unit=UNIT target=N
  *
@@ -63,9 +63,9 @@ static const struct {
 	const char *unit;
 	u64 target;
 } figures[FIGURES] = {
-	[FIRST_ENTRY] = { "fork_first_entry", "ticks", 400000 },
-	[FAULT] = { "fork_fault", "ticks", 0 },
-	[BYTES] = { "fork_memory", "bytes", 65536 },
+	[FIRST_ENTRY] = { "first_entry", "ticks", 400000 },
+	[FAULT] = { "fault", "ticks", 0 },
+	[BYTES] = { "memory", "bytes", 65536 },
 };
 
 static const struct {
@@ -223,25 +223,53 @@ static void measure_write(const char *size)
 	print_own("fork_write", size, median(first) - median(second), "-");
 }
 
-/* What the guest's memory holds, as a file */
-static int copy_memory(u64 ram)
+/* What the guest's memory holds, as a file that nobody has open */
+static void copy_memory(const char *path, u64 ram)
 {
 	static const char zero[PAGE];
-	int fd = memfd_create("memory", MFD_CLOEXEC);
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	s64 at = 0, end;
 	char page[PAGE];
 
-	need(fd >= 0 && !ftruncate(fd, ram), "memfd");
+	need(fd >= 0 && !ftruncate(fd, ram), path);
 	while ((at = do_lseek(parent.mem, at, SEEK_DATA)) >= 0) {
 		end = do_lseek(parent.mem, at, SEEK_HOLE);
 		for (; at < end; at += PAGE) {
 			vm_read(&parent, at, page, PAGE);
 			if (memcmp(page, zero, PAGE))
-				need(do_pwrite(fd, page, PAGE, at) == PAGE, "memfd");
+				need(do_pwrite(fd, page, PAGE, at) == PAGE, path);
 		}
 	}
-	return fd;
+	close(fd);
 }
+
+/* A snapshot starts as a machine: nothing is left of the one that it was made of. */
+static const char *snapshot;
+
+static void restore_nothing(void)
+{
+}
+
+static void restore_become(void)
+{
+	struct vireo_set_file file = { .size = sizeof(file) };
+	struct vireo_memory memory = { .size = sizeof(memory), .flags = VIREO_MEMORY_FILE };
+
+	vm_open(&child, 1);
+	file.fd = open(snapshot, O_RDONLY | O_CLOEXEC);
+	need(!ioctl(child.fd, VIREO_SET_FILE, &file), "VIREO_SET_FILE");
+	memory.bytes = lseek(file.fd, 0, SEEK_END);
+	need(!ioctl(child.fd, VIREO_ADD_MEMORY, &memory), "VIREO_ADD_MEMORY");
+	vireo_become();
+}
+
+static const struct way restore = {
+	.name = "restore",
+	.prepare = restore_nothing,
+	.become = restore_become,
+	.next = vireo_next,
+	.done = restore_nothing,
+};
 
 /* ---- KVM ------------------------------------------------------------------------------ */
 
@@ -272,6 +300,7 @@ struct kvm_state {
 
 /* What Vireo's guest left for it */
 struct image {
+	char path[32];
 	int fd;
 	u64 ram;
 	struct vireo_regs regs;
@@ -427,7 +456,8 @@ static void kvm_become(void)
 	kvm_make(m, MAP_PRIVATE);
 	CALL(m->vcpu, KVM_SET_SREGS, &kvm_state.sregs);
 	CALL(m->vcpu, KVM_SET_REGS, &kvm_state.regs);
-	CALL(m->vcpu, KVM_SET_XCRS, &kvm_state.xcrs);
+	if (kvm_state.xcrs.nr_xcrs)
+		CALL(m->vcpu, KVM_SET_XCRS, &kvm_state.xcrs);
 	CALL(m->vcpu, KVM_SET_XSAVE, &kvm_state.xsave);
 	CALL(m->vcpu, KVM_SET_MSRS, &kvm_state.msrs);
 	CALL(m->vcpu, KVM_SET_VCPU_EVENTS, &kvm_state.events);
@@ -542,8 +572,10 @@ static u64 bytes(const struct way *w)
 				pause();
 		}
 		w->done();
-		while (READ_ONCE(shared->ready) <= (u32)i)
+		while (READ_ONCE(shared->ready) <= (u32)i) {
+			need(!waitpid(pid[i], NULL, WNOHANG), "a clone");
 			usleep(1000);
+		}
 	}
 	after = file_number(usage, NULL);
 	for (i = 0; i < CLONES; i++) {
@@ -561,13 +593,14 @@ static void measure(const struct way *w, u64 *result)
 	result[BYTES] = bytes(w);
 }
 
-static void print(const char *size, const u64 *ours, const u64 *theirs)
+/* KVM knows one way only: what it is forked from is a file. */
+static void print(const char *verb, const char *size, const u64 *ours, const u64 *theirs)
 {
 	u64 target;
 	int i;
 
 	for (i = 0; i < FIGURES; i++) {
-		printf("bench: %s_%s vireo=%llu", figures[i].name, size, ours[i]);
+		printf("bench: %s_%s_%s vireo=%llu", verb, figures[i].name, size, ours[i]);
 		target = figures[i].target;
 		if (kvm >= 0) {
 			printf(" kvm=%llu", theirs[i]);
@@ -581,9 +614,38 @@ static void print(const char *size, const u64 *ours, const u64 *theirs)
 	}
 }
 
+static void measure_vireo(unsigned int i, struct image *image, u64 *forked, u64 *restored)
+{
+	const char *size = sizes[i].name;
+
+	image->ram = sizes[i].ram;
+	snprintf(image->path, sizeof(image->path), "/tmp/memory-%s", size);
+	vireo_boot(image->ram);
+	copy_memory(image->path, image->ram);
+	image->regs = state.regs;
+	measure_call(size);
+	measure_write(size);
+	measure(&vireo, forked);
+	snapshot = image->path;
+	measure(&restore, restored);
+	vireo_close();
+}
+
+static void measure_kvm(struct image *of, u64 *result)
+{
+	image = of;
+	image->fd = open(image->path, O_RDWR | O_CLOEXEC);
+	need(image->fd >= 0, image->path);
+	kvm_boot();
+	measure(&kvm_way, result);
+	kvm_close();
+	close(image->fd);
+}
+
 int main(void)
 {
-	u64 ours[ARRAY_SIZE(sizes)][FIGURES], theirs[ARRAY_SIZE(sizes)][FIGURES];
+	u64 theirs[FIGURES] = {};
+	u64 ours[ARRAY_SIZE(sizes)][2][FIGURES];
 	struct image images[ARRAY_SIZE(sizes)];
 	unsigned int i;
 
@@ -592,24 +654,16 @@ int main(void)
 	need(shared != MAP_FAILED, "mmap");
 	mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, NULL);
 	file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		vireo_boot(sizes[i].ram);
-		images[i] = (struct image) { copy_memory(sizes[i].ram), sizes[i].ram, state.regs };
-		measure_call(sizes[i].name);
-		measure_write(sizes[i].name);
-		measure(&vireo, ours[i]);
-		vireo_close();
-	}
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		measure_vireo(i, &images[i], ours[i][0], ours[i][1]);
 	modules_load(getenv("KVM_KO"));
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		image = &images[i];
-		if (kvm >= 0) {
-			kvm_boot();
-			measure(&kvm_way, theirs[i]);
-			kvm_close();
-		}
-		print(sizes[i].name, ours[i], theirs[i]);
+		if (kvm >= 0)
+			measure_kvm(&images[i], theirs);
+		print("fork", sizes[i].name, ours[i][0], theirs);
+		print("restore", sizes[i].name, ours[i][1], theirs);
+		unlink(images[i].path);
 	}
 	return KSFT_PASS;
 }

@@ -45,7 +45,10 @@ until grep -q 'guest: count 1' /tmp/web.log; do
 	kill -0 $! || exit 1
 	sleep 1
 done
+echo "# it runs"
 sleep 2
+# Once before: what is allocated once is there then.
+vireo fork web --name first --log /tmp >/dev/null
 before=$(number MemFree)
 begin=$(cut -d' ' -f1 /proc/uptime)
 vireo fork web --count $count --log /tmp/log >/tmp/names
