@@ -123,6 +123,16 @@ static inline void compat_clear_mmio_buffers(void)
 #endif
 }
 
+/* SRSO on processors whose kernel need not fear it: only guests make it necessary. */
+static inline void compat_srso(bool guests)
+{
+#ifdef X86_FEATURE_SRSO_BP_SPEC_REDUCE
+	if (cpu_feature_enabled(X86_FEATURE_SRSO_BP_SPEC_REDUCE))
+		(guests ? msr_set_bit : msr_clear_bit)(MSR_ZEN4_BP_CFG,
+						       MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT);
+#endif
+}
+
 /* A guest has trained this processor's branch predictors (VMSCAPE). */
 static inline void compat_guest_ran(void)
 {

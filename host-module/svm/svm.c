@@ -151,6 +151,7 @@ static int svm_cpu_enable(void)
 	c->host_pa = slow_virt_to_phys(this_cpu_ptr(host_pages) + PAGE_SIZE);
 	c->asid_gen++;
 	c->next_asid = max_asid + 1;	/* the first guest flushes what was there */
+	compat_srso(true);
 	return 0;
 }
 
@@ -165,6 +166,7 @@ static void svm_cpu_disable(void)
 	/* In a crash this may be an NMI that VMRUN's clear GIF let in late. */
 	asm volatile("stgi");
 	wrmsrl(MSR_EFER, efer & ~EFER_SVME);
+	compat_srso(false);
 }
 
 /* ---- vCPU ------------------------------------------------------------------------------ */
