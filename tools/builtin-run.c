@@ -249,6 +249,9 @@ static void reply_info(struct session *s, struct json_object *reply)
 		   (__u64)((now.tv_sec - s->start.tv_sec) * 1000 +
 			   (now.tv_nsec - s->start.tv_nsec) / 1000000));
 	json_object_object_add(reply, "kernel", json_object_new_string(s->opt.kernel));
+	if (s->opt.snapshot)
+		json_object_object_add(reply, "snapshot",
+				       json_object_new_string(s->opt.snapshot));
 	if (s->pause_ns)
 		add_number(reply, "pause_ns", s->pause_ns);
 	if (!s->parent[0])
@@ -272,6 +275,9 @@ static int add_stat(struct session *s, struct json_object *reply, struct vireo_e
 	add_number(reply, "resident_bytes", stat.resident_bytes);
 	add_number(reply, "huge_bytes", stat.huge_bytes);
 	add_number(reply, "table_bytes", stat.table_bytes);
+	add_number(reply, "private_bytes", stat.private_bytes);
+	add_number(reply, "shared_bytes", stat.shared_bytes);
+	add_number(reply, "file_bytes", stat.file_bytes);
 	counters = json_object_new_object();
 	for (i = 0; vireo_stat_name(i); i++)
 		add_number(counters, vireo_stat_name(i), stat.counters[i]);
@@ -348,6 +354,10 @@ static int do_command(struct session *s, const char *command, struct json_object
 		ret = device_command(s, command, get_text(request, "device"), err);
 	else if (!strcmp(command, "fork"))
 		ret = session_fork(s, request, reply, err);
+	else if (!strcmp(command, "snapshot"))
+		ret = session_snapshot(s, request, reply, err);
+	else if (!strcmp(command, "snapshot-done"))
+		ret = session_snapshot_done(s, request, err);
 	else if (!strcmp(command, "pause"))
 		ret = vireo_machine_pause(&s->machine);
 	else if (!strcmp(command, "resume"))
@@ -483,12 +493,15 @@ static int build_cmdline(struct session *s, struct vireo_error *err)
 	return 0;
 }
 
-/*
- * Make the disks and interfaces, then see what the latter do.  Who wants slots wants
- * to take these away, too: they get slots of their own, as many as there can be.
- * Those that get none come first, for the guest finds them first.
+/**
+ * add_devices - make the disks and interfaces, then see what the latter do
+ * @s: with its machine
+ * @err: why not
+ *
+ * Who wants slots wants to take these away, too: they get slots of their own, as many as
+ * there can be.  Those that get none come first, for the guest finds them first.
  */
-static int add_devices(struct session *s, struct vireo_error *err)
+int add_devices(struct session *s, struct vireo_error *err)
 {
 	unsigned int empty = (unsigned int)s->opt.slots, own = 0, i;
 	bool nets = false;
@@ -515,6 +528,8 @@ static int prepare(struct session *s, struct vireo_error *err)
 	};
 	int ret;
 
+	if (s->opt.snapshot)
+		return session_restore(s, err);
 	ret = build_cmdline(s, err);
 	if (!ret)
 		ret = add_devices(s, err);
@@ -558,7 +573,7 @@ static bool wants_dump(const struct session *s)
 }
 
 /* The machine exists; returns the exit status. */
-static int run_machine(struct session *s)
+static int run_machine(struct session *s, void (*ready)(struct session *s))
 {
 	struct vireo_error err = { .code = 0 };
 	int ret;
@@ -574,6 +589,8 @@ static int run_machine(struct session *s)
 		complain("%s", err.code ? err.text : strerror(-ret));
 		return STATUS_ERROR;
 	}
+	if (ready)
+		ready(s);
 	serve(s);
 	vireo_machine_join(&s->machine);
 	console_close(&s->console);
@@ -586,15 +603,25 @@ static int run_machine(struct session *s)
 	return (int)s->machine.end;
 }
 
-static int run_session(struct session *s)
+/**
+ * session_run - the whole life of a VM
+ * @s: with its options
+ * @ready: called when it runs; may be NULL
+ *
+ * Return: an exit status.
+ */
+int session_run(struct session *s, void (*ready)(struct session *s))
 {
 	struct vireo_error err = { .code = 0 };
 	int ret, status;
 
 	clock_gettime(CLOCK_MONOTONIC, &s->start);
 	s->control.handle = handle_request;
+	s->control.gone = session_client_gone;
 	s->control.ctx = s;
-	if (access(s->opt.kernel, R_OK)) {
+	s->frozen.fd = -1;
+	s->writing.fd = -1;
+	if (!s->opt.snapshot && access(s->opt.kernel, R_OK)) {
 		complain("cannot open the kernel %s: %s", s->opt.kernel, strerror(errno));
 		return STATUS_ERROR;
 	}
@@ -603,14 +630,16 @@ static int run_session(struct session *s)
 		ret = control_open(&s->control, s->opt.name, &err);
 	if (!ret && s->opt.cgroup[0])
 		ret = cgroup_enter(s->opt.cgroup, s->opt.name, &err);
-	if (!ret)
+	if (!ret && s->opt.snapshot)
+		ret = session_open_snapshot(s, &err);
+	else if (!ret)
 		ret = vireo_machine_create(&s->machine, (__u32)s->opt.vcpus, s->opt.memory, &err);
 	if (ret) {
 		control_close(&s->control);
 		complain("%s", err.code ? err.text : strerror(-ret));
 		return STATUS_ERROR;
 	}
-	status = run_machine(s);
+	status = run_machine(s, ready);
 	control_close(&s->control);
 	vireo_machine_destroy(&s->machine);
 	return status;
@@ -622,5 +651,5 @@ int cmd_run(int argc, char **argv)
 	int status;
 
 	status = parse_options(&session.opt, argc, argv);
-	return status >= 0 ? status : run_session(&session);
+	return status >= 0 ? status : session_run(&session, NULL);
 }

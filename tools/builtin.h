@@ -39,6 +39,9 @@ int cmd_resize(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_detach(int argc, char **argv);
 int cmd_fork(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
+int cmd_template(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 /* cgroup.c */

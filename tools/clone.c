@@ -170,6 +170,7 @@ static int become(struct session *s, struct clones *c, struct vireo_error *err)
 		close(s->watch_fd);
 	s->watch_fd = -1;
 	s->left = false;
+	session_forget(s);
 	ret = catch_signals(s, err);
 	if (!ret)
 		ret = take_name(s, c, err);

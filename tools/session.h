@@ -16,6 +16,10 @@
  * @kernel: path
  * @initrd: path or NULL
  * @append: addition to the command line or NULL
+ * @snapshot: directory to restore, or NULL
+ * @eager: restore: copy all memory at once
+ * @paused: restore: stand still until vireo resume
+ * @verify: restore: check the memory's content first
  * @bare: leave the default command line out
  * @stat: print counters at the end
  * @rng: give it random numbers
@@ -32,6 +36,10 @@ struct run_options {
 	const char *kernel;
 	const char *initrd;
 	const char *append;
+	const char *snapshot;
+	bool eager;
+	bool paused;
+	bool verify;
 	bool bare;
 	bool stat;
 	bool rng;
@@ -57,6 +65,8 @@ struct run_options {
  * @parent_pid: its process then
  * @start_ns: of a clone: from the request on until it ran
  * @pause_ns: how long the last fork stopped it
+ * @frozen: the VM as of the last snapshot, which an incremental one compares with
+ * @writing: ... of one that @writer has not written yet
  * @left: the user typed Ctrl-A x
  * @start: when it began, CLOCK_MONOTONIC
  * @cmdline: the kernel command line
@@ -72,6 +82,12 @@ struct session {
 	pid_t parent_pid;
 	__u64 start_ns;
 	__u64 pause_ns;
+	struct frozen {
+		int fd;			/* -1: there is none */
+		char id[33];
+		char path[PATH_MAX];
+	} frozen, writing;
+	struct control_client *writer;
 	bool left;
 	struct timespec start;
 	char cmdline[8192];
@@ -80,6 +96,19 @@ struct session {
 /* builtin-run.c */
 int catch_signals(struct session *s, struct vireo_error *err);
 int watch_nets(struct session *s, struct vireo_error *err);
+int add_devices(struct session *s, struct vireo_error *err);
+int session_run(struct session *s, void (*ready)(struct session *s));
+
+/* snapshot.c */
+void id_format(const __u8 *id, char *text);
+void session_forget(struct session *s);
+void session_client_gone(void *ctx, struct control_client *client);
+int session_snapshot(struct session *s, struct json_object *request, struct json_object *reply,
+		     struct vireo_error *err);
+int session_snapshot_done(struct session *s, struct json_object *request,
+			  struct vireo_error *err);
+int session_open_snapshot(struct session *s, struct vireo_error *err);
+int session_restore(struct session *s, struct vireo_error *err);
 
 /* clone.c */
 int session_fork(struct session *s, struct json_object *request, struct json_object *reply,

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=dash
+#
+# Snapshots of Debian guests while they run: restored, one and many, whole and in
+# increments; and what is refused, and what an interruption leaves behind.
+#
+# guests: 6.1-cloud
+# drivers: 6.1-cloud
+# machine: cpus=2 memory=2560 time=1200 limit=300
+
+# shellcheck source=lib.sh
+. /jobs/lib
+
+mkdir -p /tmp/work /tmp/log /tmp/snap
+
+# The guest counts, hashes what it wrote before, and reads its disk if there is one.
+cat >/tmp/work/script <<'END'
+dmesg -n 1
+dd if=/dev/urandom of=/a bs=64k count=64 2>/dev/null
+want=$(md5sum </a)
+[ -e /dev/vrda ] && disk=$(md5sum </dev/vrda)
+i=0
+while :; do
+	i=$((i + 1))
+	old=$now now=$(cut -d' ' -f1 /proc/uptime)
+	[ "$(printf '%s\n' $old $now | sort -n | head -n 1)" = "${old:-$now}" ] || echo "guest: clock went back: $old $now"
+	[ "$(md5sum </a)" = "$want" ] || echo "guest: memory changed"
+	if [ -e /dev/vrda ]; then
+		echo 3 >/proc/sys/vm/drop_caches
+		[ "$(md5sum </dev/vrda)" = "$disk" ] || echo "guest: disk changed"
+	fi
+	dd if=/dev/urandom of=/b bs=64k count=8 2>/dev/null
+	echo "guest: count $i"
+	usleep 100000
+done
+END
+(cd /tmp/work && echo script | cpio -o -H newc 2>/dev/null) >/tmp/work/script.cpio
+cat /guests/initrd-shell-6.1-cloud /tmp/work/script.cpio >/tmp/initrd
+
+# background NAME COMMAND...: a guest, until it counts
+background()
+{
+	name=$1
+	shift
+	"$@" --name "$name" </dev/null >"/tmp/log/$name.log" 2>&1 &
+	counts "$name" 1
+}
+
+start() # NAME OPTION...
+{
+	name=$1
+	shift
+	background "$name" vireo run --kernel /guests/vmlinuz-6.1-cloud --initrd /tmp/initrd \
+		--memory 128M --append "quiet vireo.do=script" "$@" && counts "$name" 3
+}
+
+# The last number that a guest has printed; the first
+count()
+{
+	sed -n 's/^guest: count \([0-9]*\).*/\1/p' "/tmp/log/$1.log" 2>/dev/null | tail -n 1
+}
+
+first()
+{
+	sed -n 's/^guest: count \([0-9]*\).*/\1/p' "/tmp/log/$1.log" 2>/dev/null | head -n 1
+}
+
+# counts NAME N: wait until it has come to N
+counts()
+{
+	for i in $(seq "$LIMIT"); do
+		[ "$(count "$1")" -ge "$2" ] 2>/dev/null && return
+		sleep 1
+	done
+	quote "/tmp/log/$1.log" 20
+	false
+}
+
+# goes_on NAME...: each counts three further
+goes_on()
+{
+	for guest in "$@"; do
+		from=$(count "$guest")
+		counts "$guest" $((${from:-0} + 3)) || return
+	done
+}
+
+refuses() # PATTERN COMMAND...
+{
+	pattern=$1
+	shift
+	if timeout 60 "$@" >/tmp/refused 2>&1 || [ "$(wc -l </tmp/refused)" != 1 ] || ! grep -q "$pattern" /tmp/refused; then
+		quote /tmp/refused
+		false
+	fi
+}
+
+fine() # NAME...
+{
+	for guest in "$@"; do
+		grep -E 'guest: (clock|memory|disk)|BUG|Oops|WARNING|stall' "/tmp/log/$guest.log" && return 1
+	done
+	true
+}
+
+# stat NAME KEY
+stat_of()
+{
+	vireo stat "$1" --json | sed -n "s/^ *\"$2\": *\([0-9]*\).*/\1/p"
+}
+
+# After a snapshot at @2 a guest goes on from there
+from_there() # NAME COUNT
+{
+	number=$(first "$1")
+	[ "$number" -gt "$2" ] && [ "$number" -le $(($2 + 3)) ] && return
+	echo "# $1 begins at $number, not soon after $2"
+	false
+}
+
+stop()
+{
+	for guest in "$@"; do
+		vireo stop "$guest"
+	done
+	sleep 1
+}
+
+# flip FILE OFFSET: change a byte
+flip()
+{
+	byte=$(dd if="$1" bs=1 skip="$2" count=1 2>/dev/null | hexdump -v -e '1/1 "%u"')
+	printf "\\$(printf %o $(((byte + 1) % 256)))" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+
+damaged() # COMMAND...: a copy of the snapshot, changed
+{
+	rm -rf /tmp/snap/bad
+	mkdir /tmp/snap/bad
+	cp /tmp/snap/a/state /tmp/snap/a/config.json /tmp/snap/bad/
+	ln /tmp/snap/a/memory /tmp/snap/bad/memory
+	(cd /tmp/snap/bad && "$@")
+}
+
+own_memory()
+{
+	rm memory
+	cp ../a/memory memory
+}
+
+# complete DIRECTORY: what is there can be restored
+complete()
+{
+	vireo restore "$1" --verify --paused --name complete --count 1 >/tmp/complete 2>&1 || {
+		quote /tmp/complete
+		return 1
+	}
+	vireo stop "$(cat /tmp/complete)"
+}
+
+echo "# begin snapshot"
+
+check "a guest runs" start web --vcpus 2 --slots 1
+check "a snapshot of it" vireo snapshot web /tmp/snap/a
+at=$(count web)
+check "it goes on" goes_on web
+check "another, in the same place" vireo snapshot web /tmp/snap/a
+at=$(count web)
+check "it is whole" test "$(ls /tmp/snap/a | tr '\n' ' ')$(ls /tmp/snap)" = "config.json memory state a"
+vireo ls --json | grep -E '"(name|pause_ns)"' | sed 's/^ */# /'
+echo "# $(ls -ls /tmp/snap/a | tr '\n' ';')"
+stop web
+check "it is restored" background one vireo restore /tmp/snap/a
+check "and goes on from there" from_there one "$at"
+check "and on" goes_on one
+check "with the file's pages" test "$(stat_of one file_bytes)" -gt 4000000
+check "to which nobody can write" refuses 'busy' sh -c 'exec >>/tmp/snap/a/memory'
+vireo restore /tmp/snap/a --name many --count 5 --log /tmp/log >/tmp/names
+check "five at once" test "$(sort /tmp/names | tr '\n' ' ')" = "many-1 many-2 many-3 many-4 many-5 "
+check "they go on" goes_on many-1 many-2 many-3 many-4 many-5
+check "from there" from_there many-3 "$at"
+for guest in many-1 many-5; do
+	echo "# $guest: private $(stat_of $guest private_bytes) shared $(stat_of $guest shared_bytes) file $(stat_of $guest file_bytes)"
+	check "$guest has the file's pages" test "$(stat_of $guest file_bytes)" -gt 4000000
+done
+check "one of them forks" vireo fork many-1 --name child --log /tmp/log
+stop many-1 many-2 many-3 many-4 many-5
+check "the child goes on" goes_on child
+stop child
+check "none saw anything odd" fine web one many-1 many-2 many-3 many-4 many-5 child
+
+# Increments
+check "what has changed since" vireo snapshot one /tmp/snap/b --incremental
+check "it goes on" goes_on one
+vireo pause one
+check "and what since then" vireo snapshot one /tmp/snap/c --incremental
+check "all of it" vireo snapshot one /tmp/snap/all
+at=$(count one)
+stop one
+echo "# $(cd /tmp/snap && du -sk a b c all | tr '\n' ';')"
+check "they are smaller" test "$(du -sk /tmp/snap/c | cut -f1)" -lt "$(($(du -sk /tmp/snap/all | cut -f1) / 2))"
+check "the chain is restored" vireo restore /tmp/snap/c --paused --name chain --count 1 --log /tmp/log
+check "and stored as one" vireo snapshot chain-1 /tmp/snap/merged
+pages=$(cmp -l /tmp/snap/merged/memory /tmp/snap/all/memory | awk '{print int(($1 - 1) / 4096)}' | uniq | wc -l)
+check "its memory is that of the whole snapshot, but for the generation id" test "$pages" -le 1
+check "it runs" vireo resume chain-1
+check "and goes on" counts chain-1 $((at + 3))
+check "from there" from_there chain-1 "$at"
+stop chain-1
+check "all at once into memory" background eager vireo restore /tmp/snap/c --eager --verify
+check "goes on from there" from_there eager "$at"
+check "without the file" test "$(stat_of eager file_bytes)" = 0
+check "to which one can write" sh -c ': >>/tmp/snap/a/memory'
+stop eager
+check "none saw anything odd, either" fine one chain-1 eager
+
+# Refused
+check "no such machine" refuses 'no virtual machine named web' vireo snapshot web /tmp/snap/x
+check "no such directory" refuses 'cannot open /tmp/nowhere' vireo restore /tmp/nowhere
+check "what is not a snapshot" refuses 'is not a snapshot: it has no state' vireo restore /tmp/log
+check "a good copy" sh -c "rm -rf /tmp/snap/bad; cp -r /tmp/snap/a /tmp/snap/bad"
+check "is good" complete /tmp/snap/bad
+damaged sh -c 'truncate -s $(($(wc -c <state) - 1)) state'
+check "a truncated state" refuses 'state is truncated' vireo restore /tmp/snap/bad
+damaged truncate -s 10 state
+check "a short state" refuses "state is not a snapshot's" vireo restore /tmp/snap/bad
+for offset in 17 40 90 300 2000 9000; do
+	damaged flip state $offset
+	check "a changed byte at $offset" refuses 'state is \(damaged\|truncated\)' vireo restore /tmp/snap/bad
+done
+damaged flip state 8
+check "a version of the future" refuses 'has version 2, .* use a newer' vireo restore /tmp/snap/bad
+damaged flip state 0
+check "somebody else's file" refuses "state is not a snapshot's" vireo restore /tmp/snap/bad
+damaged sh -c 'rm memory && truncate -s 4096 memory'
+check "a truncated memory" refuses 'memory has 4096 bytes instead of' vireo restore /tmp/snap/bad
+damaged rm memory
+check "no memory" refuses 'cannot open .*memory' vireo restore /tmp/snap/bad
+damaged sh -c 'sed -i s/134217728/268435456/ config.json'
+check "another machine's configuration" refuses 'not of one machine' vireo restore /tmp/snap/bad
+damaged sh -c 'echo nonsense >config.json'
+check "no configuration" refuses 'not a JSON object' vireo restore /tmp/snap/bad
+damaged own_memory
+flip /tmp/snap/bad/memory 1052672
+check "changed memory is found by --verify" refuses 'memory is damaged between' vireo restore /tmp/snap/bad --verify --paused
+mv /tmp/snap/b /tmp/snap/b.old
+check "a parent that is gone" refuses 'builds on another: cannot open' vireo restore /tmp/snap/c
+cp -r /tmp/snap/a /tmp/snap/b
+check "a parent that is another" refuses 'is not the snapshot that .* builds on' vireo restore /tmp/snap/c
+rm -rf /tmp/snap/b /tmp/snap/bad /tmp/snap/all /tmp/snap/merged
+mv /tmp/snap/b.old /tmp/snap/b
+exec 9>>/tmp/snap/a/memory
+check "a file that somebody writes" refuses 'is open for writing' vireo restore /tmp/snap/a
+exec 9>&-
+
+# Interrupted
+check "a guest runs again" start web
+check "nothing to build on" refuses 'no snapshot of it to build on' vireo snapshot web /tmp/snap/x --incremental
+check "a directory of others" refuses 'exists and is not a snapshot' vireo snapshot web /tmp/log
+mkdir /tmp/full
+mount -t tmpfs -o size=120M none /tmp/full
+check "a small disk" vireo snapshot web /tmp/full/a
+md5sum /tmp/full/a/* >/tmp/sums
+dd if=/dev/zero of=/tmp/full/ballast bs=1M count=200 2>/dev/null
+check "is full" refuses 'No space left on device' vireo snapshot web /tmp/full/a
+check "and has the old one" md5sum -sc /tmp/sums
+check "and nothing else" test "$(ls /tmp/full | tr '\n' ' ')" = "a ballast "
+check "the guest goes on" goes_on web
+umount /tmp/full
+for i in 1 2 3 4 5 6; do
+	vireo snapshot web /tmp/snap/a >/tmp/killed 2>&1 &
+	usleep $((i * 60000))
+	kill -9 $! 2>/dev/null
+	wait $!
+	check "killed, $i: a complete one is there" complete /tmp/snap/a
+done
+check "and the next" vireo snapshot web /tmp/snap/a
+check "leaves nothing behind" test ! -e /tmp/snap/a.new
+check "the guest goes on, too" goes_on web
+
+# Templates
+check "a template" vireo template create base web
+stop web
+check "is listed" test "$(vireo template list)" = base
+vireo template run base --name worker --count 2 --log /tmp/log >/tmp/names
+check "gives machines" test "$(sort /tmp/names | tr '\n' ' ')" = "worker-1 worker-2 "
+check "that go on" goes_on worker-1 worker-2
+check "also when it is removed" vireo template remove base
+check "is gone" refuses 'cannot open' vireo template run base
+check "has been removed once" refuses 'no template base' vireo template remove base
+check "is no path" refuses 'is not a name' vireo template remove ../log
+check "and they go on" goes_on worker-1 worker-2
+stop worker-1 worker-2
+check "and saw nothing odd" fine web
+
+# Devices
+dd if=/dev/urandom of=/tmp/work/disk bs=1M count=4 2>/dev/null
+check "a guest reads a disk" start disk --vcpus 2 --disk /tmp/work/disk,ro
+check "it is stored while it reads" vireo snapshot disk /tmp/snap/disk
+at=$(count disk)
+stop disk
+check "restored" background disk2 vireo restore /tmp/snap/disk
+check "it goes on from there" from_there disk2 "$at"
+check "and on, and reads" goes_on disk2
+check "and sees what it saw" fine disk disk2
+stop disk2
+check "a guest writes a disk" start rw --disk /tmp/work/disk
+check "which is refused" refuses 'disk0 .* is writable' vireo snapshot rw /tmp/snap/rw
+check "and leaves nothing behind" test ! -e /tmp/snap/rw.new
+stop rw
+check "no VM is left" test "$(vireo ls | wc -l)" = 1
+
+tap_end
+status=$?
+echo "# end snapshot status=$status seconds=$(cut -d. -f1 /proc/uptime)"
+exit $status
