@@ -403,7 +403,7 @@ TEST_LIMIT(all_write_while_forked, 180)
 		vm_write(&vm, MIX_AREA + i * PAGE, page, sizeof(page));
 	}
 	mix_start(&vm, 0);
-	for (i = 1; i <= 10; i++) {
+	for (i = 1; i <= (host_is_bochs() ? 3 : 10); i++) {
 		usleep(5000);
 		vm_fork(&vm, &child);
 		mix_compare(&child, true, "new child");

@@ -2,7 +2,7 @@
 # shellcheck shell=dash
 #
 # A thousand clones of a guest with 256 MiB, all of them alive in a host with 4 GiB, and
-# each of them running: it counts on.
+# each of them has run: it was asleep when it was made, woke up and printed.
 #
 # guests: 6.1-cloud
 # tests: qemu
@@ -15,11 +15,10 @@ count=1000
 mkdir -p /tmp/work /tmp/log
 cat >/tmp/work/script <<'END'
 dmesg -n 1
-while :; do
-	i=$((i + 1))
-	echo "guest: count $i"
-	sleep 10
-done
+echo "guest: count 1"
+sleep 30
+echo "guest: count 2"
+sleep 100000
 END
 (cd /tmp/work && echo script | cpio -o -H newc 2>/dev/null) | cat /guests/initrd-shell - >/tmp/initrd
 
@@ -32,7 +31,7 @@ number()
 counted()
 {
 	for _ in $(seq "$LIMIT"); do
-		ran=$(grep -l 'guest: count [2-9]' /tmp/log/*.log | wc -l)
+		ran=$(grep -l 'guest: count 2' /tmp/log/*.log | wc -l)
 		[ "$ran" -ge "$1" ] && return
 		sleep 1
 	done
@@ -55,7 +54,7 @@ vireo fork web --count $count --log /tmp/log >/tmp/names
 check "a thousand clones" test "$(wc -l </tmp/names)" = $count
 echo "# in $(echo "$(cut -d' ' -f1 /proc/uptime) - $begin" | bc) seconds"
 made=$(((before - $(number MemFree)) / count))
-check "each of them counts on" counted $count
+check "each of them has run" counted $count
 after=$(number MemFree)
 check "all of them are there" test "$(vireo ls | grep -c '^ *web-[0-9]* .* running ')" = $count
 echo "bench: clones_alive vireo=$ran unit=clones"
