@@ -6,7 +6,8 @@
 # load.c is what loads them, and says what is counted.
 #
 # Without ERMS: the kernel would copy with REP MOVSB, which the emulator counts as
-# one instruction for each byte.
+# one instruction for each byte. FSRM implies it: memmove() of a kernel that has the
+# second alone does not look whether it moves less than 32 bytes.
 #
 # guests: 6.1-cloud
 # drivers: 6.1-cloud
@@ -14,7 +15,7 @@
 # modules: kvm_amd null_blk tun vhost_net
 # guest-modules: virtio_pci virtio_blk virtio_net
 # peer: qemu
-# machine: cpus=1 memory=3072 time=3600 flags=,-erms
+# machine: cpus=1 memory=3072 time=3600 flags=,-erms,-fsrm
 
 # shellcheck source=lib.sh
 . /jobs/lib
