@@ -41,7 +41,7 @@ static_assert(OUT_BYTES <= VIREO_CONSOLE_MAX_BYTES);
 
 static struct tty_driver *tty_driver;
 static DEFINE_MUTEX(table_lock);
-static struct con_dev *table[CONSOLES];	/* by the number of the tty */
+static struct con_dev *table[CONSOLES];	/* by the number of the tty; an error: it goes */
 
 /**
  * struct con_buf - a buffer; its number is the tag of its entry
@@ -70,7 +70,7 @@ struct con_buf {
  * @lock: (l) see above
  * @mutex: (m) likewise
  * @up: (l) the queues are enabled
- * @dead: (m) for good
+ * @dead: (m) for good; a tty is hung up after that was set
  * @open: (l) somebody reads
  * @throttled: (l) ... but not now
  * @stuck: (l) the device takes nothing: the kernel does not wait for it
@@ -352,10 +352,10 @@ static int con_install(struct tty_driver *driver, struct tty_struct *tty)
 
 	mutex_lock(&table_lock);
 	c = table[tty->index];
-	if (c)
+	if (!IS_ERR_OR_NULL(c))
 		tty_port_get(&c->port);
 	mutex_unlock(&table_lock);
-	if (!c)
+	if (IS_ERR_OR_NULL(c))
 		return -ENODEV;
 	tty->driver_data = c;
 	err = tty_port_install(&c->port, driver, tty);
@@ -371,10 +371,16 @@ static void con_cleanup(struct tty_struct *tty)
 	tty_port_put(&c->port);
 }
 
+/*
+ * A tty that was hung up is opened again as long as anybody holds it, also when its
+ * device is gone and another one has its number.
+ */
 static int con_open(struct tty_struct *tty, struct file *file)
 {
 	struct con_dev *c = tty->driver_data;
 
+	if (READ_ONCE(c->dead))
+		return -EIO;
 	return tty_port_open(&c->port, tty, file);
 }
 
@@ -394,7 +400,9 @@ static void con_hangup(struct tty_struct *tty)
 
 static compat_written con_write(struct tty_struct *tty, const u8 *data, compat_count count)
 {
-	return print(tty->driver_data, data, count);
+	struct con_dev *c = tty->driver_data;
+
+	return READ_ONCE(c->dead) ? -EIO : print(c, data, count);
 }
 
 static unsigned int con_write_room(struct tty_struct *tty)
@@ -726,10 +734,10 @@ static int take_index(struct con_dev *c)
 	return i < CONSOLES ? 0 : -ENOSPC;
 }
 
-static void give_index(struct con_dev *c)
+static void set_index(struct con_dev *c, struct con_dev *to)
 {
 	mutex_lock(&table_lock);
-	table[c->index] = NULL;
+	table[c->index] = to;
 	mutex_unlock(&table_lock);
 }
 
@@ -771,7 +779,7 @@ static int con_start(struct con_dev *c)
 		return 0;
 	}
 	err = PTR_ERR(dev);
-	give_index(c);
+	set_index(c, NULL);
 err_down:
 	mutex_lock(&c->mutex);
 	c->dead = true;
@@ -821,13 +829,14 @@ static void con_remove(struct pci_dev *pci)
 	struct con_dev *c = pci_get_drvdata(pci);
 
 	unregister_console(&c->console);
-	give_index(c);
+	set_index(c, ERR_PTR(-ENODEV));	/* nobody opens it any more */
 	mutex_lock(&c->mutex);
 	c->dead = true;
 	con_down(c);
 	mutex_unlock(&c->mutex);
 	hang_up(c);
 	tty_port_unregister_device(&c->port, tty_driver, c->index);
+	set_index(c, NULL);
 	free_irqs(c);
 	irq_work_sync(&c->later);
 	cancel_work_sync(&c->config_work);
