@@ -196,6 +196,8 @@ bare()
 	END
 	(cd /tmp/work && echo script | cpio -o -H newc 2>/dev/null) >/tmp/work/script.cpio
 	cat "/guests/initrd-shell-$1" /tmp/work/script.cpio >/tmp/work/initrd
+	truncate -s 64M /tmp/work/disk
+	truncate -s 32M /tmp/work/more
 	: >/tmp/console
 	{
 		until grep -q 'guest: now pull' /tmp/console; do sleep 1; done

@@ -132,8 +132,11 @@ truncate -s 32M /tmp/disk
 debian_initrd 6.1-cloud /tmp/script
 : >/tmp/console
 serve &
+debian_network io0 &
 {
-	debian_network io0
+	until ip -o addr show io0 2>/dev/null | grep -q 192.168.77.1; do
+		sleep 1
+	done
 	peer iperf3 -s >/tmp/iperf.log 2>&1 &
 	exec /peer/ld-linux-x86-64.so.2 --library-path /peer /peer/tcpdump -n -l -i io0 icmp >/tmp/dump 2>/tmp/dump.error
 } &
