@@ -424,13 +424,14 @@ int session_restore(struct session *s, struct vireo_error *err)
 	if (ret)
 		return ret;
 	ret = console_attach(&s->console, &s->machine, err);
-	if (!ret)
-		ret = vireo_state_load(&chain[0].state, &head, &s->machine, &s->console.uart, err);
-	if (!ret)
+	if (!ret) {	/* with the memory as it is stored, and before queues are served */
 		s->frozen.fd = vireo_vm_fork(s->machine.vm.fd, err);
-	if (s->frozen.fd < 0) {
+		ret = s->frozen.fd < 0 ? -err->code :
+		      vireo_state_load(&chain[0].state, &head, &s->machine, &s->console.uart, err);
+	}
+	if (ret) {
 		console_close(&s->console);
-		return ret ? ret : -err->code;
+		return ret;
 	}
 	path = realpath(s->opt.snapshot, NULL);
 	snprintf(s->frozen.path, sizeof(s->frozen.path), "%s", path ? path : s->opt.snapshot);
