@@ -46,7 +46,8 @@ use() {
 }
 rest() { kill -9 $users; wait; } 2>/dev/null
 bad() { dmesg | grep -E 'BUG|WARNING|Oops|Call Trace|general protection|blocked for|refcount|list_(add|del)'; }
-broken() { dmesg | grep -oE 'vireo_[a-z]* .*is broken' | cut -d' ' -f1 | sort -u | wc -l; }
+# How many drivers say so; which queue and why has a rate limit.
+broken() { dmesg | grep -oE 'vireo_[a-z]* .*(is broken|cannot be used|failed and)' | cut -d' ' -f1 | sort -u | wc -l; }
 honest() {
 	dd if=/dev/vrda of=/dev/null bs=4k count=16 iflag=direct 2>/dev/null || return
 	dd if=/dev/hwrng of=/dev/null bs=64 count=1 2>/dev/null || return
