@@ -597,9 +597,15 @@ static int blk_start(struct vireo_queue *q)
 	return 0;
 }
 
+static void blk_drained(struct vireo_queue *q)
+{
+	flush_work(&((struct blk_queue *)q->room)->work);
+}
+
 static const struct vireo_queue_ops blk_queue_ops = {
 	.start = blk_start,
 	.kick = blk_kick,
+	.drained = blk_drained,
 	/* Nothing that was taken waits for ever, and what was not is the guest's still. */
 };
 

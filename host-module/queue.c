@@ -423,6 +423,8 @@ static void queue_close(struct vireo_queue *q)
 	spin_lock_irq(&q->comp_lock);
 	q->masked = true;
 	spin_unlock_irq(&q->comp_lock);
+	if (q->ops->drained)	/* a fork that follows must find no queue */
+		q->ops->drained(q);
 	vireo_queue_put(q);
 }
 

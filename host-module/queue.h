@@ -35,6 +35,8 @@ struct vireo_queue_ops {
 	 * way may complete later.  After that nothing else is called.  NULL: done
 	 */
 	void (*stop)(struct vireo_queue *q);
+	/* Nothing is in flight: let go of the references to @q.  NULL: there are none */
+	void (*drained)(struct vireo_queue *q);
 };
 
 enum { KICKED, KICKED_BY_DOORBELL };	/* vireo_queue.kicked: bit numbers */

@@ -269,9 +269,9 @@ struct vireo_vm {
 	struct vireo_queue __rcu *queues[VIREO_MAX_QUEUES]; /* (l) to write; by doorbell */
 	DECLARE_BITMAP(busy_queues, VIREO_MAX_QUEUES); /* (a) not always rung for */
 	atomic_t nr_queues;		/* (l) to raise; they hold pages */
-	u64 tsc_base;			/* (i) host TSC when the guest's was 0 */
-	u64 boot_ns;			/* (i) CLOCK_REALTIME then, ns */
-	u32 tsc_khz;			/* (i) what the clocks are scaled with */
+	u64 tsc_base;			/* (l), as cpuid: host TSC when the guest's was 0 */
+	u64 boot_ns;			/* (l), likewise: CLOCK_REALTIME then, ns */
+	u32 tsc_khz;			/* (l), likewise: what the clocks are scaled with */
 };
 
 /* ---- vCPU ---------------------------------------------------------------------------------- */

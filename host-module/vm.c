@@ -117,9 +117,6 @@ static long vm_fork(void *object, unsigned int cmd, void *arg)
 	if (!vm)
 		return -ENOMEM;
 	vm->max_vcpus = parent->max_vcpus;
-	vm->tsc_base = parent->tsc_base;
-	vm->boot_ns = parent->boot_ns;
-	vm->tsc_khz = parent->tsc_khz;
 	fd = vm_open(vm, parent);
 	if (fd < 0)
 		kfree(vm);
@@ -199,6 +196,9 @@ static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
 
 	mutex_lock(&parent->lock);
 	vm->cpuid = parent->cpuid;
+	vm->tsc_base = parent->tsc_base;
+	vm->boot_ns = parent->boot_ns;
+	vm->tsc_khz = parent->tsc_khz;
 	if (!atomic_read(&parent->nr_queues))
 		err = vireo_mem_fork(&parent->mem, &vm->mem);
 	mutex_unlock(&parent->lock);

@@ -561,6 +561,37 @@ TEST(slow_device)
 	EXPECT_EQ(queue_stat(d.queue).errors, 0);
 }
 
+/* Asks, and waits for nothing. */
+static void guest_slow_leaves(u64 arg)
+{
+	struct ring r;
+	u32 i;
+
+	ring_open(&r, RING, ENTRIES, DOORBELL);
+	for (i = 0; i < SLOW_REQUESTS; i++)
+		ring_request(&r, i, VIREO_BLK_READ, 0, i * 8, (u8 *)DATA + i * 4096, 4096);
+	ring_kick(&r);
+}
+
+/* A queue that is closed meanwhile has ended when the call returns. */
+TEST(slow_device_closed)
+{
+	struct test_disk d;
+	int fork;
+
+	if (!disk_boot(&d, BACKING_SLOW, 1, 0))
+		SKIP("no slow device");
+	vcpu_set_entry(&d.vm.vcpu[0], guest_slow_leaves, 0);
+	vcpu_run_done(&d.vm.vcpu[0]);
+	EXPECT_GT(queue_stat(d.queue).in_flight, 0);
+	EXPECT_EQ(vm_fd_fork(d.vm.fd), -EBUSY);
+	close(d.queue);
+	d.queue = -1;
+	fork = vm_fd_fork(d.vm.fd);
+	EXPECT_GE(fork, 0);
+	close(fork);
+}
+
 /* Shorter than it was: what is left can be read, a write grows it again */
 TEST(file_cut_short)
 {
