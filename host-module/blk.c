@@ -32,7 +32,6 @@
 #define INLINE_VECS	8
 #define BLOCK_MAX	4096U		/* largest logical block */
 #define BLOCK_VECS	(BLOCK_MAX / SECTOR_SIZE)
-#define VIREO_BLK_OVERLAY 0x100	/* beside the operations */
 #define BURST_NS	(NSEC_PER_SEC / 10)	/* what a limit lets through at once */
 
 /* A limit by the time that it takes: what is used up reaches to @until. */
@@ -331,8 +330,6 @@ static int blk_overlay(struct blk_request *req)
 	const struct blk_disk *d = req->q->dev;
 	struct iov_iter iter;
 
-	if (req->op == VIREO_BLK_FLUSH)
-		return 0;
 	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, req->vec, req->nvecs, req->bytes);
 	return vireo_overlay_rw(&d->overlay, req->sector << SECTOR_SHIFT, &iter, write);
 }
@@ -353,20 +350,19 @@ static void blk_work(struct work_struct *work)
 	const struct blk_disk *d = req->q->dev;
 	struct mem_cgroup *old = set_active_memcg(d->memcg);
 
-	switch (d->overlay.mem ? VIREO_BLK_OVERLAY : req->op) {
-	case VIREO_BLK_OVERLAY:
-		blk_end(req, blk_status(blk_overlay(req)));
-		break;
+	switch (req->op) {
 	case VIREO_BLK_FLUSH:
-		blk_end(req, blk_status(vfs_fsync(d->file, 1)));
+		blk_end(req, blk_status(d->overlay.mem ? 0 : vfs_fsync(d->file, 1)));
 		break;
 	case VIREO_BLK_DISCARD:
 	case VIREO_BLK_WRITE_ZEROES:
 		blk_end(req, blk_status(blk_zero(req)));
 		break;
 	default:
-		blk_file_data(req, 0);
-		break;
+		if (d->overlay.mem)
+			blk_end(req, blk_status(blk_overlay(req)));
+		else
+			blk_file_data(req, 0);
 	}
 	set_active_memcg(old);
 }

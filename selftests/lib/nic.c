@@ -224,7 +224,7 @@ u32 nic_tx(struct nic *nic, const struct vireo_net_tx *e)
 
 	nic_put(nic, r, e);
 	ASSERT_EQ(nic_bell(nic, 1), 0);
-	ASSERT_TRUE(nic_comp(nic, r, &comp));
+	ASSERT_TRUE(nic_comp_wait(nic, r, &comp));
 	EXPECT_EQ(comp.tag, e->tag);
 	EXPECT_EQ(comp.len, 0);
 	EXPECT_EQ(comp.info, 0);

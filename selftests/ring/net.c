@@ -159,7 +159,7 @@ TEST(many)
 		}
 		EXPECT_EQ(nic_bell(&nic, 1), 0);
 		for (i = 0; i < n; i++) {
-			ASSERT_TRUE(nic_comp(&nic, &nic.ring[1], &comp));
+			ASSERT_TRUE(nic_comp_wait(&nic, &nic.ring[1], &comp));
 			EXPECT_EQ(comp.tag, i);
 			EXPECT_EQ(comp.status, VIREO_COMP_OK);
 			EXPECT_EQ(nic_recv(&nic, in, sizeof(in)), 100 + i);
