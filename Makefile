@@ -14,8 +14,8 @@ QEMU	:= $(CURDIR)/selftests/qemu
 RELEASE	= $(shell sed -n 's/.*UTS_RELEASE "\(.*\)"/\1/p' $(KDIR)/include/generated/utsrelease.h)
 MODDIR	= $(O)/modules/$(RELEASE)
 
-# Type information for BPF is made from vmlinux, which header packages lack.
-NOBTF	= $(if $(wildcard $(KDIR)/vmlinux),,CONFIG_DEBUG_INFO_BTF_MODULES=)
+# Type information for BPF is made by pahole from vmlinux, where both are there.
+NOBTF	= $(if $(and $(wildcard $(KDIR)/vmlinux),$(shell command -v pahole)),,CONFIG_DEBUG_INFO_BTF_MODULES=)
 
 .PHONY: all modules tools selftests run test test-svm test-vmx test-debug bench bench-io bench-clones \
 	check kernels clean install dkms-install help
