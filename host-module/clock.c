@@ -35,7 +35,7 @@ static int clock_set(struct vireo_vcpu *v, u64 value)
 
 	clock_scale(v->vm->tsc_khz * 1000ULL, &t.tsc_to_system_mul, &t.tsc_shift);
 	if (value & KVM_MSR_ENABLED)
-		err = vireo_mem_write(&v->vm->mem, value & ~1ULL, &t, sizeof(t));
+		err = vireo_mem_rw(&v->vm->mem, value & ~1ULL, &t, sizeof(t), true);
 	if (!err)
 		v->pv.clock_msr = value;
 	return err;
@@ -52,7 +52,7 @@ static int clock_set_wall(struct vireo_vcpu *v, u64 value)
 	w.sec = sec;
 	if (!value)
 		return 0;
-	err = vireo_mem_write(&v->vm->mem, value, &w, sizeof(w));
+	err = vireo_mem_rw(&v->vm->mem, value, &w, sizeof(w), true);
 	if (!err)
 		v->pv.wall_msr = value;
 	return err;

@@ -16,19 +16,13 @@
 #define HEADROOM_PAGES	32
 /* A 2 MiB page is welcome, not needed. */
 #define MEM_GFP_HUGE	(GFP_KERNEL_ACCOUNT | __GFP_NORETRY | __GFP_NOWARN | __GFP_COMP)
+#define WALK_STEPS	1024	/* for so long others wait */
 
 /* ---- Faults --------------------------------------------------------------------------- */
 
 static void mem_flush(struct vireo_tree *t)
 {
 	vireo_vm_flush(container_of(t, struct vireo_vm, mem.tree));
-}
-
-static void supply_free(struct vireo_supply *s)
-{
-	if (s->page)
-		vireo_page_put(s->page);
-	s->page = 0;
 }
 
 /*
@@ -48,20 +42,12 @@ static bool supply_headroom(struct vireo_mem *mem)
 	return room;
 }
 
-/* Nothing but this tells it: what has the address space operations is not exported. */
-static bool file_is_shmem(struct file *file)
+static struct page *file_page(struct address_space *mapping, struct file *file, pgoff_t at)
 {
-	return file_inode(file)->i_sb->s_magic == TMPFS_MAGIC;
-}
+	/* shmem has no read_folio; see vireo_mem_set_file() */
+	struct page *page = mapping->a_ops->read_folio ? read_mapping_page(mapping, at, file) :
+							 shmem_read_mapping_page(mapping, at);
 
-static struct page *file_page(struct file *file, u64 gpa)
-{
-	struct page *page;
-
-	if (file_is_shmem(file))
-		page = shmem_read_mapping_page(file->f_mapping, gpa >> PAGE_SHIFT);
-	else
-		page = read_mapping_page(file->f_mapping, gpa >> PAGE_SHIFT, file);
 	/* What the file system says means something else here. */
 	if (IS_ERR(page) && PTR_ERR(page) != -ENOMEM && PTR_ERR(page) != -EINTR)
 		page = ERR_PTR(-EIO);
@@ -70,7 +56,7 @@ static struct page *file_page(struct file *file, u64 gpa)
 
 static int supply_alloc(struct vireo_mem *mem, struct vireo_supply *s)
 {
-	gfp_t zero = s->zero ? __GFP_ZERO : 0;
+	gfp_t zero = s->mark == VT_RAM ? __GFP_ZERO : 0;
 	struct page *page = NULL;
 
 	/* iTLB multihit: a guest could stop the host where the processor knows large pages. */
@@ -89,24 +75,22 @@ static int supply_alloc(struct vireo_mem *mem, struct vireo_supply *s)
 static int supply_fill(struct vireo_mem *mem, u64 gpa, bool write, struct vireo_supply *s)
 {
 	struct page *page;
-	int err = 0;
+	int err;
 
-	supply_free(s);
-	s->readonly = false;
-	if (!s->file)
+	s->readonly = (s->mark & VT_FILE) && !write;
+	if (!(s->mark & VT_FILE))
 		return supply_alloc(mem, s);
-	page = file_page(mem->file, gpa);
+	page = file_page(mem->file->f_mapping, mem->file, gpa >> PAGE_SHIFT);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	if (!write) {
 		s->page = page_to_phys(page);
 		s->order = 0;
-		s->readonly = true;
 		return 0;
 	}
 	err = supply_alloc(mem, s);
 	if (!err)
-		vireo_page_copy(s->page, page_to_phys(page));
+		copy_page(__va(s->page), page_address(page));
 	put_page(page);
 	return err;
 }
@@ -129,117 +113,65 @@ int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write)
 	do {
 		mutex_lock(&mem->lock);
 		err = vireo_tree_fault(&mem->tree, gpa, write, &s);
-		vireo_tree_drop(&mem->tree, &s);
 		mutex_unlock(&mem->lock);
-		if (err != -EAGAIN)
-			break;
-		err = supply_fill(mem, gpa, write, &s);
-	} while (!err);
-	supply_free(&s);
+		if (s.page)
+			put_page(pfn_to_page(PHYS_PFN(s.page)));
+		s.page = 0;
+	} while (err == -EAGAIN && !(err = supply_fill(mem, gpa, write, &s)));
 	return err;
 }
 
 /*
- * Where a byte of RAM is, and how many follow it there; the lock is held.
- * Returns NULL where nothing is in being yet, or nothing that can be written, and
- * ERR_PTR() of -ENXIO where no RAM is, -EAGAIN where a read needs the file's page.
+ * Where a byte of RAM is, and how many follow it there; locks unless it fails.  To
+ * read what need not be @there yet, returns NULL where nothing is, RAM or not.
  */
-static void *mem_locate(struct vireo_mem *mem, u64 gpa, bool write, u64 *room)
+static void *mem_lock_at(struct vireo_mem *mem, u64 gpa, bool write, bool there, u64 *room)
 {
 	unsigned int level;
 	bool writable;
+	int err;
 	u64 e;
 
-	*room = 0;
 	if (gpa >= VIREO_MAX_GPA)
 		return ERR_PTR(-ENXIO);
-	e = vireo_tree_lookup(&mem->tree, gpa, &writable, &level);
-	*room = VT_SIZE(level) - (gpa & (VT_SIZE(level) - 1));
-	if (!e)
-		return ERR_PTR(-ENXIO);
-	if ((e & VT_FILE) && !write)
-		return ERR_PTR(-EAGAIN);
-	if (!(e & VT_READ) || (write && !writable))
-		return NULL;
-	return __va(e & VT_ADDR) + (gpa & (VT_SIZE(level) - 1));
-}
-
-/**
- * vireo_mem_read() - copy guest memory
- * @mem: the VM's memory
- * @gpa: where from
- * @buf: where to
- * @len: bytes; what was never touched reads as zero and stays so
- * Context: May sleep.
- * Return: 0 or -ENXIO, -ENOMEM, -EIO, -EINTR.
- */
-int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len)
-{
-	int err = 0;
-
-	while (len && !err) {
-		unsigned int n;
-		u64 room;
-		void *p;
-
-		mutex_lock(&mem->lock);
-		p = mem_locate(mem, gpa, false, &room);
-		n = min_t(u64, len, room);
-		err = PTR_ERR_OR_ZERO(p);
-		if (!err && p)
-			memcpy(buf, p, n);
-		else if (!err)
-			memset(buf, 0, n);
+	do {
+		if (mutex_lock_killable(&mem->lock))
+			return ERR_PTR(-EINTR);
+		e = vireo_tree_lookup(&mem->tree, gpa, &writable, &level);
+		*room = VT_SIZE(level) - (gpa & (VT_SIZE(level) - 1));
+		if ((e & VT_READ) && (writable || !write))
+			return __va(e & VT_ADDR) + (gpa & (VT_SIZE(level) - 1));
+		if (!(e & VT_DATA) && !write && !there)
+			return NULL;
 		mutex_unlock(&mem->lock);
-		if (err == -EAGAIN) {
-			err = vireo_mem_fault(mem, gpa, false);
-			continue;
-		}
-		gpa += n;
-		buf += n;
-		len -= n;
-	}
-	return err;
-}
-
-/* Where to write to a page, which stays there until the caller unlocks. */
-static void *mem_lock_page(struct vireo_mem *mem, u64 gpa)
-{
-	for (;;) {
-		int err = vireo_mem_fault(mem, gpa, true);
-		void *p;
-		u64 room;
-
-		if (err)
-			return ERR_PTR(err);
-		mutex_lock(&mem->lock);
-		p = mem_locate(mem, gpa, true, &room);
-		if (!IS_ERR_OR_NULL(p))
-			return p;
-		mutex_unlock(&mem->lock);	/* forked meanwhile */
-	}
+		err = vireo_mem_fault(mem, gpa, write);
+	} while (!err);
+	return ERR_PTR(err);
 }
 
 /**
- * vireo_mem_write() - write guest memory
+ * vireo_mem_rw() - read or write guest memory
  * @mem: the VM's memory
- * @gpa: where to
- * @buf: where from
+ * @gpa: where
+ * @buf: the other side
  * @len: bytes
+ * @write: to guest memory
  * Context: May sleep.
- * Return: 0, -EINVAL (not within one page), or as vireo_mem_fault().
+ * Return: 0, or as vireo_mem_fault().
  */
-int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len)
+int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write)
 {
-	void *p;
+	u64 n;
 
-	if (offset_in_page(gpa) + len > PAGE_SIZE)
-		return -EINVAL;
-	p = mem_lock_page(mem, gpa);
-	if (IS_ERR(p))
-		return PTR_ERR(p);
-	memcpy(p, buf, len);
-	mutex_unlock(&mem->lock);
+	for (; len; gpa += n, buf += n, len -= n) {
+		void *p = mem_lock_at(mem, gpa, write, true, &n);
+
+		if (IS_ERR(p))
+			return PTR_ERR(p);
+		n = min(n, len);
+		memcpy(write ? p : buf, write ? buf : p, n);
+		mutex_unlock(&mem->lock);
+	}
 	return 0;
 }
 
@@ -254,7 +186,8 @@ int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned in
  */
 void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
 {
-	void *p = mem_lock_page(mem, gpa);
+	u64 room;
+	void *p = mem_lock_at(mem, gpa, true, true, &room);
 
 	if (!IS_ERR(p))
 		mutex_unlock(&mem->lock);
@@ -274,28 +207,17 @@ void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
  */
 int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv)
 {
-	for (;;) {
-		void *p;
-		u64 room;
-		int err;
+	u64 room;
+	void *p = mem_lock_at(mem, gpa, write, true, &room);
 
-		mutex_lock(&mem->lock);
-		p = mem_locate(mem, gpa, write, &room);
-		if (!IS_ERR_OR_NULL(p)) {
-			bv->bv_page = virt_to_page(p);
-			bv->bv_offset = offset_in_page(p);
-			bv->bv_len = min3((u64)len, room, VT_SIZE(2));
-			get_page(bv->bv_page);
-		}
-		mutex_unlock(&mem->lock);
-		if (p == ERR_PTR(-ENXIO))
-			return -ENXIO;
-		if (!IS_ERR_OR_NULL(p))
-			return bv->bv_len;
-		err = vireo_mem_fault(mem, gpa, write);
-		if (err)
-			return err;
-	}
+	if (IS_ERR(p))
+		return PTR_ERR(p);
+	bv->bv_page = virt_to_page(p);
+	bv->bv_offset = offset_in_page(p);
+	bv->bv_len = min_t(u64, len, room);
+	get_page(bv->bv_page);
+	mutex_unlock(&mem->lock);
+	return bv->bv_len;
 }
 
 /**
@@ -309,18 +231,15 @@ int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bi
  */
 int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max)
 {
-	struct vireo_supply s = { .page = page_to_phys(page), .zero = true };
+	struct vireo_supply s = { .page = page_to_phys(page), .mark = VT_RAM };
+	unsigned int level;
 	int err = -EEXIST;
 
 	mutex_lock(&mem->lock);
-	if (vireo_tree_seek(&mem->tree, gpa, gpa + 1, true) != gpa) {
-		err = -ENOSPC;
-		if (mem->filled + PAGE_SIZE <= max) {
-			err = vireo_tree_fault(&mem->tree, gpa, true, &s);
-			vireo_tree_drop(&mem->tree, &s);
-		}
-		mem->filled += err ? 0 : PAGE_SIZE;
-	}
+	if (!(vireo_tree_lookup(&mem->tree, gpa, NULL, &level) & VT_DATA))
+		err = mem->filled + PAGE_SIZE > max ? -ENOSPC :
+		      vireo_tree_fault(&mem->tree, gpa, true, &s);
+	mem->filled += err ? 0 : PAGE_SIZE;
 	mutex_unlock(&mem->lock);
 	return err;
 }
@@ -358,31 +277,20 @@ int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes, bool file)
  */
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
 {
-	struct vireo_usage usage = {};
 	u64 gpa = 0, end;
 
 	do {
+		unsigned int steps = WALK_STEPS;
+
 		mutex_lock(&mem->lock);
-		gpa = vireo_tree_usage(&mem->tree, gpa, &usage);
+		while (gpa < mem->end && steps--)
+			gpa = vireo_tree_usage(&mem->tree, gpa, stat);
 		end = mem->end;
 		stat->memory_bytes = mem->bytes;
 		stat->table_bytes = mem->tree.tables * PAGE_SIZE;
 		mutex_unlock(&mem->lock);
 		cond_resched();
 	} while (gpa < end && !fatal_signal_pending(current));
-	stat->resident_bytes = usage.private + usage.shared + usage.file;
-	stat->huge_bytes = usage.huge;
-	stat->private_bytes = usage.private;
-	stat->shared_bytes = usage.shared;
-	stat->file_bytes = usage.file;
-}
-
-static void mem_put_file(struct vireo_mem *mem)
-{
-	if (!mem->file)
-		return;
-	allow_write_access(mem->file);
-	fput(mem->file);
 }
 
 /**
@@ -404,9 +312,11 @@ int vireo_mem_set_file(struct vireo_mem *mem, int fd)
 
 	if (!file)
 		return -EBADF;
+	/* Of shmem nothing but the number is exported. */
 	if (!(file->f_mode & FMODE_READ) || !S_ISREG(file_inode(file)->i_mode) ||
 	    IS_DAX(file_inode(file)) ||
-	    !(file->f_mapping->a_ops->read_folio || file_is_shmem(file)))
+	    !(file->f_mapping->a_ops->read_folio ||
+	      file_inode(file)->i_sb->s_magic == TMPFS_MAGIC))
 		goto out;
 	err = file_permission(file, MAY_WRITE);
 	if (!err || err == -EROFS)
@@ -426,15 +336,6 @@ out:
 	return err;
 }
 
-/* Locks two VMs' memory, in an order that all agree on. */
-static void mem_lock_two(struct vireo_mem *a, struct vireo_mem *b)
-{
-	mutex_lock(a < b ? &a->lock : &b->lock);
-	mutex_lock_nested(a < b ? &b->lock : &a->lock, SINGLE_DEPTH_NESTING);
-}
-
-#define COMPARE_STEPS	1024	/* for so long others wait */
-
 /**
  * vireo_mem_diff() - find the next range in which two VMs may differ
  * @mem: one VM's memory
@@ -448,70 +349,56 @@ static void mem_lock_two(struct vireo_mem *a, struct vireo_mem *b)
  */
 int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end)
 {
-	unsigned int steps = COMPARE_STEPS;
-	u64 at = *start;
-	bool same, found = false;
+	struct vireo_mem *first = mem < other ? mem : other;	/* an order that all agree on */
+	unsigned int steps = WALK_STEPS;
+	u64 next, last;
+	bool same;
 
-	mem_lock_two(mem, other);
-	if (mem->file == other->file) {
-		while (at < max(mem->end, other->end) && steps--) {
-			u64 next = vireo_tree_compare(&mem->tree, &other->tree, at, &same);
-
-			if (same && found)
-				break;
-			if (!same && !found)
-				*start = at;
-			found |= !same;
-			at = next;
-		}
+	mutex_lock(&first->lock);
+	mutex_lock_nested(first == mem ? &other->lock : &mem->lock, SINGLE_DEPTH_NESTING);
+	last = mem->file == other->file ? max(mem->end, other->end) : 0;
+	for (*end = *start; *end < last && steps--; *end = next) {
+		next = vireo_tree_compare(&mem->tree, &other->tree, *end, &same);
+		if (same && *end > *start)
+			break;
+		if (same)
+			*start = next;
 	}
-	*start = found ? *start : at;
-	*end = at;
 	mutex_unlock(&mem->lock);
 	mutex_unlock(&other->lock);
 	return mem->file == other->file ? 0 : -EINVAL;
 }
 
 /**
- * vireo_mem_init() - no memory yet
- * @mem: a new VM's
- * Context: May sleep.
- * Return: 0 or -ENOMEM.
- */
-int vireo_mem_init(struct vireo_mem *mem)
-{
-	mutex_init(&mem->lock);
-	return vireo_tree_init(&mem->tree, vireo_ops->leaf, mem_flush);
-}
-
-/**
- * vireo_mem_fork() - a new VM begins with another's memory
- * @mem: the other's; nothing of it is pinned
- * @child: the new VM's
+ * vireo_mem_init() - a new VM's memory: none yet, or another's
+ * @mem: the new VM's
+ * @parent: the other's, nothing of which is pinned; or NULL
  *
- * The lock keeps faults and copies out until every vCPU has forgotten that it
+ * The parent's lock keeps faults and copies out until every vCPU has forgotten that it
  * may write: what is written before that both see, and nothing is after it.
  * Context: May sleep.
  * Return: 0 or -ENOMEM.
  */
-int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child)
+int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent)
 {
 	int err;
 
-	mutex_init(&child->lock);
-	mutex_lock(&mem->lock);
-	err = vireo_tree_fork(&mem->tree, &child->tree);
+	mutex_init(&mem->lock);
+	if (!parent)
+		return vireo_tree_init(&mem->tree, vireo_ops->leaf, mem_flush);
+	mutex_lock(&parent->lock);
+	err = vireo_tree_fork(&parent->tree, &mem->tree);
 	if (!err) {
-		mem->tree.flush(&mem->tree);
-		child->end = mem->end;
-		child->bytes = mem->bytes;
-		child->filled = mem->filled;
-		child->file = mem->file ? get_file(mem->file) : NULL;
-		if (child->file)	/* cannot fail: @mem has done it */
-			deny_write_access(child->file);
-		child->small = 1;	/* its first pages are few: see supply_headroom() */
+		mem_flush(&parent->tree);
+		mem->end = parent->end;
+		mem->bytes = parent->bytes;
+		mem->filled = parent->filled;
+		mem->file = parent->file ? get_file(parent->file) : NULL;
+		if (mem->file)	/* cannot fail: @parent has done it */
+			deny_write_access(mem->file);
+		mem->small = 1;	/* its first pages are few: see supply_headroom() */
 	}
-	mutex_unlock(&mem->lock);
+	mutex_unlock(&parent->lock);
 	return err;
 }
 
@@ -523,7 +410,10 @@ int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child)
 void vireo_mem_destroy(struct vireo_mem *mem)
 {
 	vireo_tree_destroy(&mem->tree);
-	mem_put_file(mem);
+	if (mem->file) {
+		allow_write_access(mem->file);
+		fput(mem->file);
+	}
 	mutex_destroy(&mem->lock);
 }
 
@@ -533,78 +423,47 @@ void vireo_mem_destroy(struct vireo_mem *mem)
  * vireo_mem_copy() - copy what one leaf holds
  * @mem: the VM's memory
  * @gpa: where
- * @iter: the other side; advanced
- * @write: to guest memory
+ * @iter: the other side, not empty; it says the direction, and is advanced
  *
- * The lock keeps a fork out until it is done.
+ * The lock keeps a fork out until it is done.  What is not RAM reads as zero.
  * Context: May sleep.
- * Return: Bytes, of a write also 0 (try again); or -ENXIO, -ENOMEM, -EINTR, -EFAULT.
+ * Return: Bytes; or -EFAULT, -EINTR or as vireo_mem_fault().
  */
-ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bool write)
+ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter)
 {
-	int err = write ? vireo_mem_fault(mem, gpa, true) : 0;
-	size_t n, done = 0;
+	bool write = iov_iter_rw(iter) == WRITE;
+	size_t n, done;
 	u64 room;
-	void *p;
+	void *p = mem_lock_at(mem, gpa, write, false, &room);
 
-	if (err)
-		return err;
-	if (mutex_lock_killable(&mem->lock))
-		return -EINTR;
-	p = mem_locate(mem, gpa, write, &room);
-	if (p == ERR_PTR(-EAGAIN)) {
-		mutex_unlock(&mem->lock);
-		return vireo_mem_fault(mem, gpa, false);	/* and once more */
-	}
 	if (IS_ERR(p))
-		p = NULL;
+		return PTR_ERR(p);
 	n = min3((u64)iov_iter_count(iter), room, VT_SIZE(2));
-	if (!write)		/* what is not there, or not RAM, reads as zero */
-		done = p ? copy_to_iter(p, n, iter) : iov_iter_zero(n, iter);
-	else if (p)		/* else forked meanwhile: the caller tries again */
+	if (write)
 		done = copy_from_iter(p, n, iter);
+	else
+		done = p ? copy_to_iter(p, n, iter) : iov_iter_zero(n, iter);
 	mutex_unlock(&mem->lock);
-	return done == n || (write && !p) ? done : done ?: -EFAULT;
+	return done ?: -EFAULT;
 }
 
-static ssize_t mem_rw(struct kiocb *iocb, struct iov_iter *iter, bool write)
+static ssize_t mem_rw_iter(struct kiocb *iocb, struct iov_iter *iter)
 {
 	struct vireo_vm *vm = iocb->ki_filp->private_data;
 	u64 end = READ_ONCE(vm->mem.end);
-	ssize_t done = 0;
+	ssize_t n, done = 0;
 
-	if (iocb->ki_pos < 0)
-		return -EINVAL;
-	if (!write) {
-		if (iocb->ki_pos >= end)
-			return 0;
-		iov_iter_truncate(iter, end - iocb->ki_pos);
-	}
-	while (iov_iter_count(iter)) {
-		ssize_t n;
-
-		if (write && iocb->ki_pos >= VIREO_MAX_GPA)
-			return done ?: -ENXIO;
-		n = vireo_mem_copy(&vm->mem, iocb->ki_pos, iter, write);
+	if (iov_iter_rw(iter) == READ)
+		iov_iter_truncate(iter, end > iocb->ki_pos ? end - iocb->ki_pos : 0);
+	for (; iov_iter_count(iter); done += n) {
+		n = fatal_signal_pending(current) ? -EINTR :
+		    vireo_mem_copy(&vm->mem, iocb->ki_pos, iter);
 		if (n < 0)
 			return done ?: n;
 		iocb->ki_pos += n;
-		done += n;
-		if (fatal_signal_pending(current))
-			return done ?: -EINTR;
 		cond_resched();
 	}
 	return done;
-}
-
-static ssize_t mem_read_iter(struct kiocb *iocb, struct iov_iter *to)
-{
-	return mem_rw(iocb, to, false);
-}
-
-static ssize_t mem_write_iter(struct kiocb *iocb, struct iov_iter *from)
-{
-	return mem_rw(iocb, from, true);
 }
 
 /**
@@ -619,7 +478,7 @@ static ssize_t mem_write_iter(struct kiocb *iocb, struct iov_iter *from)
 u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data)
 {
 	mutex_lock(&mem->lock);
-	gpa = vireo_tree_seek(&mem->tree, gpa, end, data);
+	gpa = vireo_tree_seek(&mem->tree, gpa, end, VT_DATA, data);
 	mutex_unlock(&mem->lock);
 	return gpa;
 }
@@ -627,17 +486,14 @@ u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data)
 static loff_t mem_llseek(struct file *file, loff_t off, int whence)
 {
 	struct vireo_vm *vm = file->private_data;
-	struct vireo_mem *mem = &vm->mem;
-	bool data = whence == SEEK_DATA;
-	loff_t end = READ_ONCE(mem->end), pos = -ENXIO;
+	loff_t end = READ_ONCE(vm->mem.end);
 
-	if ((data || whence == SEEK_HOLE) && off >= 0 && off < end)
-		pos = vireo_mem_seek(mem, off, end, data);
-	if (!data && whence != SEEK_HOLE)
-		return generic_file_llseek_size(file, off, whence, VIREO_MAX_GPA, end);
-	if (pos < 0 || (data && pos >= end))
-		return -ENXIO;
-	return vfs_setpos(file, pos, VIREO_MAX_GPA);
+	if ((whence == SEEK_DATA || whence == SEEK_HOLE) && off >= 0 && off < end) {
+		off = vireo_mem_seek(&vm->mem, off, end, whence == SEEK_DATA);
+		if (whence == SEEK_HOLE)
+			whence = SEEK_SET;	/* found, be it at the end */
+	}
+	return generic_file_llseek_size(file, off, whence, VIREO_MAX_GPA, end);
 }
 
 static int mem_release(struct inode *inode, struct file *file)
@@ -650,8 +506,8 @@ static const struct file_operations mem_fops = {
 	.owner = THIS_MODULE,
 	.release = mem_release,
 	.llseek = mem_llseek,
-	.read_iter = mem_read_iter,
-	.write_iter = mem_write_iter,
+	.read_iter = mem_rw_iter,
+	.write_iter = mem_rw_iter,
 };
 
 /** vireo_mem_of() - Return: The memory that a file is, or NULL.  Context: Any. */

@@ -31,7 +31,7 @@ static int overlay_move(const struct vireo_overlay *o, enum overlay_part part, u
 		if (part == FROM_BASE)	/* nothing at all: the file has become shorter */
 			n = vfs_iter_read(o->base, iter, &at, 0) ?: -EIO;
 		else
-			n = vireo_mem_copy(o->mem, pos, iter, part == TO_BLOCKS);
+			n = vireo_mem_copy(o->mem, pos, iter);
 		pos += n;
 	}
 	iov_iter_reexpand(iter, iov_iter_count(iter) + after);

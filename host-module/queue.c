@@ -205,7 +205,7 @@ int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg 
 
 	if (((const u8 *)entry)[1] & VIREO_SUB_INDIRECT) {
 		if (!n || n > max || inl->reserved || le32_to_cpu(inl->len) != n * sizeof(*inl) ||
-		    vireo_mem_read(&q->vm->mem, le64_to_cpu(inl->gpa), segs, n * sizeof(*inl)))
+		    vireo_mem_rw(&q->vm->mem, le64_to_cpu(inl->gpa), segs, n * sizeof(*inl), false))
 			return -EINVAL;
 	} else {
 		if (!n || n > min(max, VIREO_RING_SEGS))

@@ -7,11 +7,16 @@
 #define VIREO_TREE_H
 
 #ifdef __KERNEL__
-#include <linux/kernel.h>
-#include <linux/string.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
 #else
 #include "pure.h"	/* of selftests/unit */
 #endif
+#include "../uapi/vireo.h"
+
+/* Fail rather than call the OOM killer: the caller has a use for ENOMEM. */
+#define MEM_GFP		(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 /*
  * An entry is what the processor's nested page walk reads.  Bits 0-2 and 7
@@ -26,6 +31,7 @@
 #define VT_FILE		BIT_ULL(53)	/* with VT_RAM: what the VM's file has there */
 #define VT_ADDR		0x000ffffffffff000ULL
 #define VT_RWX		(VT_READ | VT_WRITE | VT_EXEC)
+#define VT_DATA		(VT_READ | VT_FILE)	/* in being, or in the file */
 
 #define VT_ENTRIES	512
 #define VT_LEVELS	4
@@ -49,73 +55,30 @@ struct vireo_tree {
 };
 
 /**
- * struct vireo_supply - what a fault uses up and what it leaves behind
- * @page: physical address of a page for the fault to install, or 0
+ * struct vireo_supply - a page for a fault to install
+ * @page: its physical address, or 0
  * @order: 0 or 9: pages at @page, a power of two
- * @want: set by -EAGAIN: order of the page that is needed
- * @zero: set by -EAGAIN: the page must be zeroed
- * @file: set by -EAGAIN: the page must hold what the VM's file has there; with
- *	neither it gets a copy
  * @readonly: @page is the file's own: goes in read-only
- * @stale: set when translations changed that processors may have cached
- * @old: page to drop, once nobody can have it cached, or 0
- * @old_tables: tables to drop, likewise, by level
+ * @want: set by -EAGAIN: order of the page that is needed
+ * @mark: likewise: the mark it replaces, so what it has to hold; or 0, it gets a copy
  */
 struct vireo_supply {
 	u64 page;
 	unsigned int order;
-	unsigned int want;
-	bool zero;
-	bool file;
 	bool readonly;
-	bool stale;
-	u64 old;
-	u64 old_tables[VT_LEVELS];
+	unsigned int want;
+	u64 mark;
 };
 
-/* Bytes in being, by who else has them */
-struct vireo_usage {
-	u64 private;		/* nobody */
-	u64 shared;		/* other VMs */
-	u64 file;		/* the page cache */
-	u64 huge;		/* of all these, in 2 MiB pages */
-};
-
-int vireo_tree_init(struct vireo_tree *t, u64 leaf,
-		    void (*flush)(struct vireo_tree *t));
+int vireo_tree_init(struct vireo_tree *t, u64 leaf, void (*flush)(struct vireo_tree *t));
 void vireo_tree_destroy(struct vireo_tree *t);
 int vireo_tree_add(struct vireo_tree *t, u64 gpa, u64 bytes, u64 mark);
-u64 vireo_tree_lookup(const struct vireo_tree *t, u64 gpa, bool *writable,
-		      unsigned int *level);
-int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write,
-		     struct vireo_supply *s);
-void vireo_tree_drop(struct vireo_tree *t, struct vireo_supply *s);
+u64 vireo_tree_lookup(const struct vireo_tree *t, u64 gpa, bool *writable, unsigned int *level);
+int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write, struct vireo_supply *s);
 int vireo_tree_fork(struct vireo_tree *t, struct vireo_tree *child);
-u64 vireo_tree_seek(const struct vireo_tree *t, u64 gpa, u64 end, bool data);
+u64 vireo_tree_seek(const struct vireo_tree *t, u64 gpa, u64 end, u64 bits, bool is);
 u64 vireo_tree_compare(const struct vireo_tree *a, const struct vireo_tree *b, u64 gpa,
 		       bool *same);
-u64 vireo_tree_usage(const struct vireo_tree *t, u64 gpa, struct vireo_usage *usage);
-
-/*
- * What the tree stands on: pages.h in the kernel, a simulation in the unit test.
- * Tables and pages are counted; a new one has one reference.  What puts, frees
- * or allocates may sleep.
- */
-#ifdef __KERNEL__
-#include "pages.h"
-#else
-u64 *vireo_table_alloc(void);			/* zeroed; NULL if there is no memory */
-void vireo_table_get(u64 pa);
-bool vireo_table_put(u64 pa);			/* true: that was the last */
-void vireo_table_free(u64 pa);
-bool vireo_table_shared(u64 pa);
-void vireo_page_get(u64 pa, unsigned int count);	/* any part of a page */
-void vireo_page_put(u64 pa);
-bool vireo_page_shared(u64 pa);
-bool vireo_page_cached(u64 pa);			/* in a file's page cache */
-void vireo_page_copy(u64 to, u64 from);		/* 4 KiB */
-void *vireo_pa_to_va(u64 pa);
-u64 vireo_va_to_pa(const void *va);
-#endif
+u64 vireo_tree_usage(const struct vireo_tree *t, u64 gpa, struct vireo_stat *stat);
 
 #endif /* VIREO_TREE_H */

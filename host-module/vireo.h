@@ -355,18 +355,16 @@ void vireo_vm_put(struct vireo_vm *vm);
 void vireo_vm_flush(struct vireo_vm *vm);
 
 /* mem.c */
-int vireo_mem_init(struct vireo_mem *mem);
-int vireo_mem_fork(struct vireo_mem *mem, struct vireo_mem *child);
+int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent);
 void vireo_mem_destroy(struct vireo_mem *mem);
 int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes, bool file);
 int vireo_mem_set_file(struct vireo_mem *mem, int fd);
 int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end);
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
-int vireo_mem_read(struct vireo_mem *mem, u64 gpa, void *buf, unsigned int len);
-int vireo_mem_write(struct vireo_mem *mem, u64 gpa, const void *buf, unsigned int len);
+int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write);
 int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv);
 void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa);
-ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter, bool write);
+ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter);
 int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max);
 u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data);
 struct vireo_mem *vireo_mem_of(const struct file *file);

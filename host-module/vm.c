@@ -200,7 +200,7 @@ static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
 	vm->boot_ns = parent->boot_ns;
 	vm->tsc_khz = parent->tsc_khz;
 	if (!atomic_read(&parent->nr_queues))
-		err = vireo_mem_fork(&parent->mem, &vm->mem);
+		err = vireo_mem_init(&vm->mem, &parent->mem);
 	mutex_unlock(&parent->lock);
 	return err;
 }
@@ -215,7 +215,7 @@ static int vm_open(struct vireo_vm *vm, struct vireo_vm *parent)
 	err = vireo_hw_get();
 	if (err)
 		return err;
-	err = parent ? vm_inherit(vm, parent) : vireo_mem_init(&vm->mem);
+	err = parent ? vm_inherit(vm, parent) : vireo_mem_init(&vm->mem, NULL);
 	if (err)
 		goto fail_hw;
 	err = anon_inode_getfd("vireo-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);

@@ -637,7 +637,7 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 
 	/* With PAE paging the processor holds these four (27.3.1.6). */
 	if ((r->cr0 & X86_CR0_PG) && (r->cr4 & X86_CR4_PAE) && !(r->efer & EFER_LMA))
-		vireo_mem_read(&v->vm->mem, r->cr3 & 0xffffffe0, pdpte, sizeof(pdpte));
+		vireo_mem_rw(&v->vm->mem, r->cr3 & 0xffffffe0, pdpte, sizeof(pdpte), false);
 	if (!vmcs_begin(v, &flags))
 		return;
 	for (i = 0; i < VIREO_SEGS; i++)

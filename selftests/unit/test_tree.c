@@ -80,7 +80,7 @@ static struct vm vms[TREES];
 
 struct table {
 	u64 entries[VT_ENTRIES];	/* first: a table's address is its pa */
-	unsigned int refs;
+	struct page page;
 	unsigned int seen;		/* by the accounting */
 	u64 cached[TREES];		/* epoch in which a VM walked it */
 	struct table *next, **prev;
@@ -102,10 +102,10 @@ static int tables_until_failure = -1;	/* -1: never */
 #define FRAME_BASE	0x100000000ULL
 
 static struct frame {
+	struct page page;		/* first: a page's frame is found by it */
 	u64 content;
 	unsigned int refs;
 	unsigned int seen;
-	bool cached_file;		/* the page cache has a reference */
 	unsigned int leaves;		/* entries that map just this frame */
 	u64 cached[TREES];
 } *frames;
@@ -190,7 +190,7 @@ static void page_free(struct frame *head)
 		free_blocks[free_block_count++] = at;
 }
 
-u64 *vireo_table_alloc(void)
+struct page *table_page_alloc(void)
 {
 	struct table *t;
 
@@ -202,39 +202,32 @@ u64 *vireo_table_alloc(void)
 	t = aligned_alloc(PAGE, 2 * PAGE);
 	ASSERT_TRUE(t);
 	memset(t, 0, sizeof(*t));
-	t->refs = 1;
 	t->next = tables;
 	t->prev = &tables;
 	if (tables)
 		tables->prev = &t->next;
 	tables = t;
-	return t->entries;
+	return &t->page;
+}
+
+void *page_address(struct page *page)
+{
+	return (char *)page - offsetof(struct table, page);
 }
 
 static struct table *table(u64 pa)
 {
-	struct table *t = (struct table *)(uintptr_t)pa;
+	struct table *t = __va(pa);
 
-	ASSERT_TRUE(t->refs);
+	ASSERT_TRUE(t->page.private);
 	return t;
 }
 
-void vireo_table_get(u64 pa)
+void __free_page(struct page *page)
 {
-	table(pa)->refs++;
-}
-
-bool vireo_table_put(u64 pa)
-{
-	return --table(pa)->refs == 0;
-}
-
-void vireo_table_free(u64 pa)
-{
-	struct table *t = (struct table *)(uintptr_t)pa;
+	struct table *t = page_address(page);
 	unsigned int v;
 
-	ASSERT_EQ(t->refs, 0);
 	for (v = 0; v < TREES; v++)
 		ASSERT_THAT(t->cached[v] != vms[v].epoch, "table freed that VM %u has cached", v);
 	*t->prev = t->next;
@@ -243,33 +236,42 @@ void vireo_table_free(u64 pa)
 	free(t);
 }
 
-bool vireo_table_shared(u64 pa)
+struct page *pfn_to_page(u64 pfn)
 {
-	return table(pa)->refs > 1;
+	u64 pa = pfn << PAGE_SHIFT;
+
+	if (pa >= FRAME_BASE && pa < FRAME_BASE + FRAMES * PAGE)
+		return &frame(pa)->page;
+	return &((struct table *)__va(pa))->page;
 }
 
-void vireo_page_get(u64 pa, unsigned int count)
+static struct frame *page_head(struct page *page)
 {
-	frame_head(pa)->refs += count;
+	return frame_head(FRAME_BASE + ((struct frame *)page - frames) * PAGE);
+}
+
+void page_ref_add(struct page *page, unsigned int count)
+{
+	page_head(page)->refs += count;
 	met.splits += count > 1;
 }
 
-void vireo_page_put(u64 pa)
+void put_page(struct page *page)
 {
-	struct frame *head = frame_head(pa);
+	struct frame *head = page_head(page);
 
 	if (--head->refs == 0)
 		page_free(head);
 }
 
-bool vireo_page_shared(u64 pa)
+unsigned int page_count(struct page *page)
 {
-	return frame_head(pa)->refs > 1;
+	return page_head(page)->refs;
 }
 
-bool vireo_page_cached(u64 pa)
+static void page_put(u64 pa)
 {
-	return frame_head(pa)->cached_file;
+	put_page(&frame(pa)->page);
 }
 
 /* A page of the file's own with a reference for the caller, or a copy; 0: there is none */
@@ -288,9 +290,9 @@ static u64 file_page(unsigned int page, bool copy)
 		if (!file_pa[page])
 			return 0;
 		frame(file_pa[page])->content = file_content(page);
-		frame(file_pa[page])->cached_file = true;
+		frame(file_pa[page])->page.mapping = file_pa;
 	}
-	vireo_page_get(file_pa[page], 1);
+	get_page(&frame(file_pa[page])->page);
 	return file_pa[page];
 }
 
@@ -302,29 +304,19 @@ static void file_drop(void)
 		if (!file_pa[page])
 			continue;
 		ASSERT_EQ(frame(file_pa[page])->content, file_content(page));
-		frame(file_pa[page])->cached_file = false;
-		vireo_page_put(file_pa[page]);
+		frame(file_pa[page])->page.mapping = NULL;
+		page_put(file_pa[page]);
 		file_pa[page] = 0;
 	}
 }
 
-void vireo_page_copy(u64 to, u64 from)
+void copy_page(void *to, const void *from)
 {
-	ASSERT_TRUE(!frame_head(to)->cached_file);
-	ASSERT_EQ(frame_head(to)->refs, 1);
-	frame_head(from);
-	frame(to)->content = frame(from)->content;
+	ASSERT_TRUE(!frame_head(__pa(to))->page.mapping);
+	ASSERT_EQ(frame_head(__pa(to))->refs, 1);
+	frame_head(__pa(from));
+	frame(__pa(to))->content = frame(__pa(from))->content;
 	met.copies++;
-}
-
-void *vireo_pa_to_va(u64 pa)
-{
-	return table(pa);
-}
-
-u64 vireo_va_to_pa(const void *va)
-{
-	return (uintptr_t)va;
 }
 
 static void flush(struct vireo_tree *t)
@@ -415,8 +407,6 @@ static int vm_fault(struct vm *vm, unsigned int page, bool write, unsigned int d
 		unsigned int want;
 
 		err = vireo_tree_fault(&vm->tree, page_gpa(page), write, &s);
-		vireo_tree_drop(&vm->tree, &s);
-		ASSERT_TRUE(!s.old && !s.stale);
 		if (!err)
 			model_install(vm, page, write);
 		if (err != -EAGAIN)
@@ -424,16 +414,16 @@ static int vm_fault(struct vm *vm, unsigned int page, bool write, unsigned int d
 
 		ASSERT_THAT(++turns < 8, "fault does not end");
 		if (s.page)
-			vireo_page_put(s.page);
+			page_put(s.page);
 		want = s.want && rnd(4) ? s.want : 0;
 		ASSERT_TRUE(s.want == 0 || s.want == 9);
-		ASSERT_TRUE(s.want == 0 || s.zero);
-		ASSERT_TRUE(!s.file || (!s.want && !s.zero && vm->model[page].file));
-		s.readonly = s.file && !write;
-		if (s.file)
+		ASSERT_TRUE(s.want == 0 || s.mark == VT_RAM);
+		ASSERT_TRUE(!(s.mark & VT_FILE) || (!s.want && vm->model[page].file));
+		s.readonly = (s.mark & VT_FILE) && !write;
+		if (s.mark & VT_FILE)
 			s.page = file_page(page, write);
 		else
-			s.page = rnd(64) ? page_alloc(want, s.zero) : 0;
+			s.page = rnd(64) ? page_alloc(want, s.mark) : 0;
 		met.files += s.readonly;
 		s.order = want;
 		if (!s.page)
@@ -442,7 +432,7 @@ static int vm_fault(struct vm *vm, unsigned int page, bool write, unsigned int d
 			vm_disturb(vm, depth - 1);
 	} while (err == -EAGAIN);
 	if (s.page)
-		vireo_page_put(s.page);
+		page_put(s.page);
 	vm->busy--;
 	return err;
 }
@@ -455,14 +445,14 @@ static bool tlb_fill(struct vm *vm, unsigned int page, bool write)
 	bool writable = true;
 
 	for (l = VT_LEVELS;; l--) {
-		table(vireo_va_to_pa(at))->cached[v] = vm->epoch;
+		table(__pa(at))->cached[v] = vm->epoch;
 		e = at[gpa >> VT_SHIFT(l) & (VT_ENTRIES - 1)];
 		writable &= !!(e & VT_WRITE);
 		if (!(e & VT_READ) || (write && !writable))
 			return false;
 		if (l == 1 || (e & VT_LARGE))
 			break;
-		at = vireo_pa_to_va(e & VT_ADDR);
+		at = __va(e & VT_ADDR);
 	}
 	ASSERT_TRUE(l <= 2);
 	ASSERT_TRUE((e & ~VT_ADDR & ~VT_WRITE) ==
@@ -521,7 +511,6 @@ static void vm_destroy(struct vm *vm)
 {
 	flush(&vm->tree);
 	vireo_tree_destroy(&vm->tree);
-	ASSERT_TRUE(!vm->tree.root && !vm->tree.tables);
 	vm->alive = false;
 }
 
@@ -586,7 +575,7 @@ static void vm_seek(struct vm *vm, unsigned int page, bool data)
 	end = page_gpa(last);
 	for (at = page; at < last && (vm->model[at].data || vm->model[at].file) != data; at++)
 		;
-	ASSERT_EQ(vireo_tree_seek(&vm->tree, gpa, end, data), page_gpa(at));
+	ASSERT_EQ(vireo_tree_seek(&vm->tree, gpa, end, VT_DATA, data), page_gpa(at));
 }
 
 /* What a page is, by which two VMs have the same */
@@ -595,7 +584,7 @@ static u64 identity(const struct vm *vm, u64 gpa)
 	unsigned int level;
 	u64 e = vireo_tree_lookup(&vm->tree, gpa, NULL, &level);
 
-	if ((e & VT_FILE) || ((e & VT_READ) && frame(e & VT_ADDR)->cached_file))
+	if ((e & VT_FILE) || ((e & VT_READ) && frame(e & VT_ADDR)->page.mapping))
 		return VT_RAM | VT_FILE;
 	if (!(e & VT_READ))
 		return e;
@@ -683,7 +672,7 @@ static u64 count_reached(const u64 *entries, unsigned int level)
 
 	for (i = 0; level > 1 && i < VT_ENTRIES; i++)
 		if ((entries[i] & VT_READ) && !(entries[i] & VT_LARGE))
-			n += count_reached(vireo_pa_to_va(entries[i] & VT_ADDR), level - 1);
+			n += count_reached(__va(entries[i] & VT_ADDR), level - 1);
 	return n;
 }
 
@@ -697,14 +686,14 @@ static void check_counts(void)
 	for (i = 0; i < TREES; i++) {
 		if (!vms[i].alive)
 			continue;
-		count_table(vireo_va_to_pa(vms[i].tree.root), VT_LEVELS);
+		count_table(__pa(vms[i].tree.root), VT_LEVELS);
 		ASSERT_EQ(vms[i].tree.tables, count_reached(vms[i].tree.root, VT_LEVELS));
 	}
 	for (t = tables; t; t = t->next)
-		ASSERT_EQ(t->refs, t->seen < round_number ? 0 : t->seen - round_number);
+		ASSERT_EQ(t->page.private, t->seen < round_number ? 0 : t->seen - round_number);
 	for (i = 0; i < FRAMES; i++)
 		if (frames[i].refs || frames[i].seen > round_number)
-			ASSERT_EQ(frames[i].refs - frames[i].cached_file,
+			ASSERT_EQ(frames[i].refs - !!frames[i].page.mapping,
 				  frames[i].seen < round_number ? 0 :
 				  frames[i].seen - round_number);
 }
@@ -739,12 +728,12 @@ static void check_content(struct vm *vm)
 static void check_usage(struct vm *vm)
 {
 	u64 gpa, end, all = 0, file = 0, alone = 0;
-	struct vireo_usage u = {};
+	struct vireo_stat u = {};
 	unsigned int page, level;
 
 	for (gpa = 0; gpa < VT_LIMIT; gpa = end) {
 		end = vireo_tree_usage(&vm->tree, gpa, &u);
-		ASSERT_TRUE(end > gpa && end % VT_SIZE(2) == 0);
+		ASSERT_TRUE(end > gpa && end % PAGE == 0);
 	}
 	for (page = 0; page < PAGES; page++) {
 		u64 e = vireo_tree_lookup(&vm->tree, page_gpa(page), NULL, &level);
@@ -754,12 +743,13 @@ static void check_usage(struct vm *vm)
 			continue;
 		f = frame((e & VT_ADDR) + (page_gpa(page) & (VT_SIZE(level) - 1)));
 		all += PAGE;
-		file += f->cached_file ? PAGE : 0;
+		file += f->page.mapping ? PAGE : 0;
 		alone += f->leaves == 1 || f->leaves == 1 << 16 ? PAGE : 0;
 	}
-	ASSERT_EQ(u.private + u.shared + u.file, all);
-	ASSERT_EQ(u.file, file);
-	ASSERT_TRUE(u.private <= alone && u.huge <= all);
+	ASSERT_EQ(u.private_bytes + u.shared_bytes + u.file_bytes, all);
+	ASSERT_EQ(u.resident_bytes, all);
+	ASSERT_EQ(u.file_bytes, file);
+	ASSERT_TRUE(u.private_bytes <= alone && u.huge_bytes <= all);
 }
 
 /* Who may write a page is the only one who sees it. */
@@ -775,7 +765,7 @@ static void check_all(void)
 			check_content(&vms[i]);
 	for (i = 0; i < FRAMES; i++)
 		ASSERT_TRUE(frames[i].leaves < 1 << 16 ||
-			    (frames[i].leaves == 1 << 16 && !frames[i].cached_file));
+			    (frames[i].leaves == 1 << 16 && !frames[i].page.mapping));
 	for (i = 0; i < TREES; i++)
 		if (vms[i].alive)
 			check_usage(&vms[i]);
@@ -817,9 +807,9 @@ TEST(empty)
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, PAGE, true, &s), -ENXIO);
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, VT_LIMIT - PAGE, false, &s), -ENXIO);
 	EXPECT_EQ(vm_add(vm, 0, PAGE), -EEXIST);
-	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, VT_LIMIT, true), VT_LIMIT);
-	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, VT_LIMIT, false), 0);
-	EXPECT_EQ(vireo_tree_seek(&vm->tree, PAGE, PAGE, true), PAGE);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, VT_LIMIT, VT_DATA, true), VT_LIMIT);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, VT_LIMIT, VT_DATA, false), 0);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, PAGE, PAGE, VT_DATA, true), PAGE);
 	destroy_all();
 }
 
@@ -851,7 +841,7 @@ TEST(large_pages)
 	/* Asked for 2 MiB, takes 2 MiB. */
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, 5 * PAGE, false, &s), -EAGAIN);
 	EXPECT_EQ(s.want, 9);
-	EXPECT_EQ(s.zero, true);
+	EXPECT_EQ(s.mark, VT_RAM);
 	s.order = 9;
 	s.page = page_alloc(9, true);
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, 5 * PAGE, false, &s), 0);
@@ -869,8 +859,8 @@ TEST(large_pages)
 	EXPECT_EQ(s.page, 0);
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, 516 * PAGE, true, &s), -EAGAIN);
 	EXPECT_EQ(s.want, 0);
-	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, 4 << 20, false), VT_SIZE(2));
-	EXPECT_EQ(vireo_tree_seek(&vm->tree, VT_SIZE(2), 4 << 20, true), 515 * PAGE);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, 4 << 20, VT_DATA, false), VT_SIZE(2));
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, VT_SIZE(2), 4 << 20, VT_DATA, true), 515 * PAGE);
 	destroy_all();
 }
 
@@ -895,11 +885,10 @@ TEST(large_page_comes_late)
 	ASSERT_EQ(vireo_tree_fork(&vm->tree, &vms[1].tree), 0);
 	vms[1].alive = true;
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, PAGE, true, &first), -EAGAIN);
-	vireo_tree_drop(&vm->tree, &first);
 	EXPECT_EQ(first.want, 0);
-	EXPECT_EQ(first.zero, false);
+	EXPECT_EQ(first.mark, 0);
 	EXPECT_NE(first.page, 0);
-	vireo_page_put(first.page);
+	page_put(first.page);
 	destroy_all();
 }
 
@@ -907,7 +896,7 @@ TEST(large_page_comes_late)
 TEST(split_at_once)
 {
 	struct vm *vm = simple_vm(2 << 20);
-	struct vireo_supply s = { .page = page_alloc(9, true), .order = 9, .zero = true };
+	struct vireo_supply s = { .page = page_alloc(9, true), .order = 9, .mark = VT_RAM };
 	unsigned int level;
 	bool writable;
 
@@ -917,7 +906,6 @@ TEST(split_at_once)
 	s = (struct vireo_supply) { .page = page_alloc(0, false) };
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, 77 * PAGE, true, &s), 0);
 	EXPECT_EQ(s.page, 0);
-	vireo_tree_drop(&vm->tree, &s);
 	vireo_tree_lookup(&vm->tree, 77 * PAGE, &writable, &level);
 	EXPECT_TRUE(writable);
 	EXPECT_EQ(level, 1);
@@ -981,13 +969,13 @@ TEST(file)
 {
 	struct vm *vm = simple_vm(2 << 20), *child = &vms[1];
 	struct vireo_supply s = {};
-	struct vireo_usage u = {};
+	struct vireo_stat u = {};
 	bool writable, same;
 	unsigned int level;
 
 	ASSERT_EQ(vm_add_mark(vm, 2 << 20, 8 << 20, VT_RAM | VT_FILE), 0);
-	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, 8 << 20, true), 2 << 20);
-	EXPECT_EQ(vireo_tree_seek(&vm->tree, 2 << 20, 8 << 20, false), 8 << 20);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, 0, 8 << 20, VT_DATA, true), 2 << 20);
+	EXPECT_EQ(vireo_tree_seek(&vm->tree, 2 << 20, 8 << 20, VT_DATA, false), 8 << 20);
 	EXPECT_EQ(vm_access(vm, 600, false, 0), 0);
 	EXPECT_EQ(vm_access(vm, 601, true, 0), 0);
 	EXPECT_TRUE(file_pa[600] && !file_pa[601]);
@@ -996,13 +984,15 @@ TEST(file)
 	EXPECT_EQ(level, 1);
 
 	/* The file's own page is no place for a copy. */
-	s = (struct vireo_supply) { .page = file_page(600, false), .readonly = true };
+	s = (struct vireo_supply) { .page = file_page(600, false), .readonly = true,
+				    .mark = VT_RAM | VT_FILE };
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, 600 * PAGE, true, &s), -EAGAIN);
-	EXPECT_TRUE(!s.file && !s.zero && s.page == file_pa[600]);
-	vireo_page_put(s.page);
-	EXPECT_EQ(vireo_tree_usage(&vm->tree, 2 << 20, &u), 4 << 20);
-	EXPECT_EQ(u.file, PAGE);
-	EXPECT_EQ(u.private, PAGE);
+	EXPECT_TRUE(!s.mark && s.page == file_pa[600]);
+	page_put(s.page);
+	EXPECT_EQ(vireo_tree_usage(&vm->tree, 600 * PAGE, &u), 601 * PAGE);
+	EXPECT_EQ(vireo_tree_usage(&vm->tree, 601 * PAGE, &u), 602 * PAGE);
+	EXPECT_EQ(u.file_bytes, PAGE);
+	EXPECT_EQ(u.private_bytes, PAGE);
 
 	ASSERT_EQ(vm_fork(vm, child), 0);
 	EXPECT_EQ(vm_access(child, 600, true, 0), 0);

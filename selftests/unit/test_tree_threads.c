@@ -26,10 +26,11 @@
 
 struct table {
 	u64 entries[VT_ENTRIES];
-	unsigned int refs;
+	struct page page;
 };
 
 static struct frame {
+	struct page page;	/* first: a page's frame is found by it */
 	u64 content;
 	unsigned int refs;	/* the first frame's, in a block */
 } frames[FRAMES];
@@ -44,9 +45,9 @@ static struct frame *frame(u64 pa)
 	return &frames[(pa - FRAME_BASE) / PAGE];
 }
 
-static struct frame *head(u64 pa)
+static struct frame *head(struct page *page)
 {
-	unsigned int i = frame(pa) - frames;
+	unsigned int i = (struct frame *)page - frames;
 
 	return &frames[i < SINGLES ? i : i - (i - SINGLES) % VT_ENTRIES];
 }
@@ -70,47 +71,44 @@ static u64 page_alloc(bool large)
 	return count ? FRAME_BASE + at * PAGE : 0;
 }
 
-u64 *vireo_table_alloc(void)
+struct page *table_page_alloc(void)
 {
 	struct table *t = aligned_alloc(PAGE, 2 * PAGE);
 
 	ASSERT_TRUE(t);
 	memset(t, 0, sizeof(*t));
-	t->refs = 1;
 	__atomic_add_fetch(&live_tables, 1, __ATOMIC_RELAXED);
-	return t->entries;
+	return &t->page;
 }
 
-void vireo_table_get(u64 pa)
+void *page_address(struct page *page)
 {
-	__atomic_add_fetch(&((struct table *)vireo_pa_to_va(pa))->refs, 1, __ATOMIC_RELAXED);
+	return (char *)page - offsetof(struct table, page);
 }
 
-bool vireo_table_put(u64 pa)
+void __free_page(struct page *page)
 {
-	return !__atomic_sub_fetch(&((struct table *)vireo_pa_to_va(pa))->refs, 1,
-				   __ATOMIC_ACQ_REL);
-}
-
-void vireo_table_free(u64 pa)
-{
-	free(vireo_pa_to_va(pa));
+	free(page_address(page));
 	__atomic_sub_fetch(&live_tables, 1, __ATOMIC_RELAXED);
 }
 
-bool vireo_table_shared(u64 pa)
+struct page *pfn_to_page(u64 pfn)
 {
-	return __atomic_load_n(&((struct table *)vireo_pa_to_va(pa))->refs, __ATOMIC_ACQUIRE) > 1;
+	u64 pa = pfn << PAGE_SHIFT;
+
+	if (pa >= FRAME_BASE && pa < FRAME_BASE + FRAMES * PAGE)
+		return &frame(pa)->page;
+	return &((struct table *)__va(pa))->page;
 }
 
-void vireo_page_get(u64 pa, unsigned int count)
+void page_ref_add(struct page *page, unsigned int count)
 {
-	__atomic_add_fetch(&head(pa)->refs, count, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&head(page)->refs, count, __ATOMIC_RELAXED);
 }
 
-void vireo_page_put(u64 pa)
+void put_page(struct page *page)
 {
-	unsigned int at = head(pa) - frames;
+	unsigned int at = head(page) - frames;
 
 	if (__atomic_sub_fetch(&frames[at].refs, 1, __ATOMIC_ACQ_REL))
 		return;
@@ -122,29 +120,14 @@ void vireo_page_put(u64 pa)
 	pthread_mutex_unlock(&frames_lock);
 }
 
-bool vireo_page_shared(u64 pa)
+unsigned int page_count(struct page *page)
 {
-	return __atomic_load_n(&head(pa)->refs, __ATOMIC_ACQUIRE) > 1;
+	return __atomic_load_n(&head(page)->refs, __ATOMIC_ACQUIRE);
 }
 
-bool vireo_page_cached(u64 pa)
+void copy_page(void *to, const void *from)
 {
-	return false;
-}
-
-void vireo_page_copy(u64 to, u64 from)
-{
-	frame(to)->content = frame(from)->content;
-}
-
-void *vireo_pa_to_va(u64 pa)
-{
-	return (void *)(uintptr_t)pa;
-}
-
-u64 vireo_va_to_pa(const void *va)
-{
-	return (uintptr_t)va;
+	frame(__pa(to))->content = frame(__pa(from))->content;
 }
 
 static void flush(struct vireo_tree *t)
@@ -177,9 +160,8 @@ static void vm_access(struct vm *vm, unsigned int page, bool write, u64 *seed)
 	u64 e;
 
 	while ((err = vireo_tree_fault(&vm->tree, page * PAGE, write, &s)) == -EAGAIN) {
-		vireo_tree_drop(&vm->tree, &s);
 		if (s.page)
-			vireo_page_put(s.page);
+			put_page(&frame(s.page)->page);
 		s.order = 0;
 		s.page = s.want && rnd(seed, 2) ? page_alloc(true) : 0;
 		if (s.page)
@@ -189,9 +171,8 @@ static void vm_access(struct vm *vm, unsigned int page, bool write, u64 *seed)
 		if (!s.page)
 			return;
 	}
-	vireo_tree_drop(&vm->tree, &s);
 	if (s.page)
-		vireo_page_put(s.page);
+		put_page(&frame(s.page)->page);
 
 	e = vireo_tree_lookup(&vm->tree, page * PAGE, NULL, &level);
 	f = frame((e & VT_ADDR) + (page * PAGE & (VT_SIZE(level) - 1)));
