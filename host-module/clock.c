@@ -7,6 +7,7 @@
  * for all vCPUs, so it is monotonic across them by construction and is written
  * only when the guest switches it on, or moves its TSC.
  */
+#include <linux/bvec.h>
 #include <linux/math64.h>
 #include <asm/pvclock-abi.h>
 
@@ -62,11 +63,14 @@ static int clock_set_wall(struct vireo_vcpu *v, u64 value)
 
 static int page_set(struct vireo_vcpu *v, void **at, u64 gpa, bool on)
 {
-	void *kva = on ? vireo_mem_kva(&v->vm->mem, gpa) : NULL;
+	struct bio_vec bv = {};
+	int err = on ? vireo_mem_pin(&v->vm->mem, gpa, 1, true, &bv) : 0;
 
-	if (IS_ERR(kva))
-		return PTR_ERR(kva);
-	*at = kva;
+	if (err < 0)
+		return err;
+	*at = on ? bvec_virt(&bv) : NULL;
+	if (on)
+		put_page(bv.bv_page);	/* VREQ_FLUSH comes before it goes */
 	return 0;
 }
 

@@ -176,31 +176,13 @@ int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write)
 }
 
 /**
- * vireo_mem_kva() - where the module can write to a guest page
- * @mem: the VM's memory
- * @gpa: the address
- *
- * The pointer holds until the vCPU that asked finds VREQ_FLUSH set.
- * Context: May sleep; in the outer part of the vCPU's run loop.
- * Return: The pointer, or ERR_PTR() as vireo_mem_fault().
- */
-void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa)
-{
-	u64 room;
-	void *p = mem_lock_at(mem, gpa, true, true, &room);
-
-	if (!IS_ERR(p))
-		mutex_unlock(&mem->lock);
-	return p;
-}
-
-/**
  * vireo_mem_pin() - hold on to guest memory for I/O
  * @mem: the VM's memory
  * @gpa: first byte
  * @len: bytes, not 0
  * @write: the I/O will write to it
- * @bv: where it is; put_page(@bv->bv_page) lets go
+ * @bv: where it is; put_page(@bv->bv_page) lets go.  A vCPU that asks in the outer part of
+ *	its run loop may do that at once, and use it until it finds VREQ_FLUSH set.
  * Context: May sleep.
  * Return: Bytes of @bv: @len, or what is left of a 4 KiB or 2 MiB page; or as
  * vireo_mem_fault().
@@ -385,9 +367,9 @@ int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent)
 
 	mutex_init(&mem->lock);
 	if (!parent)
-		return vireo_tree_init(&mem->tree, vireo_ops->leaf, mem_flush);
+		return vireo_tree_init(&mem->tree, vireo_ops->leaf, mem_flush, NULL);
 	mutex_lock(&parent->lock);
-	err = vireo_tree_fork(&parent->tree, &mem->tree);
+	err = vireo_tree_init(&mem->tree, vireo_ops->leaf, mem_flush, &parent->tree);
 	if (!err) {
 		mem_flush(&parent->tree);
 		mem->end = parent->end;
@@ -420,50 +402,52 @@ void vireo_mem_destroy(struct vireo_mem *mem)
 /* ---- The memory fd ---------------------------------------------------------------------- */
 
 /**
- * vireo_mem_copy() - copy what one leaf holds
+ * vireo_mem_copy() - copy to or from guest memory
  * @mem: the VM's memory
  * @gpa: where
- * @iter: the other side, not empty; it says the direction, and is advanced
+ * @iter: the other side; it says the direction, and is advanced
  *
- * The lock keeps a fork out until it is done.  What is not RAM reads as zero.
+ * The lock keeps a fork out of what one leaf holds.  What is not RAM reads as zero.
  * Context: May sleep.
- * Return: Bytes; or -EFAULT, -EINTR or as vireo_mem_fault().
+ * Return: Bytes, fewer at an error or a signal that kills; if none -EFAULT, -EINTR or as
+ * vireo_mem_fault().
  */
 ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter)
 {
 	bool write = iov_iter_rw(iter) == WRITE;
-	size_t n, done;
-	u64 room;
-	void *p = mem_lock_at(mem, gpa, write, false, &room);
+	ssize_t done = 0;
+	size_t n;
 
-	if (IS_ERR(p))
-		return PTR_ERR(p);
-	n = min3((u64)iov_iter_count(iter), room, VT_SIZE(2));
-	if (write)
-		done = copy_from_iter(p, n, iter);
-	else
-		done = p ? copy_to_iter(p, n, iter) : iov_iter_zero(n, iter);
-	mutex_unlock(&mem->lock);
-	return done ?: -EFAULT;
+	for (; iov_iter_count(iter) && !fatal_signal_pending(current); done += n) {
+		u64 room;
+		void *p = mem_lock_at(mem, gpa + done, write, false, &room);
+
+		if (IS_ERR(p))
+			return done ?: PTR_ERR(p);
+		n = min3((u64)iov_iter_count(iter), room, VT_SIZE(2));
+		if (write)
+			n = copy_from_iter(p, n, iter);
+		else
+			n = p ? copy_to_iter(p, n, iter) : iov_iter_zero(n, iter);
+		mutex_unlock(&mem->lock);
+		if (!n)
+			return done ?: -EFAULT;
+		cond_resched();
+	}
+	return done || !iov_iter_count(iter) ? done : -EINTR;
 }
 
 static ssize_t mem_rw_iter(struct kiocb *iocb, struct iov_iter *iter)
 {
 	struct vireo_vm *vm = iocb->ki_filp->private_data;
 	u64 end = READ_ONCE(vm->mem.end);
-	ssize_t n, done = 0;
+	ssize_t n;
 
 	if (iov_iter_rw(iter) == READ)
 		iov_iter_truncate(iter, end > iocb->ki_pos ? end - iocb->ki_pos : 0);
-	for (; iov_iter_count(iter); done += n) {
-		n = fatal_signal_pending(current) ? -EINTR :
-		    vireo_mem_copy(&vm->mem, iocb->ki_pos, iter);
-		if (n < 0)
-			return done ?: n;
-		iocb->ki_pos += n;
-		cond_resched();
-	}
-	return done;
+	n = vireo_mem_copy(&vm->mem, iocb->ki_pos, iter);
+	iocb->ki_pos += max_t(ssize_t, n, 0);
+	return n;
 }
 
 /**
@@ -519,12 +503,14 @@ struct vireo_mem *vireo_mem_of(const struct file *file)
 }
 
 /**
- * vireo_mem_open() - a memory fd for a VM
+ * vireo_mem_open() - VIREO_GET_MEMORY
  * @vm: the VM
+ * @cmd: that
+ * @arg: struct vireo_get_memory
  * Context: May sleep.
- * Return: The fd, or -EMFILE, -ENOMEM...
+ * Return: The memory fd, or -EMFILE, -ENOMEM...
  */
-int vireo_mem_open(struct vireo_vm *vm)
+long vireo_mem_open(void *vm, unsigned int cmd, void *arg)
 {
 	struct file *file;
 	int fd = get_unused_fd_flags(O_CLOEXEC);

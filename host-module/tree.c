@@ -86,20 +86,45 @@ static void entry_put(u64 e, unsigned int level)
 	cond_resched();		/* large trees are freed table by table */
 }
 
+/* Gives an empty table all that another has; nobody may write to that then (rule 4). */
+static void table_share(u64 *from, u64 *to, unsigned int level)
+{
+	unsigned int i;
+
+	for (i = 0; i < VT_ENTRIES; i++) {
+		u64 e = READ_ONCE(from[i]);
+
+		if (e & VT_READ) {
+			if (entry_is_leaf(e, level))
+				get_page(entry_page(e));
+			else
+				atomic_long_inc(table_refs(e));
+			e &= ~VT_WRITE;
+			WRITE_ONCE(from[i], e);
+		}
+		to[i] = e;
+	}
+}
+
 /**
- * vireo_tree_init() - an empty tree
+ * vireo_tree_init() - a new tree
  * @t: the tree
  * @leaf: bits that every leaf gets (vireo_tree.leaf)
  * @flush: see vireo_tree.flush
- * Context: May sleep.
- * Return: 0 or -ENOMEM.
+ * @parent: a tree that shares all it has, or NULL; the caller has all its processors
+ *	forget translations before anything runs again
+ * Context: May sleep; the parent's lock is held, no I/O to its pages in flight.
+ * Return: 0 or -ENOMEM, nothing changed.
  */
-int vireo_tree_init(struct vireo_tree *t, u64 leaf, void (*flush)(struct vireo_tree *t))
+int vireo_tree_init(struct vireo_tree *t, u64 leaf, void (*flush)(struct vireo_tree *t),
+		    struct vireo_tree *parent)
 {
 	t->root = table_alloc();
 	t->leaf = leaf;
 	t->flush = flush;
-	t->tables = 1;
+	t->tables = parent ? parent->tables : 1;
+	if (parent && t->root)
+		table_share(parent->root, t->root, VT_LEVELS);
 	return t->root ? 0 : -ENOMEM;
 }
 
@@ -146,26 +171,6 @@ static int entry_expand(struct vireo_tree *t, u64 *entry, u64 *old)
 	t->tables++;
 	WRITE_ONCE(*entry, __pa(table) | VT_RWX);
 	return 0;
-}
-
-/* Gives an empty table all that another has; nobody may write to that then (rule 4). */
-static void table_share(u64 *from, u64 *to, unsigned int level)
-{
-	unsigned int i;
-
-	for (i = 0; i < VT_ENTRIES; i++) {
-		u64 e = READ_ONCE(from[i]);
-
-		if (e & VT_READ) {
-			if (entry_is_leaf(e, level))
-				get_page(entry_page(e));
-			else
-				atomic_long_inc(table_refs(e));
-			e &= ~VT_WRITE;
-			WRITE_ONCE(from[i], e);
-		}
-		to[i] = e;
-	}
 }
 
 /* Makes the table behind a read-only entry this tree's alone. */
@@ -382,25 +387,6 @@ int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write, struct vireo_sup
 
 	tree_drop(t, old);
 	return err;
-}
-
-/**
- * vireo_tree_fork() - share all of a tree
- * @t: the tree; the caller has all its processors forget translations before
- *	anything runs again
- * @child: becomes a tree of the same content
- * Context: May sleep; the lock of @t is held, no I/O to its pages in flight.
- * Return: 0 or -ENOMEM, nothing changed.
- */
-int vireo_tree_fork(struct vireo_tree *t, struct vireo_tree *child)
-{
-	int err = vireo_tree_init(child, t->leaf, t->flush);
-
-	if (err)
-		return err;
-	table_share(t->root, child->root, VT_LEVELS);
-	child->tables = t->tables;
-	return 0;
 }
 
 /* Whether it stands for what the VM's file has there: nobody can have written that. */

@@ -70,12 +70,12 @@ struct vireo_supply {
 	u64 mark;
 };
 
-int vireo_tree_init(struct vireo_tree *t, u64 leaf, void (*flush)(struct vireo_tree *t));
+int vireo_tree_init(struct vireo_tree *t, u64 leaf, void (*flush)(struct vireo_tree *t),
+		    struct vireo_tree *parent);
 void vireo_tree_destroy(struct vireo_tree *t);
 int vireo_tree_add(struct vireo_tree *t, u64 gpa, u64 bytes, u64 mark);
 u64 vireo_tree_lookup(const struct vireo_tree *t, u64 gpa, bool *writable, unsigned int *level);
 int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write, struct vireo_supply *s);
-int vireo_tree_fork(struct vireo_tree *t, struct vireo_tree *child);
 u64 vireo_tree_seek(const struct vireo_tree *t, u64 gpa, u64 end, u64 bits, bool is);
 u64 vireo_tree_compare(const struct vireo_tree *a, const struct vireo_tree *b, u64 gpa,
 		       bool *same);

@@ -363,12 +363,11 @@ int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
 int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write);
 int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv);
-void *vireo_mem_kva(struct vireo_mem *mem, u64 gpa);
 ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter);
 int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max);
 u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data);
 struct vireo_mem *vireo_mem_of(const struct file *file);
-int vireo_mem_open(struct vireo_vm *vm);
+long vireo_mem_open(void *vm, unsigned int cmd, void *arg);
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
 
 /* blk.c */

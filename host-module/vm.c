@@ -80,11 +80,6 @@ static long vm_set_file(void *object, unsigned int cmd, void *arg)
 	return s->reserved ? -EINVAL : vireo_mem_set_file(&vm->mem, s->fd);
 }
 
-static long vm_get_memory(void *vm, unsigned int cmd, void *arg)
-{
-	return vireo_mem_open(vm);
-}
-
 static long vm_inject_msi(void *vm, unsigned int cmd, void *arg)
 {
 	struct vireo_msi *m = arg;
@@ -171,7 +166,7 @@ static const struct vireo_call vm_calls[] = {
 	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vireo_vcpu_create },
 	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory,
 	  VIREO_MEMORY_FILE },
-	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vm_get_memory },
+	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vireo_mem_open },
 	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vireo_cpuid_set },
 	{ VIREO_FORK, sizeof(struct vireo_fork), CALL_IN, vm_fork },
 	{ VIREO_SET_FILE, sizeof(struct vireo_set_file), CALL_IN, vm_set_file },

@@ -497,7 +497,7 @@ static int vm_access(struct vm *vm, unsigned int page, bool write, unsigned int 
 
 static int vm_create(struct vm *vm)
 {
-	int err = vireo_tree_init(&vm->tree, LEAF_BITS, flush);
+	int err = vireo_tree_init(&vm->tree, LEAF_BITS, flush, NULL);
 
 	if (err)
 		return err;
@@ -516,7 +516,7 @@ static void vm_destroy(struct vm *vm)
 
 static int vm_fork(struct vm *vm, struct vm *child)
 {
-	int err = vireo_tree_fork(&vm->tree, &child->tree);
+	int err = vireo_tree_init(&child->tree, LEAF_BITS, flush, &vm->tree);
 
 	if (err)
 		return err;
@@ -882,7 +882,7 @@ TEST(large_page_comes_late)
 	EXPECT_NE(first.page, 0);
 
 	/* Nor for a 4 KiB copy. */
-	ASSERT_EQ(vireo_tree_fork(&vm->tree, &vms[1].tree), 0);
+	ASSERT_EQ(vireo_tree_init(&vms[1].tree, LEAF_BITS, flush, &vm->tree), 0);
 	vms[1].alive = true;
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, PAGE, true, &first), -EAGAIN);
 	EXPECT_EQ(first.want, 0);
@@ -901,7 +901,7 @@ TEST(split_at_once)
 	bool writable;
 
 	ASSERT_EQ(vireo_tree_fault(&vm->tree, 0, true, &s), 0);
-	ASSERT_EQ(vireo_tree_fork(&vm->tree, &vms[1].tree), 0);
+	ASSERT_EQ(vireo_tree_init(&vms[1].tree, LEAF_BITS, flush, &vm->tree), 0);
 	vms[1].alive = true;
 	s = (struct vireo_supply) { .page = page_alloc(0, false) };
 	EXPECT_EQ(vireo_tree_fault(&vm->tree, 77 * PAGE, true, &s), 0);

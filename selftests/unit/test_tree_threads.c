@@ -186,7 +186,7 @@ static void vm_access(struct vm *vm, unsigned int page, bool write, u64 *seed)
 
 static void vm_create(struct vm *vm)
 {
-	ASSERT_EQ(vireo_tree_init(&vm->tree, 0, flush), 0);
+	ASSERT_EQ(vireo_tree_init(&vm->tree, 0, flush, NULL), 0);
 	ASSERT_EQ(vireo_tree_add(&vm->tree, 0, PAGES * PAGE, VT_RAM), 0);
 	memset(vm->model, 0, sizeof(vm->model));
 	vm->alive = true;
@@ -197,7 +197,7 @@ static void vm_fork(struct vm *vm, struct vm *child)
 	if (child == vm || pthread_mutex_trylock(&child->lock))
 		return;
 	if (!child->alive) {
-		ASSERT_EQ(vireo_tree_fork(&vm->tree, &child->tree), 0);
+		ASSERT_EQ(vireo_tree_init(&child->tree, 0, flush, &vm->tree), 0);
 		memcpy(child->model, vm->model, sizeof(vm->model));
 		child->alive = true;
 	}
