@@ -214,8 +214,10 @@ TEST(new_vcpu_is_clean)
 	vm_boot(&vm, 1, VM_RAM);
 	vcpu_set_entry(&vm.vcpu[0], guest_fresh, 0);
 	fill(&secret, 0x5e);
-	vectors_load(&secret, false);
-	ret = host_run(vm.vcpu[0].fd);
+	do {
+		vectors_load(&secret, false);
+		ret = host_run(vm.vcpu[0].fd);
+	} while (ret == -EINTR);
 	EXPECT_EQ(ret, 0);
 	vm_read(&vm, (uintptr_t)&guest_out, &seen, sizeof(seen));
 	EXPECT_TRUE(vectors_equal(&seen, &zero, false));
