@@ -672,11 +672,9 @@ static long disk_create_queue(void *object, unsigned int cmd, void *arg)
 }
 
 static const struct vireo_call disk_calls[] = {
-	{ VIREO_GET_DISK, sizeof(struct vireo_disk), CALL_OUT, disk_get },
-	{ VIREO_SET_DISK, sizeof(struct vireo_disk), CALL_IN, disk_set,
-	  VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
-	{ VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue), CALL_IN, disk_create_queue,
-	  VIREO_QUEUE_RESUME },
+	{ VIREO_GET_DISK, disk_get },
+	{ VIREO_SET_DISK, disk_set, VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
+	{ VIREO_CREATE_QUEUE, disk_create_queue, VIREO_QUEUE_RESUME },
 	{}
 };
 

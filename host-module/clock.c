@@ -29,12 +29,12 @@ static int clock_set(struct vireo_vcpu *v, u64 value)
 	struct pvclock_vcpu_time_info t = {
 		.version = 2,
 		/* This vCPU's TSC when the VM's clock was 0. */
-		.tsc_timestamp = v->tsc_offset + v->vm->tsc_base,
+		.tsc_timestamp = v->tsc_offset + v->vm->clock.tsc_base,
 		.flags = check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT,
 	};
 	int err = 0;
 
-	clock_scale(v->vm->tsc_khz * 1000ULL, &t.tsc_to_system_mul, &t.tsc_shift);
+	clock_scale(v->vm->clock.tsc_khz * 1000ULL, &t.tsc_to_system_mul, &t.tsc_shift);
 	if (value & KVM_MSR_ENABLED)
 		err = vireo_mem_rw(&v->vm->mem, value & ~1ULL, &t, sizeof(t), true);
 	if (!err)
@@ -46,7 +46,7 @@ static int clock_set(struct vireo_vcpu *v, u64 value)
 static int clock_set_wall(struct vireo_vcpu *v, u64 value)
 {
 	struct pvclock_wall_clock w = { .version = 2 };
-	u64 sec = v->vm->boot_ns;
+	u64 sec = v->vm->clock.boot_ns;
 	int err;
 
 	w.nsec = do_div(sec, NSEC_PER_SEC);

@@ -161,62 +161,46 @@ static struct notifier_block hw_reboot_notifier = {
 
 /* ---- ioctls --------------------------------------------------------------------- */
 
-/* A structure begins with u32 size and u32 flags; user space's may be longer. */
-static int call_copy_in(const struct vireo_call *call, u32 *to, const u32 __user *from)
-{
-	u32 size;
-	int err;
-
-	if (get_user(size, from))
-		return -EFAULT;
-	if (size < _IOC_SIZE(call->cmd))
-		return -EINVAL;
-	if (size > PAGE_SIZE)
-		return -E2BIG;
-	err = copy_struct_from_user(to, call->size, from, size);
-	if (err)
-		return err;
-	to[0] = size;
-	return to[1] & ~call->flags ? -EINVAL : 0;
-}
-
-static int call_copy_out(const struct vireo_call *call, void __user *to, const u32 *from)
-{
-	size_t size = from[0], n = min_t(size_t, size, call->size);
-
-	return copy_to_user(to, from, n) || clear_user(to + n, size - n) ? -EFAULT : 0;
-}
-
 /**
- * vireo_call() - an ioctl whose argument is an extensible structure
+ * vireo_call() - an ioctl whose argument is a structure that may grow
  * @calls: those of this kind of fd; the last is empty
  * @object: what the fd stands for
  * @cmd: which of them
- * @arg: user space's structure
+ * @arg: user space's structure, which begins with u32 size and u32 flags
  * Context: May sleep.
  * Return: What its function says; -ENOTTY (not among them), -EFAULT, -EINVAL
  * (too short, or a flag), -E2BIG (has bytes that mean nothing here), -ENOMEM.
  */
 long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, void __user *arg)
 {
-	const struct vireo_call *call;
-	u32 *buf;
+	unsigned int known = _IOC_SIZE(cmd);
+	u32 size, *buf;
 	long ret;
 
-	for (call = calls; call->cmd != cmd; call++)
-		if (!call->cmd)
-			return -ENOTTY;
-	buf = kmalloc(call->size, GFP_KERNEL);
+	while (calls->fn && calls->cmd != cmd)
+		calls++;
+	if (!calls->fn)
+		return -ENOTTY;
+	if (get_user(size, (u32 __user *)arg))
+		return -EFAULT;
+	if (size < known)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	buf = kmalloc(known, GFP_KERNEL);
 	if (!buf)
 		return -ENOMEM;
-	ret = call_copy_in(call, buf, arg);
+	ret = copy_struct_from_user(buf, known, arg, size);
+	if (!ret && (buf[1] & ~calls->flags))
+		ret = -EINVAL;
 	if (ret)
 		goto out;
-	if (call->dir == CALL_OUT)
-		memset(buf + 2, 0, call->size - 2 * sizeof(*buf));
-	ret = call->fn(object, cmd, buf);
+	buf[0] = size;
+	if (!(cmd & IOC_IN))
+		memset(buf + 2, 0, known - 2 * sizeof(*buf));
+	ret = calls->fn(object, cmd, buf);
 	/* E2BIG: room for fewer than there are, and how many that is */
-	if (call->dir != CALL_IN && (!ret || ret == -E2BIG) && call_copy_out(call, arg, buf))
+	if ((cmd & IOC_OUT) && (!ret || ret == -E2BIG) && copy_to_user(arg, buf, known))
 		ret = -EFAULT;
 out:
 	kfree(buf);
@@ -227,8 +211,6 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 {
 	struct vireo_info *info = arg;
 
-	if (info->reserved)
-		return -EINVAL;
 	*info = (struct vireo_info) {
 		.size = info->size,
 		.api_version = VIREO_API_VERSION,
@@ -259,9 +241,9 @@ static long dev_get_cpuid(void *unused, unsigned int cmd, void *arg)
 }
 
 static const struct vireo_call dev_calls[] = {
-	{ VIREO_GET_INFO, sizeof(struct vireo_info), CALL_BOTH, dev_get_info },
-	{ VIREO_CREATE_VM, sizeof(struct vireo_create_vm), CALL_IN, vireo_vm_create },
-	{ VIREO_GET_CPUID, sizeof(struct vireo_cpuid), CALL_BOTH, dev_get_cpuid },
+	{ VIREO_GET_INFO, dev_get_info },
+	{ VIREO_CREATE_VM, vireo_vm_create },
+	{ VIREO_GET_CPUID, dev_get_cpuid },
 	{}
 };
 

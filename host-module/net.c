@@ -884,10 +884,9 @@ static long net_create_queue(void *object, unsigned int cmd, void *arg)
 }
 
 static const struct vireo_call net_calls[] = {
-	{ VIREO_GET_NET, sizeof(struct vireo_net), CALL_OUT, net_get },
-	{ VIREO_SET_NET, sizeof(struct vireo_net), CALL_IN, net_set },
-	{ VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue), CALL_IN, net_create_queue,
-	  VIREO_QUEUE_RESUME },
+	{ VIREO_GET_NET, net_get },
+	{ VIREO_SET_NET, net_set },
+	{ VIREO_CREATE_QUEUE, net_create_queue, VIREO_QUEUE_RESUME },
 	{}
 };
 

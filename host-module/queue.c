@@ -390,9 +390,8 @@ static long queue_get_stat(void *object, unsigned int cmd, void *arg)
 }
 
 static const struct vireo_call queue_calls[] = {
-	{ VIREO_SET_MSI, sizeof(struct vireo_queue_msi), CALL_IN, queue_set_msi,
-	  VIREO_MSI_MASKED },
-	{ VIREO_GET_QUEUE_STAT, sizeof(struct vireo_queue_stat), CALL_OUT, queue_get_stat },
+	{ VIREO_SET_MSI, queue_set_msi, VIREO_MSI_MASKED },
+	{ VIREO_GET_QUEUE_STAT, queue_get_stat },
 	{}
 };
 

@@ -41,11 +41,9 @@ struct vireo_queue;
 struct vireo_vm;
 struct vireo_vcpu;
 
-/* An ioctl, see vireo_call(). */
+/* An ioctl, see vireo_call().  Of an _IOR() the function gets a cleared structure. */
 struct vireo_call {
 	unsigned int cmd;
-	unsigned int size;	/* of the structure as this module knows it */
-	enum { CALL_IN, CALL_OUT, CALL_BOTH } dir;	/* OUT: all but its size is cleared */
 	long (*fn)(void *object, unsigned int cmd, void *arg);
 	u32 flags;		/* those it knows */
 };
@@ -269,9 +267,7 @@ struct vireo_vm {
 	struct vireo_queue __rcu *queues[VIREO_MAX_QUEUES]; /* (l) to write; by doorbell */
 	DECLARE_BITMAP(busy_queues, VIREO_MAX_QUEUES); /* (a) not always rung for */
 	atomic_t nr_queues;		/* (l) to raise; they hold pages */
-	u64 tsc_base;			/* (l), as cpuid: host TSC when the guest's was 0 */
-	u64 boot_ns;			/* (l), likewise: CLOCK_REALTIME then, ns */
-	u32 tsc_khz;			/* (l), likewise: what the clocks are scaled with */
+	struct vireo_clock clock;	/* (l), as cpuid */
 };
 
 /* ---- vCPU ---------------------------------------------------------------------------------- */
@@ -353,6 +349,7 @@ long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, 
 long vireo_vm_create(void *unused, unsigned int cmd, void *arg);
 void vireo_vm_put(struct vireo_vm *vm);
 void vireo_vm_flush(struct vireo_vm *vm);
+void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
 
 /* mem.c */
 int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent);
@@ -372,12 +369,6 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
 
 /* blk.c */
 long vireo_disk_create(void *vm, unsigned int cmd, void *arg);
-
-/* vcpu.c */
-long vireo_vcpu_create(void *vm, unsigned int cmd, void *arg);
-void vireo_vcpu_free(struct vireo_vcpu *v);
-void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
-void vireo_vcpu_stat(struct vireo_vcpu *v, struct vireo_stat *s);
 
 /* run.c */
 void vireo_run_init(void);
@@ -461,7 +452,7 @@ static inline void vireo_vm_get(struct vireo_vm *vm)
 /* NULL if there is none yet; a vCPU that is seen once stays as long as the VM. */
 static inline struct vireo_vcpu *vireo_vcpu_by_id(struct vireo_vm *vm, u64 id)
 {
-	/* pairs with the release in vireo_vcpu_create() */
+	/* pairs with the release in vm_create_vcpu() */
 	return id < vm->max_vcpus ? smp_load_acquire(&vm->vcpus[id]) : NULL;
 }
 

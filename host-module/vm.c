@@ -1,37 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VM fds: the machine that vCPUs and memory belong to.
+ * VM and vCPU fds: creation, kicks and the calls on them.
  *
- * The VM is freed with the last of its fds, its vCPUs' and its memory's.
- * vCPUs live as long as the VM, so the array of them is read without a lock.
+ * A VM is freed with the last of its fds, its vCPUs' and its memory's.  vCPUs live
+ * as long as the VM, so the array of them is read without a lock.
  */
 #include <linux/file.h>
-#include <linux/vmalloc.h>
 
 #include "vireo.h"
 
-static void vm_free(struct kref *ref)
-{
-	struct vireo_vm *vm = container_of(ref, struct vireo_vm, ref);
-	unsigned int i;
-
-	for (i = 0; i < vm->max_vcpus; i++)
-		if (vm->vcpus[i])
-			vireo_vcpu_free(vm->vcpus[i]);
-	vireo_mem_destroy(&vm->mem);
-	mutex_destroy(&vm->lock);
-	kfree(vm);
-	vireo_hw_put();
-}
+/* ---- Requests --------------------------------------------------------------------------- */
 
 /**
- * vireo_vm_put() - one fd less; the last frees everything
- * @vm: the VM
- * Context: May sleep.
+ * vireo_vcpu_request() - ask something of a vCPU, and make it look
+ * @v: the vCPU
+ * @req: VREQ_*
+ * Context: Any, also with interrupts off.
  */
-void vireo_vm_put(struct vireo_vm *vm)
+void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
 {
-	kref_put(&vm->ref, vm_free);
+	struct task_struct *task;
+
+	set_bit(req, &v->requests);
+	smp_mb__after_atomic();	/* pairs with run_guest(): requests, then mode */
+	if (READ_ONCE(v->mode) != VCPU_INSIDE) {
+		rcuwait_wake_up(&v->wait);
+		return;
+	}
+	rcu_read_lock();
+	task = rcu_dereference(v->task);
+	if (task && task != current) {
+		vireo_stat_inc(v, VIREO_STAT_KICKED);
+		kick_process(task);
+	}
+	rcu_read_unlock();
 }
 
 /**
@@ -59,6 +61,168 @@ void vireo_vm_flush(struct vireo_vm *vm)
 		       test_bit(VREQ_FLUSH, &v->requests))
 			cpu_relax();
 	}
+}
+
+/* ---- vCPUs ------------------------------------------------------------------------------ */
+
+/* Adds a vCPU's counters; it may be counting meanwhile. */
+static long vcpu_get_stat(void *object, unsigned int cmd, void *arg)
+{
+	struct vireo_vcpu *v = object;
+	struct vireo_stat *s = arg;
+	u64 exits = 0;
+	unsigned int i;
+
+	for (i = 0; i < VIREO_STAT_COUNT; i++) {
+		u64 n = READ_ONCE(v->stat[i]);
+
+		s->counters[i] += n;
+		if (i >= VIREO_STAT_EXIT_INTR && i <= VIREO_STAT_EXIT_OTHER)
+			exits += n;
+	}
+	s->counters[VIREO_STAT_EXITS] += exits;
+	s->counters[VIREO_STAT_FAST] += exits - READ_ONCE(v->slow_exits);
+	return 0;
+}
+
+static const struct vireo_call vcpu_calls[] = {
+	{ VIREO_GET_STAT, vcpu_get_stat },
+	{ VIREO_GET_REGS, vireo_vcpu_regs },
+	{ VIREO_SET_REGS, vireo_vcpu_regs },
+	{ VIREO_GET_MSRS, vireo_vcpu_msrs },
+	{ VIREO_SET_MSRS, vireo_vcpu_msrs },
+	{ VIREO_GET_XSAVE, vireo_vcpu_xsave },
+	{ VIREO_SET_XSAVE, vireo_vcpu_xsave },
+	{ VIREO_GET_LAPIC, vireo_vcpu_lapic },
+	{ VIREO_SET_LAPIC, vireo_vcpu_lapic },
+	{}
+};
+
+static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct vireo_vcpu *v = file->private_data;
+	bool run = cmd == VIREO_RUN;
+	long ret;
+
+	/* These two are for other threads while the vCPU runs. */
+	if (!run && cmd == VIREO_INJECT_NMI) {
+		set_bit(VAPIC_NMI, &v->apic.smi_init);
+		vireo_vcpu_request(v, VREQ_EVENT);
+		return 0;
+	}
+	if (!run && cmd == VIREO_GET_STAT)
+		return vireo_call(vcpu_calls, v, cmd, (void __user *)arg);
+
+	if (test_and_set_bit_lock(0, &v->mutex))
+		return -EBUSY;
+	if (run)
+		ret = arg ? -EINVAL : vireo_vcpu_run(v);
+	else
+		ret = vireo_call(vcpu_calls, v, cmd, (void __user *)arg);
+	clear_bit_unlock(0, &v->mutex);
+	return ret;
+}
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct vireo_vcpu *v = file->private_data;
+
+	if (vma->vm_pgoff || vma_pages(vma) != 1 ||
+	    (vma->vm_flags & (VM_SHARED | VM_EXEC)) != VM_SHARED)
+		return -EINVAL;
+	return vm_insert_page(vma, vma->vm_start, virt_to_page(v->run));
+}
+
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct vireo_vcpu *v = file->private_data;
+
+	vireo_vm_put(v->vm);
+	return 0;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner = THIS_MODULE,
+	.release = vcpu_release,
+	.unlocked_ioctl = vcpu_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = vcpu_mmap,
+	.llseek = noop_llseek,
+};
+
+/* NULL, half made, or one that nobody can reach any more */
+static void vcpu_free(struct vireo_vcpu *v)
+{
+	if (!v)
+		return;
+	if (v->arch)
+		vireo_ops->vcpu_free(v);
+	if (v->apic.page)
+		hrtimer_cancel(&v->apic.timer);
+	free_page((unsigned long)v->apic.page);
+	vireo_switch_forget(v);
+	kfree(v->fpu);
+	free_page((unsigned long)v->run);
+	kfree(v);
+}
+
+static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
+{
+	struct vireo_vcpu *v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
+
+	if (!v)
+		return NULL;
+	v->vm = vm;
+	v->id = id;
+	v->cpu = -1;
+	rcuwait_init(&v->wait);
+	v->tsc_lost = READ_ONCE(vireo_tsc_lost);
+	v->tsc_offset = -vm->clock.tsc_base;
+	v->run = (struct vireo_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!v->run || vireo_switch_create(v) || vireo_lapic_create(v) ||
+	    vireo_ops->vcpu_create(v)) {
+		vcpu_free(v);
+		return NULL;
+	}
+	v->misc_enable = 1;
+	v->mtrr_type = 0xc06;	/* enabled, write-back */
+	vireo_vcpu_reset(v, false);
+	return v;
+}
+
+/* ---- VMs -------------------------------------------------------------------------------- */
+
+static long vm_create_vcpu(void *object, unsigned int cmd, void *arg)
+{
+	const struct vireo_create_vcpu *c = arg;
+	struct vireo_vm *vm = object;
+	struct vireo_vcpu *v;
+	struct file *file;
+	u32 id = c->id;
+	int fd;
+
+	if (id >= vm->max_vcpus || c->reserved)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	fd = vm->vcpus[id] ? -EEXIST : get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		goto out;
+	v = vcpu_alloc(vm, id);
+	file = v ? anon_inode_getfile("vireo-vcpu", &vcpu_fops, v, O_RDWR) : ERR_PTR(-ENOMEM);
+	if (IS_ERR(file)) {
+		vcpu_free(v);
+		put_unused_fd(fd);
+		fd = PTR_ERR(file);
+		goto out;
+	}
+	vireo_vm_get(vm);
+	/* Known to flushes and interrupts before anybody can run it. */
+	smp_store_release(&vm->vcpus[id], v);
+	vm->nr_vcpus++;
+	fd_install(fd, file);
+out:
+	mutex_unlock(&vm->lock);
+	return fd;
 }
 
 static long vm_add_memory(void *object, unsigned int cmd, void *arg)
@@ -97,25 +261,40 @@ static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
 
 		if (v)
-			vireo_vcpu_stat(v, stat);
+			vcpu_get_stat(v, cmd, stat);
 	}
 	return 0;
 }
 
-static int vm_open(struct vireo_vm *vm, struct vireo_vm *parent);
-
-static long vm_fork(void *object, unsigned int cmd, void *arg)
+/* What a snapshot needs to let the guest's clocks go on */
+static long vm_get_clock(void *object, unsigned int cmd, void *arg)
 {
-	struct vireo_vm *parent = object, *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
-	int fd;
+	struct vireo_vm *vm = object;
+	struct vireo_clock *c = arg;
+	u32 size = c->size;
 
-	if (!vm)
-		return -ENOMEM;
-	vm->max_vcpus = parent->max_vcpus;
-	fd = vm_open(vm, parent);
-	if (fd < 0)
-		kfree(vm);
-	return fd;
+	mutex_lock(&vm->lock);
+	*c = vm->clock;
+	mutex_unlock(&vm->lock);
+	c->size = size;
+	return 0;
+}
+
+static long vm_set_clock(void *object, unsigned int cmd, void *arg)
+{
+	const struct vireo_clock *c = arg;
+	struct vireo_vm *vm = object;
+	int err = -EBUSY;
+
+	if (!c->tsc_khz || c->reserved)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	if (!vm->nr_vcpus) {
+		vm->clock = *c;
+		err = 0;
+	}
+	mutex_unlock(&vm->lock);
+	return err;
 }
 
 static const struct file_operations vm_fops;
@@ -137,52 +316,54 @@ static long vm_diff(void *object, unsigned int cmd, void *arg)
 	return err;
 }
 
-/* GET or SET: what a snapshot needs to let the guest's clocks go on. */
-static long vm_clock(void *object, unsigned int cmd, void *arg)
-{
-	struct vireo_vm *vm = object;
-	struct vireo_clock *c = arg;
-	int err = -EINVAL;
+static int vm_open(struct vireo_vm *parent, u32 max_vcpus);
 
-	mutex_lock(&vm->lock);
-	if (cmd == VIREO_GET_CLOCK) {
-		c->tsc_base = vm->tsc_base;
-		c->boot_ns = vm->boot_ns;
-		c->tsc_khz = vm->tsc_khz;
-		err = 0;
-	} else if (c->tsc_khz && !c->reserved) {
-		err = vm->nr_vcpus ? -EBUSY : 0;
-		if (!err) {
-			vm->tsc_base = c->tsc_base;
-			vm->boot_ns = c->boot_ns;
-			vm->tsc_khz = c->tsc_khz;
-		}
-	}
-	mutex_unlock(&vm->lock);
-	return err;
+static long vm_fork(void *parent, unsigned int cmd, void *arg)
+{
+	return vm_open(parent, ((struct vireo_vm *)parent)->max_vcpus);
 }
 
 static const struct vireo_call vm_calls[] = {
-	{ VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu), CALL_IN, vireo_vcpu_create },
-	{ VIREO_ADD_MEMORY, sizeof(struct vireo_memory), CALL_IN, vm_add_memory,
-	  VIREO_MEMORY_FILE },
-	{ VIREO_GET_MEMORY, sizeof(struct vireo_get_memory), CALL_IN, vireo_mem_open },
-	{ VIREO_SET_CPUID, sizeof(struct vireo_cpuid), CALL_IN, vireo_cpuid_set },
-	{ VIREO_FORK, sizeof(struct vireo_fork), CALL_IN, vm_fork },
-	{ VIREO_SET_FILE, sizeof(struct vireo_set_file), CALL_IN, vm_set_file },
-	{ VIREO_DIFF, sizeof(struct vireo_diff), CALL_BOTH, vm_diff },
-	{ VIREO_GET_CLOCK, sizeof(struct vireo_clock), CALL_OUT, vm_clock },
-	{ VIREO_SET_CLOCK, sizeof(struct vireo_clock), CALL_IN, vm_clock },
-	{ VIREO_INJECT_MSI, sizeof(struct vireo_msi), CALL_IN, vm_inject_msi },
-	{ VIREO_GET_STAT, sizeof(struct vireo_stat), CALL_OUT, vm_get_stat },
-	{ VIREO_CREATE_DISK, sizeof(struct vireo_create_disk), CALL_IN, vireo_disk_create,
-	  VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
-	{ VIREO_CREATE_NET, sizeof(struct vireo_create_net), CALL_IN, vireo_net_create,
-	  VIREO_NET_FILTER },
+	{ VIREO_CREATE_VCPU, vm_create_vcpu },
+	{ VIREO_ADD_MEMORY, vm_add_memory, VIREO_MEMORY_FILE },
+	{ VIREO_GET_MEMORY, vireo_mem_open },
+	{ VIREO_SET_CPUID, vireo_cpuid_set },
+	{ VIREO_FORK, vm_fork },
+	{ VIREO_SET_FILE, vm_set_file },
+	{ VIREO_DIFF, vm_diff },
+	{ VIREO_GET_CLOCK, vm_get_clock },
+	{ VIREO_SET_CLOCK, vm_set_clock },
+	{ VIREO_INJECT_MSI, vm_inject_msi },
+	{ VIREO_GET_STAT, vm_get_stat },
+	{ VIREO_CREATE_DISK, vireo_disk_create, VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
+	{ VIREO_CREATE_NET, vireo_net_create, VIREO_NET_FILTER },
 	{}
 };
 
 DEFINE_VIREO_FD(vm, file->private_data, vireo_vm_put);
+
+static void vm_free(struct kref *ref)
+{
+	struct vireo_vm *vm = container_of(ref, struct vireo_vm, ref);
+	unsigned int i;
+
+	for (i = 0; i < vm->max_vcpus; i++)
+		vcpu_free(vm->vcpus[i]);
+	vireo_mem_destroy(&vm->mem);
+	mutex_destroy(&vm->lock);
+	kfree(vm);
+	vireo_hw_put();
+}
+
+/**
+ * vireo_vm_put() - one fd less; the last frees everything
+ * @vm: the VM
+ * Context: May sleep.
+ */
+void vireo_vm_put(struct vireo_vm *vm)
+{
+	kref_put(&vm->ref, vm_free);
+}
 
 /* Nothing of the parent's memory may be pinned; the lock keeps new queues out. */
 static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
@@ -191,35 +372,49 @@ static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
 
 	mutex_lock(&parent->lock);
 	vm->cpuid = parent->cpuid;
-	vm->tsc_base = parent->tsc_base;
-	vm->boot_ns = parent->boot_ns;
-	vm->tsc_khz = parent->tsc_khz;
+	vm->clock = parent->clock;
 	if (!atomic_read(&parent->nr_queues))
 		err = vireo_mem_init(&vm->mem, &parent->mem);
 	mutex_unlock(&parent->lock);
 	return err;
 }
 
-/* A new VM's memory, empty or another's, and its fd; the caller frees it if this fails. */
-static int vm_open(struct vireo_vm *vm, struct vireo_vm *parent)
+static int vm_init(struct vireo_vm *vm)
 {
-	int err;
+	vm->cpuid = vireo_cpuid_default;
+	vm->clock.tsc_base = rdtsc();
+	vm->clock.boot_ns = ktime_get_real_ns();
+	vm->clock.tsc_khz = tsc_khz;
+	return vireo_mem_init(&vm->mem, NULL);
+}
 
+/* A new VM, with nothing in its memory or what another's has: its fd */
+static int vm_open(struct vireo_vm *parent, u32 max_vcpus)
+{
+	struct vireo_vm *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!vm)
+		return -ENOMEM;
 	kref_init(&vm->ref);
 	mutex_init(&vm->lock);
-	err = vireo_hw_get();
-	if (err)
-		return err;
-	err = parent ? vm_inherit(vm, parent) : vireo_mem_init(&vm->mem, NULL);
-	if (err)
+	vm->max_vcpus = max_vcpus;
+	ret = vireo_hw_get();
+	if (ret)
+		goto fail;
+	ret = parent ? vm_inherit(vm, parent) : vm_init(vm);
+	if (ret)
 		goto fail_hw;
-	err = anon_inode_getfd("vireo-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
-	if (err >= 0)
-		return err;
-	vireo_mem_destroy(&vm->mem);
+	ret = anon_inode_getfd("vireo-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
+	if (ret < 0)
+		vireo_vm_put(vm);
+	return ret;
+
 fail_hw:
 	vireo_hw_put();
-	return err;
+fail:
+	kfree(vm);
+	return ret;
 }
 
 /**
@@ -233,21 +428,8 @@ fail_hw:
 long vireo_vm_create(void *unused, unsigned int cmd, void *arg)
 {
 	const struct vireo_create_vm *c = arg;
-	struct vireo_vm *vm;
-	int fd;
 
 	if (c->reserved || !c->max_vcpus || c->max_vcpus > VIREO_MAX_VCPUS)
 		return -EINVAL;
-	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
-	if (!vm)
-		return -ENOMEM;
-	vm->max_vcpus = c->max_vcpus;
-	vm->cpuid = vireo_cpuid_default;
-	vm->tsc_base = rdtsc();
-	vm->boot_ns = ktime_get_real_ns();
-	vm->tsc_khz = tsc_khz;
-	fd = vm_open(vm, NULL);
-	if (fd < 0)
-		kfree(vm);
-	return fd;
+	return vm_open(NULL, c->max_vcpus);
 }

@@ -132,7 +132,7 @@ struct vireo_cpuid {
 	__aligned_u64 entries;
 };
 
-#define VIREO_GET_INFO		_IOWR(VIREO_IOC, 0x00, struct vireo_info)
+#define VIREO_GET_INFO		_IOR(VIREO_IOC, 0x00, struct vireo_info)
 #define VIREO_CREATE_VM		_IOW(VIREO_IOC, 0x01, struct vireo_create_vm)
 #define VIREO_GET_CPUID		_IOWR(VIREO_IOC, 0x02, struct vireo_cpuid)
 
@@ -283,18 +283,18 @@ enum {
 	VIREO_STAT_EXIT_CPUID,
 	VIREO_STAT_EXIT_HYPERCALL,
 	VIREO_STAT_EXIT_IO,
-	VIREO_STAT_EXIT_MMIO,
-	VIREO_STAT_EXIT_PAGE_FAULT,	/* nested page fault on RAM */
+	VIREO_STAT_EXIT_PAGE_FAULT,	/* nested page fault */
 	VIREO_STAT_EXIT_MSR_READ,
 	VIREO_STAT_EXIT_MSR_WRITE,
-	VIREO_STAT_EXIT_ICR,		/* of these, interprocessor interrupts */
-	VIREO_STAT_EXIT_EOI,		/* of these, EOI */
-	VIREO_STAT_EXIT_TIMER,		/* of these, timer programming */
 	VIREO_STAT_EXIT_HLT,
 	VIREO_STAT_EXIT_WINDOW,		/* interrupt or NMI window */
 	VIREO_STAT_EXIT_EXCEPTION,	/* intercepted exception */
 	VIREO_STAT_EXIT_DR,		/* debug register */
-	VIREO_STAT_EXIT_OTHER,
+	VIREO_STAT_EXIT_OTHER,		/* here ends the list of what EXITS sums up */
+	VIREO_STAT_EXIT_MMIO,		/* of page faults, those on what is not RAM */
+	VIREO_STAT_EXIT_ICR,		/* of writes of MSRs, interprocessor interrupts */
+	VIREO_STAT_EXIT_EOI,		/* ... EOI */
+	VIREO_STAT_EXIT_TIMER,		/* ... timer programming */
 	VIREO_STAT_FAST,		/* exits resolved with interrupts off */
 	VIREO_STAT_BLOCKED,		/* HLT that gave up the processor */
 	VIREO_STAT_POLLED,		/* HLT woken while polling */
@@ -357,10 +357,10 @@ struct vireo_fork {
 #define VIREO_FORK		_IOW(VIREO_IOC, 0x24, struct vireo_fork)
 #define VIREO_SET_FILE		_IOW(VIREO_IOC, 0x25, struct vireo_set_file)
 #define VIREO_DIFF		_IOWR(VIREO_IOC, 0x26, struct vireo_diff)
-#define VIREO_GET_CLOCK		_IOWR(VIREO_IOC, 0x27, struct vireo_clock)
+#define VIREO_GET_CLOCK		_IOR(VIREO_IOC, 0x27, struct vireo_clock)
 #define VIREO_SET_CLOCK		_IOW(VIREO_IOC, 0x28, struct vireo_clock)
 #define VIREO_INJECT_MSI	_IOW(VIREO_IOC, 0x30, struct vireo_msi)
-#define VIREO_GET_STAT		_IOWR(VIREO_IOC, 0x40, struct vireo_stat)
+#define VIREO_GET_STAT		_IOR(VIREO_IOC, 0x40, struct vireo_stat)
 
 /* ---- vCPU: 0x60 - 0x9f --------------------------------------------------- */
 
@@ -668,13 +668,13 @@ struct vireo_lapic {
  * fails with EBUSY while a thread is in RUN.
  */
 #define VIREO_RUN		_IO(VIREO_IOC, 0x60)
-#define VIREO_GET_REGS		_IOWR(VIREO_IOC, 0x61, struct vireo_regs)
+#define VIREO_GET_REGS		_IOR(VIREO_IOC, 0x61, struct vireo_regs)
 #define VIREO_SET_REGS		_IOW(VIREO_IOC, 0x62, struct vireo_regs)
-#define VIREO_GET_MSRS		_IOWR(VIREO_IOC, 0x63, struct vireo_msrs)
+#define VIREO_GET_MSRS		_IOW(VIREO_IOC, 0x63, struct vireo_msrs)
 #define VIREO_SET_MSRS		_IOW(VIREO_IOC, 0x64, struct vireo_msrs)
 #define VIREO_GET_XSAVE		_IOW(VIREO_IOC, 0x65, struct vireo_xsave)
 #define VIREO_SET_XSAVE		_IOW(VIREO_IOC, 0x66, struct vireo_xsave)
-#define VIREO_GET_LAPIC		_IOWR(VIREO_IOC, 0x67, struct vireo_lapic)
+#define VIREO_GET_LAPIC		_IOR(VIREO_IOC, 0x67, struct vireo_lapic)
 #define VIREO_SET_LAPIC		_IOW(VIREO_IOC, 0x68, struct vireo_lapic)
 #define VIREO_INJECT_NMI	_IO(VIREO_IOC, 0x69)
 
@@ -875,13 +875,13 @@ struct vireo_queue_stat {
 };
 
 #define VIREO_CREATE_DISK	_IOW(VIREO_IOC, 0xa0, struct vireo_create_disk)
-#define VIREO_GET_DISK		_IOWR(VIREO_IOC, 0xa1, struct vireo_disk)
+#define VIREO_GET_DISK		_IOR(VIREO_IOC, 0xa1, struct vireo_disk)
 #define VIREO_SET_DISK		_IOW(VIREO_IOC, 0xa2, struct vireo_disk)
 #define VIREO_CREATE_NET	_IOW(VIREO_IOC, 0xb0, struct vireo_create_net)
-#define VIREO_GET_NET		_IOWR(VIREO_IOC, 0xb1, struct vireo_net)
+#define VIREO_GET_NET		_IOR(VIREO_IOC, 0xb1, struct vireo_net)
 #define VIREO_SET_NET		_IOW(VIREO_IOC, 0xb2, struct vireo_net)
 #define VIREO_CREATE_QUEUE	_IOW(VIREO_IOC, 0xc0, struct vireo_create_queue)
 #define VIREO_SET_MSI		_IOW(VIREO_IOC, 0xc1, struct vireo_queue_msi)
-#define VIREO_GET_QUEUE_STAT	_IOWR(VIREO_IOC, 0xc2, struct vireo_queue_stat)
+#define VIREO_GET_QUEUE_STAT	_IOR(VIREO_IOC, 0xc2, struct vireo_queue_stat)
 
 #endif /* _UAPI_VIREO_H */
