@@ -199,8 +199,7 @@ long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, 
 	if (!(cmd & IOC_IN))
 		memset(buf + 2, 0, known - 2 * sizeof(*buf));
 	ret = calls->fn(object, cmd, buf);
-	/* E2BIG: room for fewer than there are, and how many that is */
-	if ((cmd & IOC_OUT) && (!ret || ret == -E2BIG) && copy_to_user(arg, buf, known))
+	if ((cmd & IOC_OUT) && !ret && copy_to_user(arg, buf, known))
 		ret = -EFAULT;
 out:
 	kfree(buf);
@@ -222,28 +221,13 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 		.xsave_size = vireo_xsave_size,
 		.xcr0 = vireo_xcr0,
 	};
+	vireo_cpuid_words(info->cpuid);
 	return 0;
-}
-
-static long dev_get_cpuid(void *unused, unsigned int cmd, void *arg)
-{
-	const struct vireo_cpuid_table *t = &vireo_cpuid_default;
-	struct vireo_cpuid *c = arg;
-	u32 room = c->count;
-
-	if (c->reserved)
-		return -EINVAL;
-	c->count = t->count;
-	if (room < t->count)
-		return -E2BIG;
-	return copy_to_user(u64_to_user_ptr(c->entries), t->e, t->count * sizeof(t->e[0])) ?
-		-EFAULT : 0;
 }
 
 static const struct vireo_call dev_calls[] = {
 	{ VIREO_GET_INFO, dev_get_info },
 	{ VIREO_CREATE_VM, vireo_vm_create },
-	{ VIREO_GET_CPUID, dev_get_cpuid },
 	{}
 };
 

@@ -402,8 +402,8 @@ void vireo_switch_put(struct vireo_vcpu *v);
 
 /* cpuid.c */
 void vireo_cpuid_init(void);
-extern struct vireo_cpuid_table vireo_cpuid_default;	/* the widest; constant after init */
-extern u64 vireo_xcr0;		/* likewise: what a guest may set */
+void vireo_cpuid_words(u32 words[VIREO_HOST_WORDS]);
+extern u64 vireo_xcr0;		/* constant after init: what a guest may set */
 extern u32 vireo_xsave_size;	/* likewise: bytes for that, standard format */
 long vireo_cpuid_set(void *vm, unsigned int cmd, void *arg);
 void vireo_cpuid_exec(struct vireo_vcpu *v);

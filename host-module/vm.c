@@ -381,7 +381,6 @@ static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
 
 static int vm_init(struct vireo_vm *vm)
 {
-	vm->cpuid = vireo_cpuid_default;
 	vm->clock.tsc_base = rdtsc();
 	vm->clock.boot_ns = ktime_get_real_ns();
 	vm->clock.tsc_khz = tsc_khz;

@@ -41,6 +41,13 @@
 #define VIREO_FEAT_TSC_STABLE	(1ULL << 6)	/* host TSC is invariant */
 #define VIREO_FEAT_APICV	(1ULL << 7)	/* hardware delivers interrupts, ends them */
 
+/* vireo_info.cpuid[]: words of features, by leaf and register */
+enum {
+	VIREO_HOST_1_ECX, VIREO_HOST_1_EDX, VIREO_HOST_7_EBX, VIREO_HOST_7_ECX,
+	VIREO_HOST_7_EDX, VIREO_HOST_D_1_EAX, VIREO_HOST_80000001_ECX,
+	VIREO_HOST_80000001_EDX, VIREO_HOST_80000008_EBX, VIREO_HOST_WORDS
+};
+
 /**
  * struct vireo_info - what this host and module offer (VIREO_GET_INFO)
  * @size: bytes of this structure
@@ -50,8 +57,9 @@
  * @features: VIREO_FEAT_*
  * @max_gpa: first guest physical address beyond what memory may use
  * @tsc_khz: rate of the guest's time stamp counter, kHz
- * @max_cpuid: entries that VIREO_GET_CPUID returns at the most
+ * @max_cpuid: entries that VIREO_SET_CPUID takes at the most
  * @xsave_size: bytes of a vCPU's extended state (VIREO_GET_XSAVE)
+ * @cpuid: VIREO_HOST_*: what of CPUID the host's kernel has not switched off
  * @xcr0: XCR0 bits a guest may set
  */
 struct vireo_info {
@@ -64,7 +72,7 @@ struct vireo_info {
 	__u32 tsc_khz;
 	__u32 max_cpuid;
 	__u32 xsave_size;
-	__u32 reserved;
+	__u32 cpuid[VIREO_HOST_WORDS];
 	__u64 xcr0;
 };
 
@@ -72,8 +80,7 @@ struct vireo_info {
  * struct vireo_create_vm - (VIREO_CREATE_VM), returns the VM's fd
  * @size: bytes of this structure
  * @flags: 0
- * @max_vcpus: vCPUs that this VM may get, 1 to vireo_info.max_vcpus; the
- *	guest's CPUID topology shows that many
+ * @max_vcpus: vCPUs that this VM may get, 1 to vireo_info.max_vcpus
  * @reserved: 0
  *
  * Errors: EBUSY another hypervisor uses the processor's extension.  (Where the
@@ -111,18 +118,18 @@ struct vireo_cpuid_entry {
 #define VIREO_CPUID_INDEXED	(1U << 0)
 
 /**
- * struct vireo_cpuid - a CPUID table (VIREO_GET_CPUID, VIREO_SET_CPUID)
+ * struct vireo_cpuid - what the guest's CPUID says (VIREO_SET_CPUID)
  * @size: bytes of this structure
  * @flags: 0
- * @count: entries at @entries: room on input; for GET the number written
+ * @count: entries at @entries
  * @reserved: 0
  * @entries: address of struct vireo_cpuid_entry[]
  *
- * GET on /dev/vireo gives the default table: all that the module supports.  SET on
- * a VM, before its first vCPU, replaces the VM's.  What a guest is told changes
- * nothing of what it can do.  APIC ids, topology, OSXSAVE and the XSAVE sizes are filled in
- * per vCPU.  E2BIG: more entries than room (GET writes the number needed to
- * @count) or than vireo_info.max_cpuid (SET).
+ * Replaces the VM's table, which is empty at first, before there is a vCPU.  What a
+ * guest is told changes nothing of what it can do.  The APIC id, OSXSAVE, OSPKE and
+ * what XSAVE needs for the current XCR0 are filled in for each vCPU.
+ * Errors: E2BIG more than vireo_info.max_cpuid; EINVAL functions out of range or not
+ * in one place; EBUSY there is a vCPU.
  */
 struct vireo_cpuid {
 	__u32 size;
@@ -134,7 +141,6 @@ struct vireo_cpuid {
 
 #define VIREO_GET_INFO		_IOR(VIREO_IOC, 0x00, struct vireo_info)
 #define VIREO_CREATE_VM		_IOW(VIREO_IOC, 0x01, struct vireo_create_vm)
-#define VIREO_GET_CPUID		_IOWR(VIREO_IOC, 0x02, struct vireo_cpuid)
 
 /* ---- VM: 0x20 - 0x5f ----------------------------------------------------- */
 

@@ -5,31 +5,30 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <libvireo.h>
+
 #include "guest.h"
 #include "harness.h"
 #include "vm.h"
 
-#define ROOM	512
+static struct vireo_cpuid_entry table[VIREO_STATE_CPUIDS];
 
-static struct vireo_cpuid_entry table[ROOM];
-
-static int cpuid_call(int fd, unsigned long request, u32 *count)
+static int cpuid_set(int vm, u32 count)
 {
 	struct vireo_cpuid arg = {
-		.size = sizeof(arg), .count = *count, .entries = (uintptr_t)table,
+		.size = sizeof(arg), .count = count, .entries = (uintptr_t)table,
 	};
-	int ret = do_ioctl(fd, request, &arg);
 
-	*count = arg.count;
-	return ret;
+	return do_ioctl(vm, VIREO_SET_CPUID, &arg);
 }
 
 static u32 cpuid_default(int dev)
 {
-	u32 count = ROOM;
+	struct vireo_info info = { .size = sizeof(info) };
 
-	ASSERT_EQ(cpuid_call(dev, VIREO_GET_CPUID, &count), 0);
-	return count;
+	ASSERT_EQ(do_ioctl(dev, VIREO_GET_INFO, &info), 0);
+	memset(table, 0, sizeof(table));
+	return vireo_cpuid_default(&info, 1, table);
 }
 
 static struct vireo_cpuid_entry *cpuid_find(u32 count, u32 function)
@@ -57,7 +56,7 @@ TEST(info)
 	EXPECT_GE(vm.info.max_cpuid, 16);
 	EXPECT_GE(vm.info.xsave_size, 512);
 	EXPECT_EQ(vm.info.xcr0 & 3, 3);
-	EXPECT_EQ(vm.info.reserved, 0);
+	EXPECT_EQ(vm.info.cpuid[VIREO_HOST_1_EDX] & BIT(5), BIT(5));	/* MSR */
 	EXPECT_EQ(vm.info.flags, 0);
 }
 
@@ -142,6 +141,7 @@ TEST(cpuid_default)
 	u32 count = cpuid_default(dev);
 
 	EXPECT_GE(count, 8);
+	EXPECT_EQ(cpuid_find(count, 0xb)->ecx, 0x100);
 	e = cpuid_find(count, 0x40000000);
 	EXPECT_EQ(e->ebx, 0x4b4d564b);		/* KVMKVMKVM */
 	EXPECT_EQ(e->ecx, 0x564b4d56);
@@ -157,36 +157,18 @@ TEST(cpuid_default)
 	EXPECT_EQ(e->ecx & BIT(2), 0);			/* SVM */
 }
 
-TEST(cpuid_room)
-{
-	int dev = dev_open();
-	u32 needed = cpuid_default(dev);
-	u32 count = needed - 1;
-
-	table[needed - 1].function = 0xdead;
-	EXPECT_EQ(cpuid_call(dev, VIREO_GET_CPUID, &count), -E2BIG);
-	EXPECT_EQ(count, needed);
-	EXPECT_EQ(table[needed - 1].function, 0xdead);
-	count = 0;
-	EXPECT_EQ(cpuid_call(dev, VIREO_GET_CPUID, &count), -E2BIG);
-	EXPECT_EQ(count, needed);
-}
-
-TEST(cpuid_set)
+TEST(cpuid_replaced)
 {
 	struct test_vm vm;
-	u32 count, too_many;
+	u32 count;
 
 	vm_open(&vm, 1);
 	count = cpuid_default(vm.dev);
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), 0);
+	EXPECT_EQ(cpuid_set(vm.fd, count), 0);
 	cpuid_find(count, 1)->ecx &= ~BIT(30);		/* RDRAND: may be taken away */
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), 0);
-	too_many = vm.info.max_cpuid + 1;
-	if (too_many <= ROOM)
-		EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &too_many), -E2BIG);
-	too_many = ~0U;
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &too_many), -E2BIG);
+	EXPECT_EQ(cpuid_set(vm.fd, count), 0);
+	EXPECT_EQ(cpuid_set(vm.fd, vm.info.max_cpuid + 1), -E2BIG);
+	EXPECT_EQ(cpuid_set(vm.fd, ~0U), -E2BIG);
 }
 
 /* What could not be looked up, or means nothing */
@@ -199,25 +181,25 @@ TEST(cpuid_set_malformed)
 	vm_open(&vm, 1);
 	count = cpuid_default(vm.dev);
 	cpuid_find(count, 1)->function = 0x40000200;	/* beyond all ranges */
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
+	EXPECT_EQ(cpuid_set(vm.fd, count), -EINVAL);
 	count = cpuid_default(vm.dev);
 	cpuid_find(count, 1)->function = 0xc0000000;
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
+	EXPECT_EQ(cpuid_set(vm.fd, count), -EINVAL);
 	count = cpuid_default(vm.dev);
 	cpuid_find(count, 1)->flags |= 2;
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
+	EXPECT_EQ(cpuid_set(vm.fd, count), -EINVAL);
 	count = cpuid_default(vm.dev);
 	cpuid_find(count, 1)->reserved = 1;
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
+	EXPECT_EQ(cpuid_set(vm.fd, count), -EINVAL);
 	count = cpuid_default(vm.dev);		/* one function in two places */
 	e = table[1];
 	table[1] = table[count - 1];
 	table[count - 1] = e;
 	table[0] = e;
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EINVAL);
+	EXPECT_EQ(cpuid_set(vm.fd, count), -EINVAL);
 	/* Nothing has changed: the default is still taken */
 	count = cpuid_default(vm.dev);
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), 0);
+	EXPECT_EQ(cpuid_set(vm.fd, count), 0);
 }
 
 TEST(cpuid_set_after_vcpu)
@@ -228,7 +210,7 @@ TEST(cpuid_set_after_vcpu)
 	vm_open(&vm, 1);
 	count = cpuid_default(vm.dev);
 	vm_vcpu(&vm, 0);
-	EXPECT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), -EBUSY);
+	EXPECT_EQ(cpuid_set(vm.fd, count), -EBUSY);
 }
 
 static struct cpuid_result guest_seen;
@@ -254,7 +236,7 @@ TEST(cpuid_seen_by_guest)
 	count = cpuid_default(vm.dev);
 	cpuid_find(count, 0x80000001)->ecx &= ~1U;	/* LAHF */
 	cpuid_find(count, 0x80000001)->ecx |= BIT(2);	/* SVM: more than there is */
-	ASSERT_EQ(cpuid_call(vm.fd, VIREO_SET_CPUID, &count), 0);
+	ASSERT_EQ(cpuid_set(vm.fd, count), 0);
 	ASSERT_EQ(vm_add_memory(vm.fd, 0, VM_RAM), 0);
 	vm_load_tables(&vm);
 	vm_load_program(&vm);
@@ -265,6 +247,24 @@ TEST(cpuid_seen_by_guest)
 	EXPECT_EQ(before.ecx & 1, 1);
 	EXPECT_EQ(after.ecx, (before.ecx & ~1U) | BIT(2));
 	EXPECT_EQ(after.edx, before.edx);
+}
+
+/* A table that was never set, or is empty, has nothing in it */
+TEST(cpuid_empty)
+{
+	struct cpuid_result seen;
+	struct test_vm vm;
+
+	vm_open(&vm, 1);
+	ASSERT_EQ(cpuid_set(vm.fd, 0), 0);
+	ASSERT_EQ(vm_add_memory(vm.fd, 0, VM_RAM), 0);
+	vm_load_tables(&vm);
+	vm_load_program(&vm);
+	vm_vcpu(&vm, 0);
+	vcpu_set_entry(&vm.vcpu[0], guest_leaf, 0);
+	vcpu_run_done(&vm.vcpu[0]);
+	seen = VM_GET(&vm, guest_seen);
+	EXPECT_EQ(seen.eax | seen.ebx | seen.ecx | seen.edx, 0);
 }
 
 TEST_MAIN()

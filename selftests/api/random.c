@@ -31,7 +31,7 @@ static u64 random_next(u64 *state)
 }
 
 static const unsigned long requests[] = {
-	VIREO_GET_INFO, VIREO_CREATE_VM, VIREO_GET_CPUID, VIREO_CREATE_VCPU,
+	VIREO_GET_INFO, VIREO_CREATE_VM, VIREO_CREATE_VCPU,
 	VIREO_CREATE_VCPU, VIREO_ADD_MEMORY, VIREO_ADD_MEMORY, VIREO_GET_MEMORY,
 	VIREO_SET_CPUID, VIREO_INJECT_MSI, VIREO_GET_STAT, VIREO_RUN, VIREO_RUN,
 	VIREO_RUN, VIREO_GET_REGS, VIREO_SET_REGS, VIREO_SET_REGS, VIREO_GET_MSRS,
@@ -68,7 +68,6 @@ static void random_argument(u64 *state, u8 *arg, u8 *inner, unsigned long reques
 		*(u64 *)(arg + 8) = 0xfee00000 | (random_next(state) & 0x3fff);
 		*(u32 *)(arg + 16) = random_next(state) & 0x4ff;
 		break;
-	case VIREO_GET_CPUID:
 	case VIREO_SET_CPUID:
 	case VIREO_GET_MSRS:
 	case VIREO_SET_MSRS:

@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include <libvireo.h>
+
 #include "harness.h"
 #include "nic.h"
 #include "ring.h"
@@ -16,7 +18,7 @@
 
 /* The ABI: these never change. */
 #define SIZE(type, bytes)	_Static_assert(sizeof(struct type) == (bytes), #type)
-SIZE(vireo_info, 56);
+SIZE(vireo_info, 88);
 SIZE(vireo_create_vm, 16);
 SIZE(vireo_cpuid_entry, 32);
 SIZE(vireo_cpuid, 24);
@@ -92,8 +94,6 @@ static const struct call {
 	{ "GET_INFO", DEV, VIREO_GET_INFO, sizeof(struct vireo_info) },
 	{ "CREATE_VM", DEV, VIREO_CREATE_VM, sizeof(struct vireo_create_vm),
 	  { FIELD(vireo_create_vm, reserved) } },
-	{ "GET_CPUID", DEV, VIREO_GET_CPUID, sizeof(struct vireo_cpuid),
-	  { FIELD(vireo_cpuid, reserved) } },
 	{ "CREATE_VCPU", VM, VIREO_CREATE_VCPU, sizeof(struct vireo_create_vcpu),
 	  { FIELD(vireo_create_vcpu, reserved) } },
 	{ "ADD_MEMORY", VM, VIREO_ADD_MEMORY, sizeof(struct vireo_memory), {},
@@ -211,15 +211,9 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 	case VIREO_CREATE_VM:
 		arg->create_vm.max_vcpus = 1;
 		break;
-	case VIREO_GET_CPUID:
-		arg->cpuid.count = o->info.max_cpuid;
-		arg->cpuid.entries = (uintptr_t)data;
-		break;
 	case VIREO_SET_CPUID:
-		arg->cpuid.size = sizeof(arg->cpuid);
-		arg->cpuid.count = o->info.max_cpuid;
 		arg->cpuid.entries = (uintptr_t)data;
-		ASSERT_EQ(do_ioctl(o->fd[DEV], VIREO_GET_CPUID, arg), 0);
+		arg->cpuid.count = vireo_cpuid_default(&o->info, 2, (void *)data);
 		break;
 	case VIREO_ADD_MEMORY:
 		arg->memory.bytes = 4096;
@@ -505,7 +499,6 @@ TEST(bad_inner_address)
 
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
 		switch (calls[i].request) {
-		case VIREO_GET_CPUID:
 		case VIREO_SET_CPUID:
 		case VIREO_GET_MSRS:
 		case VIREO_SET_MSRS:

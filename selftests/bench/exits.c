@@ -122,6 +122,7 @@ static void vireo_create(struct machine *m)
 {
 	m->vm = dev_create_vm(device, 1);
 	need(m->vm >= 0, "VIREO_CREATE_VM");
+	need(!vm_default_cpuid(device, m->vm, 1), "VIREO_SET_CPUID");
 	m->vcpu = vm_create_vcpu(m->vm, 0);
 	need(m->vcpu >= 0, "VIREO_CREATE_VCPU");
 	m->mem = -1;

@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include <libvireo.h>
+
 #include "guest.h"
 #include "harness.h"
 #include "host.h"
@@ -76,6 +78,18 @@ int dev_create_vm(int dev, u32 max_vcpus)
 	struct vireo_create_vm arg = { .size = sizeof(arg), .max_vcpus = max_vcpus };
 
 	return do_ioctl(dev, VIREO_CREATE_VM, &arg);
+}
+
+/* What a guest is shown as long as a test does not say otherwise */
+int vm_default_cpuid(int dev, int vm, u32 max_vcpus)
+{
+	struct vireo_cpuid_entry table[VIREO_STATE_CPUIDS];
+	struct vireo_cpuid arg = { .size = sizeof(arg), .entries = (uintptr_t)table };
+	struct vireo_info info = { .size = sizeof(info) };
+
+	ASSERT_EQ(do_ioctl(dev, VIREO_GET_INFO, &info), 0);
+	arg.count = vireo_cpuid_default(&info, max_vcpus, table);
+	return do_ioctl(vm, VIREO_SET_CPUID, &arg);
 }
 
 int vm_add_memory(int vm, u64 gpa, u64 bytes)
@@ -166,6 +180,7 @@ void vm_open(struct test_vm *vm, u32 max_vcpus)
 	ASSERT_EQ(do_ioctl(vm->dev, VIREO_GET_INFO, &vm->info), 0);
 	vm->fd = dev_create_vm(vm->dev, max_vcpus);
 	ASSERT_GE(vm->fd, 0);
+	ASSERT_EQ(vm_default_cpuid(vm->dev, vm->fd, max_vcpus), 0);
 	vm->mem = vm_get_memory(vm->fd);
 	ASSERT_GE(vm->mem, 0);
 }

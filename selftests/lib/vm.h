@@ -149,6 +149,7 @@ s64 do_lseek(int fd, s64 offset, int whence);
 
 int dev_open(void);			/* skips the test if there is no /dev/vireo */
 int dev_create_vm(int dev, u32 max_vcpus);
+int vm_default_cpuid(int dev, int vm, u32 max_vcpus);
 int vm_add_memory(int vm, u64 gpa, u64 bytes);
 int vm_get_memory(int vm);
 int vm_fd_fork(int vm);

@@ -79,9 +79,6 @@ int ioctl(int fd, unsigned long request, ...)
 	case VIREO_SET_CLOCK:
 		fake.clock = *(struct vireo_clock *)arg;
 		return 0;
-	case VIREO_SET_CPUID:
-		fake.cpuids = ((struct vireo_cpuid *)arg)->count;
-		return 0;
 	default:
 		errno = ENOTTY;
 		return -1;
@@ -98,6 +95,13 @@ int vireo_vm_write_sparse(struct vireo_vm *vm, __u64 gpa, const void *data, size
 			  struct vireo_error *err)
 {
 	return vireo_vm_write(vm, gpa, data, len, err);
+}
+
+int vireo_vm_set_cpuid(struct vireo_vm *vm, const struct vireo_cpuid_entry *entry, __u32 count,
+		       struct vireo_error *err)
+{
+	fake.cpuids = count;
+	return 0;
 }
 
 int vireo_vm_add_memory(struct vireo_vm *vm, __u64 bytes, struct vireo_error *err)

@@ -67,6 +67,13 @@ int vireo_fail(struct vireo_error *err, int code, const char *fmt, ...)
 	VIREO_PRINTF(3, 4);
 void vireo_error_prefix(struct vireo_error *err, const char *fmt, ...) VIREO_PRINTF(2, 3);
 
+/* ---- cpuid.c --------------------------------------------------------------- */
+
+#define VIREO_STATE_CPUIDS	128	/* entries of a CPUID table at the most */
+
+__u32 vireo_cpuid_default(const struct vireo_info *info, __u32 vcpus,
+			  struct vireo_cpuid_entry *entry);
+
 /* ---- vm.c ------------------------------------------------------------------ */
 
 #define VIREO_DEVICE	"/dev/vireo"
@@ -109,6 +116,8 @@ struct vireo_vcpu {
 
 int vireo_device_open(struct vireo_info *info, struct vireo_error *err);
 int vireo_vm_create(struct vireo_vm *vm, __u32 max_vcpus, struct vireo_error *err);
+int vireo_vm_set_cpuid(struct vireo_vm *vm, const struct vireo_cpuid_entry *entry, __u32 count,
+		       struct vireo_error *err);
 int vireo_vm_add_memory(struct vireo_vm *vm, __u64 bytes, struct vireo_error *err);
 int vireo_vm_write(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
 		   struct vireo_error *err);
@@ -696,8 +705,6 @@ int vireo_boot(struct vireo_vm *vm, struct vireo_vcpu *vcpu, const struct vireo_
 
 /* ---- machine.c ------------------------------------------------------------- */
 
-#define VIREO_STATE_CPUIDS	128	/* entries of a CPUID table at the most */
-
 /* How a run ended; the values are vireo-run's exit statuses. */
 enum vireo_end {
 	VIREO_END_POWEROFF = 0,		/* the guest powered off */
@@ -740,8 +747,8 @@ struct vireo_thread {
  * @end_fd: eventfd, readable when the run has ended
  * @vcpus: processors
  * @thread: their threads
- * @cpuids: number of @cpuid, 0: the guest has the module's
- * @cpuid: what its guest has
+ * @cpuids: number of @cpuid
+ * @cpuid: what its guest is shown
  * @lock: guards state
  * @cond: state changed
  * @state: [L] what it does

@@ -182,6 +182,10 @@ int vireo_machine_init(struct vireo_machine *m, __u32 vcpus, struct vireo_error 
 		ret = catch_kick(err);
 	if (!ret)
 		ret = vireo_vm_create(&m->vm, vcpus, err);
+	if (!ret) {
+		m->cpuids = vireo_cpuid_default(&m->vm.info, vcpus, m->cpuid);
+		ret = vireo_vm_set_cpuid(&m->vm, m->cpuid, m->cpuids, err);
+	}
 	if (!ret)
 		ret = add_power(m);
 	if (!ret)

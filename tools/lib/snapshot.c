@@ -165,27 +165,6 @@ static __u64 real_ns(void)
 	return (__u64)now.tv_sec * 1000000000 + (__u64)now.tv_nsec;
 }
 
-/* The CPUID table that its guest has: the module's, unless it came with a snapshot */
-static int get_cpuid(struct vireo_machine *m, struct vireo_error *err)
-{
-	struct vireo_cpuid arg = { .size = sizeof(arg), .count = VIREO_STATE_CPUIDS };
-	struct vireo_info info;
-	int dev, ret = 0;
-
-	if (m->cpuids)
-		return 0;
-	dev = vireo_device_open(&info, err);
-	if (dev < 0)
-		return dev;
-	arg.entries = (uintptr_t)m->cpuid;
-	if (ioctl(dev, VIREO_GET_CPUID, &arg))
-		ret = vireo_fail(err, errno, "no CPUID table: %s", strerror(errno));
-	else
-		m->cpuids = arg.count;
-	close(dev);
-	return ret;
-}
-
 static void put_cpuid(struct vireo_state *s, struct vireo_machine *m)
 {
 	size_t end, start = begin(s, PART_CPUID, 0, &end);
@@ -403,14 +382,10 @@ int vireo_state_store(struct vireo_state *s, struct vireo_machine *m, struct vir
 		.real_ns = real_ns(), .clock.size = sizeof(h.clock),
 	};
 	__u32 i;
-	int ret;
 
 	*s = (struct vireo_state){ .load = false };
 	if (ioctl(m->vm.fd, VIREO_GET_CLOCK, &h.clock))
 		return vireo_fail(err, errno, "no clock: %s", strerror(errno));
-	ret = get_cpuid(m, err);
-	if (ret)
-		return ret;
 	put_head(s, &h);
 	put_cpuid(s, m);
 	for (i = 0; i < m->vcpus; i++)
@@ -476,18 +451,6 @@ static int set_clock(struct vireo_vm *vm, const struct vireo_state_head *h, __u6
 	return 0;
 }
 
-static int set_cpuid(struct vireo_machine *m, struct vireo_error *err)
-{
-	struct vireo_cpuid arg = {
-		.size = sizeof(arg), .count = m->cpuids, .entries = (uintptr_t)m->cpuid,
-	};
-
-	if (!ioctl(m->vm.fd, VIREO_SET_CPUID, &arg))
-		return 0;
-	return vireo_fail(err, EOPNOTSUPP,
-			  "this processor lacks features that the snapshot's guest uses");
-}
-
 static void move_tsc(struct vireo_vcpu_state *v, __u64 elapsed)
 {
 	__u32 i;
@@ -519,7 +482,7 @@ static int load_vcpus(struct vireo_state *s, struct vireo_machine *m,
 	if (!ret && s->bad)
 		ret = vireo_fail(err, EINVAL, "the state is not a machine's");
 	if (!ret)
-		ret = set_cpuid(m, err);
+		ret = vireo_vm_set_cpuid(&m->vm, m->cpuid, m->cpuids, err);
 	if (!ret)
 		ret = set_clock(&m->vm, h, &elapsed, err);
 	for (i = 0; i < h->vcpus && !ret; i++)

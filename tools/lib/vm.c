@@ -267,6 +267,25 @@ int vireo_vm_stat(struct vireo_vm *vm, struct vireo_stat *stat, struct vireo_err
 	return 0;
 }
 
+/**
+ * vireo_vm_set_cpuid - what a VM's guest is shown; nothing, unless this is called
+ * @vm: the VM, without vCPUs
+ * @entry: the table
+ * @count: of its entries
+ * @err: why not
+ */
+int vireo_vm_set_cpuid(struct vireo_vm *vm, const struct vireo_cpuid_entry *entry, __u32 count,
+		       struct vireo_error *err)
+{
+	struct vireo_cpuid arg = {
+		.size = sizeof(arg), .count = count, .entries = (uintptr_t)entry,
+	};
+
+	if (!ioctl(vm->fd, VIREO_SET_CPUID, &arg))
+		return 0;
+	return vireo_fail(err, errno, "cannot set the CPUID table: %s", strerror(errno));
+}
+
 /** vireo_vm_inject_msi - send a message; how many vCPUs took it, or a negative errno */
 int vireo_vm_inject_msi(struct vireo_vm *vm, const struct vireo_msi *msi)
 {
