@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Time: the TSC, KVM's paravirtual clock, steal time and end of interrupt.
+ * Time: the TSC, KVM's paravirtual clock and steal time.
  *
  * The layout in guest memory is KVM's ABI (asm/kvm_para.h, asm/pvclock-abi.h).
  * The clock is the TSC, scaled once and for all: the parameters are the same
@@ -32,14 +32,10 @@ static int clock_set(struct vireo_vcpu *v, u64 value)
 		.tsc_timestamp = v->tsc_offset + v->vm->clock.tsc_base,
 		.flags = check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT,
 	};
-	int err = 0;
 
 	clock_scale(v->vm->clock.tsc_khz * 1000ULL, &t.tsc_to_system_mul, &t.tsc_shift);
-	if (value & KVM_MSR_ENABLED)
-		err = vireo_mem_rw(&v->vm->mem, value & ~1ULL, &t, sizeof(t), true);
-	if (!err)
-		v->pv.clock_msr = value;
-	return err;
+	return value & KVM_MSR_ENABLED ?
+	       vireo_mem_rw(&v->vm->mem, value & ~1ULL, &t, sizeof(t), true) : 0;
 }
 
 /* MSR_KVM_WALL_CLOCK: write the time of boot there. */
@@ -47,28 +43,24 @@ static int clock_set_wall(struct vireo_vcpu *v, u64 value)
 {
 	struct pvclock_wall_clock w = { .version = 2 };
 	u64 sec = v->vm->clock.boot_ns;
-	int err;
 
 	w.nsec = do_div(sec, NSEC_PER_SEC);
 	w.sec = sec;
-	if (!value)
-		return 0;
-	err = vireo_mem_rw(&v->vm->mem, value, &w, sizeof(w), true);
-	if (!err)
-		v->pv.wall_msr = value;
-	return err;
+	return value ? vireo_mem_rw(&v->vm->mem, value, &w, sizeof(w), true) : 0;
 }
 
 /* ---- Pages that the module writes to while the vCPU runs --------------------------------- */
 
-static int page_set(struct vireo_vcpu *v, void **at, u64 gpa, bool on)
+/* The page at an address whose low bits, in @mask, say more; bit 0: whether there is one. */
+static int page_set(struct vireo_vcpu *v, void *at, u64 value, u64 mask)
 {
+	bool on = value & KVM_MSR_ENABLED;
 	struct bio_vec bv = {};
-	int err = on ? vireo_mem_pin(&v->vm->mem, gpa, 1, true, &bv) : 0;
+	int err = on ? vireo_mem_pin(&v->vm->mem, value & ~mask, 1, true, &bv) : 0;
 
 	if (err < 0)
 		return err;
-	*at = on ? bvec_virt(&bv) : NULL;
+	*(void **)at = on ? bvec_virt(&bv) : NULL;
 	if (on)
 		put_page(bv.bv_page);	/* VREQ_FLUSH comes before it goes */
 	return 0;
@@ -82,11 +74,9 @@ static int page_set(struct vireo_vcpu *v, void **at, u64 gpa, bool on)
  */
 int vireo_pv_refresh(struct vireo_vcpu *v)
 {
-	u64 steal = v->pv.steal_msr, eoi = v->pv.eoi_msr;
-	int err = page_set(v, &v->pv.steal, steal & KVM_STEAL_VALID_BITS, steal & KVM_MSR_ENABLED);
+	int err = page_set(v, &v->pv.steal, v->pv.steal_msr, ~KVM_STEAL_VALID_BITS) ?:
+		  page_set(v, &v->pv.eoi, v->pv.eoi_msr, 3);
 
-	if (!err)
-		err = page_set(v, &v->pv.eoi, eoi & ~3ULL, eoi & KVM_MSR_ENABLED);
 	if (err)	/* try again at the next VIREO_RUN */
 		set_bit(VREQ_FLUSH, &v->requests);
 	return err;
@@ -101,24 +91,6 @@ static u64 run_delay(void)
 #else
 	return 0;
 #endif
-}
-
-/* MSR_KVM_STEAL_TIME: where the guest wants to read it; bit 0 enables. */
-static int steal_set(struct vireo_vcpu *v, u64 value)
-{
-	bool on = value & KVM_MSR_ENABLED;
-	int err;
-
-	if (value & KVM_STEAL_RESERVED_MASK)
-		return -EINVAL;
-	err = page_set(v, &v->pv.steal, value & KVM_STEAL_VALID_BITS, on);
-	if (err)
-		return err;
-	v->pv.steal_msr = value;
-	v->pv.last_run_delay = run_delay();
-	v->pv.task = current;
-	v->pv.preempted = on;	/* so that the next entry writes it */
-	return 0;
 }
 
 /**
@@ -173,64 +145,29 @@ void vireo_steal_leave(struct vireo_vcpu *v)
 	preempt_enable();
 }
 
-/* ---- End of interrupt in memory ------------------------------------------------------------- */
+/* ---- MSRs ----------------------------------------------------------------------------------- */
 
-/* MSR_KVM_PV_EOI_EN: address of a 4-byte word; bit 0 enables. */
-static int pv_eoi_set(struct vireo_vcpu *v, u64 value)
+/* MSR_KVM_STEAL_TIME: where the guest wants to read it; bit 0 enables. */
+static int steal_set(struct vireo_vcpu *v, u64 value)
 {
-	int err;
+	int err = value & KVM_STEAL_RESERVED_MASK ? -EINVAL :
+		  page_set(v, &v->pv.steal, value, ~KVM_STEAL_VALID_BITS);
 
-	if (value & BIT_ULL(1))
-		return -EINVAL;
-	err = page_set(v, &v->pv.eoi, value & ~3ULL, value & KVM_MSR_ENABLED);
 	if (err)
 		return err;
-	v->pv.eoi_msr = value;
-	v->pv.eoi_pending = false;
+	v->pv.last_run_delay = run_delay();
+	v->pv.task = current;
+	v->pv.preempted = value & KVM_MSR_ENABLED;	/* so that the next entry writes it */
 	return 0;
 }
 
 /**
- * vireo_pv_eoi_offer() - let the guest end the interrupt it gets without an exit
- * @v: the vCPU; nothing else is in service or waiting
- * Context: Interrupts off, v->mode is VCPU_INSIDE.
- */
-void vireo_pv_eoi_offer(struct vireo_vcpu *v)
-{
-	u32 *word = v->pv.eoi;
-
-	if (word) {
-		WRITE_ONCE(*word, 1);
-		v->pv.eoi_pending = true;
-	}
-}
-
-/**
- * vireo_pv_eoi_sync() - see whether the guest took the offer; withdraw it
- * @v: the vCPU; the offer stands
- * Context: Interrupts off, v->mode is VCPU_INSIDE.
- */
-void vireo_pv_eoi_sync(struct vireo_vcpu *v)
-{
-	u32 *word = v->pv.eoi;
-
-	v->pv.eoi_pending = false;
-	if (!word)
-		return;
-	if (!READ_ONCE(*word))
-		vireo_lapic_eoi(v);
-	WRITE_ONCE(*word, 0);
-}
-
-/* ---- MSRs ----------------------------------------------------------------------------------- */
-
-/**
- * vireo_pv_set_msr() - write one of KVM's MSRs
+ * vireo_pv_set_msr() - one of KVM's MSRs gets a value, which the caller keeps
  * @v: the vCPU
  * @index: its number
- * @value: what to write
+ * @value: what is written
  * Context: Process context, the vCPU's mutex held.
- * Return: 0, -ENOENT, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
+ * Return: 0, -EINVAL, -ENXIO (no RAM there) or -ENOMEM.
  */
 int vireo_pv_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 {
@@ -243,8 +180,8 @@ int vireo_pv_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
 		return clock_set(v, value);
 	case MSR_KVM_STEAL_TIME:
 		return steal_set(v, value);
-	case MSR_KVM_PV_EOI_EN:
-		return pv_eoi_set(v, value);
+	case MSR_KVM_PV_EOI_EN:		/* a 4-byte word; bit 0 enables */
+		return value & BIT_ULL(1) ? -EINVAL : page_set(v, &v->pv.eoi, value, 3);
 	}
-	return -ENOENT;
+	return 0;
 }

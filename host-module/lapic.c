@@ -133,6 +133,8 @@ u16 vireo_lapic_status(struct vireo_vcpu *v)
  * vireo_lapic_accept() - an interrupt goes in: from requested to in service
  * @v: the vCPU
  * @vector: what vireo_lapic_pending() gave
+ *
+ * If nothing else is in service or waiting, the guest is offered to end it in memory.
  * Context: The inner loop.
  */
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
@@ -142,16 +144,14 @@ void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
 
 	*reg(a, X2_IRR + vector / 32) &= ~BIT(vector % 32);
 	*reg(a, X2_ISR + vector / 32) |= BIT(vector % 32);
-	if (alone && highest(a, X2_IRR) < 0)
-		vireo_pv_eoi_offer(v);
+	if (alone && v->pv.eoi && highest(a, X2_IRR) < 0) {
+		WRITE_ONCE(*v->pv.eoi, 1);
+		v->pv.eoi_pending = true;
+	}
 }
 
-/**
- * vireo_lapic_eoi() - the guest has dealt with the highest interrupt in service
- * @v: the vCPU
- * Context: The vCPU's own thread.
- */
-void vireo_lapic_eoi(struct vireo_vcpu *v)
+/* The guest has dealt with the highest interrupt in service. */
+static void apic_eoi(struct vireo_vcpu *v)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 	int vector = highest(a, X2_ISR);
@@ -160,6 +160,21 @@ void vireo_lapic_eoi(struct vireo_vcpu *v)
 		*reg(a, X2_ISR + vector / 32) &= ~BIT(vector % 32);
 	if (highest(a, X2_IRR) >= 0)	/* of what is in @pir the request is set */
 		set_bit(VREQ_EVENT, &v->requests);
+}
+
+/**
+ * vireo_lapic_eoi_sync() - see whether the guest took the offer; withdraw it
+ * @v: the vCPU; the offer stands
+ * Context: Interrupts off, v->mode is VCPU_INSIDE.
+ */
+void vireo_lapic_eoi_sync(struct vireo_vcpu *v)
+{
+	v->pv.eoi_pending = false;
+	if (!v->pv.eoi)
+		return;
+	if (!READ_ONCE(*v->pv.eoi))
+		apic_eoi(v);
+	WRITE_ONCE(*v->pv.eoi, 0);
 }
 
 /**
@@ -236,14 +251,10 @@ static bool dest_matches(u32 id, u32 dest, bool logical)
 static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 vector,
 		     struct vireo_vcpu *except)
 {
+	bool one = !logical && dest != BROADCAST;
 	unsigned int i, n = 0;
 
-	if (!logical && dest != BROADCAST) {	/* the usual case */
-		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, dest);
-
-		return v && v != except && apic_deliver(v, mode, vector);
-	}
-	for (i = 0; i < vm->max_vcpus; i++) {
+	for (i = one ? dest : 0; i < (one ? dest + 1 : vm->max_vcpus); i++) {
 		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
 
 		if (!v || v == except || !dest_matches(i, dest, logical) ||
@@ -502,7 +513,7 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
 	if (msr > X2_SELF_IPI || !(VIREO_APIC_READABLE & BIT_ULL(msr & 0x3f)))
 		return -ENOENT;
 	if (v->pv.eoi_pending)
-		vireo_pv_eoi_sync(v);
+		vireo_lapic_eoi_sync(v);
 	if (msr >= X2_IRR && msr <= X2_IRR + 7)
 		apic_sync(a);
 	*value = msr == X2_PPR ? apic_ppr(v) : msr == X2_TIMER_NOW ? timer_now(a) :
@@ -528,7 +539,7 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 	switch (msr) {
 	case X2_EOI:
 		vireo_stat_inc(v, VIREO_STAT_EXIT_EOI);
-		vireo_lapic_eoi(v);
+		apic_eoi(v);
 		return 0;
 	case X2_ICR:
 		*(u64 *)reg(a, X2_ICR) = value & ~(u64)APIC_ICR_BUSY;
@@ -601,13 +612,10 @@ static bool state_allowed(const struct vireo_lapic *s)
 	for (i = 0; i <= APIC_LVT_ERROR; i++)
 		if (!write_allowed(X2_LVT_TIMER + i, s->lvt[i]))
 			return false;
-	if (s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED || s->reserved ||
-	    (s->requests & ~VIREO_LAPIC_REQUESTS) || s->sipi_vector > 0xff ||
-	    (s->esr_next & ~0xffU))
-		return false;
-	if ((s->irr[0] | s->isr[0]) & 0xffff)
-		return false;
-	return write_allowed(X2_SVR, s->svr) && write_allowed(X2_TIMER_DIV, s->timer_divide) &&
+	return !((s->irr[0] | s->isr[0]) & 0xffff || s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED ||
+		 (s->requests & ~VIREO_LAPIC_REQUESTS) || s->sipi_vector >> 8 ||
+		 s->esr_next >> 8 || s->reserved) &&
+	       write_allowed(X2_SVR, s->svr) && write_allowed(X2_TIMER_DIV, s->timer_divide) &&
 	       write_allowed(X2_ICR, s->icr);
 }
 

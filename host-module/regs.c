@@ -4,6 +4,7 @@
  * and the model specific ones that the hardware does not switch.
  */
 #include <asm/msr-index.h>
+#include <asm/mtrr.h>
 #include <asm/nospec-branch.h>
 #include <asm/processor-flags.h>
 
@@ -52,46 +53,35 @@ static bool rip_ok(u64 rip, u64 efer, u64 cr4)
 
 static bool regs_modes_ok(const struct vireo_regs *r)
 {
-	bool paging = r->cr0 & X86_CR0_PG, lme = r->efer & EFER_LME;
+	bool paging = r->cr0 & X86_CR0_PG, lme = r->efer & EFER_LME, lma = r->efer & EFER_LMA;
 
 	if ((r->cr0 & ~CR0_ALLOWED) || (r->cr4 & ~vireo_regs_cr4()) ||
-	    (r->efer & ~vireo_regs_efer()))
+	    (r->efer & ~vireo_regs_efer()) || r->cr3 >> boot_cpu_data.x86_phys_bits || r->cr8 > 15)
 		return false;
-	if ((r->cr0 & X86_CR0_NW) && !(r->cr0 & X86_CR0_CD))
+	if ((r->cr0 & (X86_CR0_NW | X86_CR0_CD)) == X86_CR0_NW ||
+	    (paging && !(r->cr0 & X86_CR0_PE)))
 		return false;
-	if (paging && !(r->cr0 & X86_CR0_PE))
+	if (lma != (paging && lme) || (lma && !(r->cr4 & X86_CR4_PAE)) ||
+	    ((r->cr4 & X86_CR4_PCIDE) && !lma))
 		return false;
-	if (!!(r->efer & EFER_LMA) != (paging && lme))
-		return false;
-	if (paging && lme && !(r->cr4 & X86_CR4_PAE))
-		return false;
-	if ((r->cr4 & X86_CR4_PCIDE) && !(r->efer & EFER_LMA))
-		return false;
-	if (r->cr3 >> boot_cpu_data.x86_phys_bits || r->cr8 > 15)
-		return false;
-	return !(r->efer & EFER_LMA) ||
-	       (r->seg[VIREO_CS].attr & (SEG_L | SEG_D)) != (SEG_L | SEG_D);
+	return !lma || (r->seg[VIREO_CS].attr & (SEG_L | SEG_D)) != (SEG_L | SEG_D);
 }
 
 static bool regs_addresses_ok(const struct vireo_regs *r)
 {
 	unsigned int i;
 
-	/* VMSAVE and VMRUN take any base for ES to DS and cut it to 32 bits. */
-	for (i = VIREO_FS; i < VIREO_SEGS; i++)
-		if (!canonical(r->seg[i].base, r->cr4))
+	for (i = 0; i < VIREO_SEGS; i++) {
+		u64 base = r->seg[i].base;
+
+		/* VMSAVE and VMRUN take any base for ES to DS and cut it to 32 bits. */
+		if (r->seg[i].attr >> 12 ||
+		    (i < VIREO_FS ? base >> 32 : !canonical(base, r->cr4)))
 			return false;
-	for (i = 0; i < VIREO_FS; i++)
-		if (r->seg[i].base >> 32)
-			return false;
-	for (i = 0; i < VIREO_SEGS; i++)
-		if (r->seg[i].attr >> 12)
-			return false;
-	if (r->gdt.limit > 0xffff || r->idt.limit > 0xffff || r->gdt.reserved || r->idt.reserved)
-		return false;
-	if (!canonical(r->gdt.base, r->cr4) || !canonical(r->idt.base, r->cr4))
-		return false;
-	return rip_ok(r->rip, r->efer, r->cr4);
+	}
+	return !(r->gdt.limit >> 16 || r->idt.limit >> 16 || r->gdt.reserved || r->idt.reserved) &&
+	       canonical(r->gdt.base, r->cr4) && canonical(r->idt.base, r->cr4) &&
+	       rip_ok(r->rip, r->efer, r->cr4);
 }
 
 static bool regs_events_ok(const struct vireo_regs *r)
@@ -242,26 +232,24 @@ bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip)
  */
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
 {
+	const struct vireo_segment data = { .limit = 0xffff, .attr = 0x93 };
 	struct vireo_regs r = {
+		.gpr = { [VIREO_RDX] = 0x600 },
 		.rip = 0xfff0,
 		.rflags = X86_EFLAGS_FIXED,
+		.seg = {
+			data, { 0xffff0000, 0xffff, 0xf000, 0x9b }, data, data, data, data,
+			[VIREO_LDTR] = { .limit = 0xffff, .attr = 0x82 },
+			[VIREO_TR] = { .limit = 0xffff, .attr = 0x8b },
+		},
 		.gdt = { .limit = 0xffff },
 		.idt = { .limit = 0xffff },
 		.cr0 = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET,
 		.xcr0 = XFEATURE_MASK_FP,
 		.dr = { [4] = 0xffff0ff0, [5] = 0x400 },
+		.mp_state = v->id ? VIREO_MP_INIT : VIREO_MP_RUNNABLE,
 	};
 	struct vireo_regs old;
-	unsigned int i;
-
-	r.gpr[VIREO_RDX] = 0x600;
-	for (i = 0; i < VIREO_SEGS; i++)
-		r.seg[i] = (struct vireo_segment) { .limit = 0xffff, .attr = 0x93 };
-	r.seg[VIREO_CS].attr = 0x9b;
-	r.seg[VIREO_CS].selector = 0xf000;
-	r.seg[VIREO_CS].base = 0xffff0000;
-	r.seg[VIREO_LDTR].attr = 0x82;
-	r.seg[VIREO_TR].attr = 0x8b;
 
 	if (init) {		/* INIT keeps CR0.CD, NW, XCR0 and the FPU */
 		vireo_regs_get(v, &old);
@@ -269,83 +257,54 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
 		r.xcr0 = old.xcr0;
 		vireo_lapic_reset(v);
 	}
-	r.mp_state = v->id ? VIREO_MP_INIT : VIREO_MP_RUNNABLE;
 	regs_load(v, &r);
 }
 
 /* ---- Model specific registers: one that is not listed raises #GP in the guest ----------- */
 
 #define APIC_BASE_VALUE		(0xfee00000ULL | BIT(11) | BIT(10))	/* enabled, x2APIC */
-#define MTRR_FIRST		0x200
-#define MTRR_CAP		0x508	/* 8 variable, fixed, write-combining */
 
-/* Where a register is kept, of those that read as they were written. */
-static u64 *msr_kept(struct vireo_vcpu *v, u32 index)
+/* Registers that read as they were written, and such as read as a constant. */
+#define KEPT(msr, field)	{ msr, offsetof(struct vireo_vcpu, field) }
+static const struct msr_known {
+	u32 index;
+	u32 offset;		/* in struct vireo_vcpu, 0: a constant; writes are ignored */
+	u32 value;
+} msrs[] = {
+	KEPT(MSR_IA32_TSC_DEADLINE, apic.tsc_deadline),		/* 0: not armed */
+	KEPT(MSR_IA32_TSC_ADJUST, tsc_adjust),
+	KEPT(MSR_TSC_AUX, tsc_aux),
+	KEPT(MSR_KVM_WALL_CLOCK, pv.wall_msr), KEPT(MSR_KVM_WALL_CLOCK_NEW, pv.wall_msr),
+	KEPT(MSR_KVM_SYSTEM_TIME, pv.clock_msr), KEPT(MSR_KVM_SYSTEM_TIME_NEW, pv.clock_msr),
+	KEPT(MSR_KVM_STEAL_TIME, pv.steal_msr),
+	KEPT(MSR_KVM_PV_EOI_EN, pv.eoi_msr),
+	{ MSR_IA32_MISC_ENABLE, 0, MSR_IA32_MISC_ENABLE_FAST_STRING },
+	{ MSR_MTRRdefType, 0, BIT(11) | MTRR_TYPE_WRBACK },	/* for all: MTRRcap has no ranges */
+	{ MSR_IA32_UCODE_REV, 0, 0x01000065 },
+	{ MSR_K7_HWCR, 0, BIT(24) },				/* the TSC counts at the P0 rate */
+	{ MSR_AMD64_DE_CFG, 0, MSR_AMD64_DE_CFG_LFENCE_SERIALIZE },
+	/* And such as are 0 */
+	{ MSR_MTRRcap }, { MSR_IA32_XSS }, { MSR_IA32_PLATFORM_ID }, { MSR_IA32_EBL_CR_POWERON },
+	{ MSR_IA32_DEBUGCTLMSR }, { MSR_IA32_LASTBRANCHFROMIP }, { MSR_IA32_LASTBRANCHTOIP },
+	{ MSR_IA32_LASTINTFROMIP }, { MSR_IA32_LASTINTTOIP }, { MSR_AMD64_NB_CFG },
+	{ MSR_AMD64_SYSCFG }, { MSR_AMD64_BU_CFG2 }, { MSR_AMD64_DC_CFG }, { MSR_AMD64_LS_CFG },
+	{ MSR_AMD64_PATCH_LOADER }, { MSR_FAM10H_MMIO_CONF_BASE }, { MSR_K8_INT_PENDING_MSG },
+	{ MSR_K8_TSEG_ADDR }, { MSR_K8_TSEG_MASK },
+};
+
+static const struct msr_known *msr_find(u32 index)
 {
-	switch (index) {
-	case MSR_IA32_TSC_DEADLINE:
-		return &v->apic.tsc_deadline;	/* 0: not armed */
-	case MSR_IA32_TSC_ADJUST:
-		return &v->tsc_adjust;
-	case MSR_TSC_AUX:
-		return &v->tsc_aux;
-	case MSR_IA32_MISC_ENABLE:
-		return &v->misc_enable;
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		return &v->pv.wall_msr;
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		return &v->pv.clock_msr;
-	case MSR_KVM_STEAL_TIME:
-		return &v->pv.steal_msr;
-	case MSR_KVM_PV_EOI_EN:
-		return &v->pv.eoi_msr;
-	case MTRR_FIRST ... MTRR_FIRST + 0xf:	/* variable: a base and a mask each */
-	case MSR_MTRRfix64K_00000:
-	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-		return &v->mtrr[index - MTRR_FIRST];
-	case MSR_MTRRdefType:
-		return &v->mtrr_type;
-	}
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(msrs); i++)
+		if (index == msrs[i].index)
+			return &msrs[i];
 	return NULL;
 }
 
-/* Registers that read as a constant; writes of anything are ignored. */
-static int msr_constant(u32 index, u64 *value)
+static u64 *msr_kept(struct vireo_vcpu *v, const struct msr_known *m)
 {
-	*value = 0;
-	switch (index) {
-	case MSR_IA32_UCODE_REV:
-		*value = 0x01000065;
-		return 0;
-	case MSR_K7_HWCR:
-		*value = BIT(24);	/* the TSC counts at the P0 rate */
-		return 0;
-	case MSR_AMD64_DE_CFG:
-		if (boot_cpu_has(X86_FEATURE_LFENCE_RDTSC))
-			*value = MSR_AMD64_DE_CFG_LFENCE_SERIALIZE;
-		return 0;
-	case MSR_IA32_XSS:
-		return boot_cpu_has(X86_FEATURE_XSAVES) ? 0 : -ENOENT;
-	case MSR_IA32_PLATFORM_ID:
-	case MSR_IA32_EBL_CR_POWERON:
-	case MSR_IA32_DEBUGCTLMSR:
-	case MSR_IA32_LASTBRANCHFROMIP ... MSR_IA32_LASTINTTOIP:
-	case MSR_AMD64_NB_CFG:
-	case MSR_AMD64_SYSCFG:
-	case MSR_AMD64_BU_CFG2:
-	case MSR_AMD64_DC_CFG:
-	case MSR_AMD64_LS_CFG:
-	case MSR_AMD64_PATCH_LOADER:
-	case MSR_FAM10H_MMIO_CONF_BASE:
-	case MSR_K8_INT_PENDING_MSG:
-	case MSR_K8_TSEG_ADDR:
-	case MSR_K8_TSEG_MASK:
-		return 0;
-	}
-	return -ENOENT;
+	return (void *)v + m->offset;
 }
 
 static bool pat_allowed(u64 value)
@@ -359,14 +318,6 @@ static bool pat_allowed(u64 value)
 			return false;
 	}
 	return true;
-}
-
-static u64 spec_ctrl_allowed(void)
-{
-	return (boot_cpu_has(X86_FEATURE_IBRS) ? SPEC_CTRL_IBRS : 0) |
-	       (boot_cpu_has(X86_FEATURE_STIBP) ? SPEC_CTRL_STIBP : 0) |
-	       (boot_cpu_has(X86_FEATURE_SPEC_CTRL_SSBD) || boot_cpu_has(X86_FEATURE_AMD_SSBD) ?
-		SPEC_CTRL_SSBD : 0);
 }
 
 /* Checks a value for a register that is no more than kept, or that the hardware switches. */
@@ -384,7 +335,10 @@ static bool value_allowed(u32 index, u64 value)
 	case MSR_IA32_CR_PAT:
 		return pat_allowed(value);
 	case MSR_IA32_SPEC_CTRL:
-		return !(value & ~spec_ctrl_allowed());
+		return !((value & SPEC_CTRL_IBRS && !boot_cpu_has(X86_FEATURE_IBRS)) ||
+			 (value & SPEC_CTRL_STIBP && !boot_cpu_has(X86_FEATURE_STIBP)) ||
+			 (value & SPEC_CTRL_SSBD && !boot_cpu_has(X86_FEATURE_SPEC_CTRL_SSBD) &&
+			  !boot_cpu_has(X86_FEATURE_AMD_SSBD)) || value >> 3);
 	case MSR_TSC_AUX:
 		return !(value >> 32);
 	case MSR_IA32_XSS:
@@ -403,25 +357,16 @@ static bool value_allowed(u32 index, u64 value)
  */
 int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 {
-	const u64 *kept;
+	const struct msr_known *m;
 
-	if (index >= 0x800 && index < 0x900)
-		return vireo_lapic_read(v, index, value);
-
-	kept = msr_kept(v, index);
-	if (kept) {
-		*value = READ_ONCE(*kept);
-		return 0;
-	}
 	switch (index) {
+	case 0x800 ... 0x8ff:
+		return vireo_lapic_read(v, index, value);
 	case MSR_IA32_APICBASE:
 		*value = APIC_BASE_VALUE | (v->id ? 0 : BIT(8));
 		return 0;
 	case MSR_IA32_TSC:
 		*value = vireo_guest_tsc(v);
-		return 0;
-	case MSR_MTRRcap:
-		*value = MTRR_CAP;
 		return 0;
 	}
 	if (!vireo_ops->get_msr(v, index, value))
@@ -430,7 +375,11 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 		*value = v->spec_ctrl;
 		return 0;
 	}
-	return msr_constant(index, value);
+	m = msr_find(index);
+	if (!m)
+		return -ENOENT;
+	*value = m->offset ? READ_ONCE(*msr_kept(v, m)) : m->value;
+	return 0;
 }
 
 /* LME stays as it is while paging is on; LMA is the processor's. */
@@ -474,13 +423,12 @@ static int msr_set_tsc(struct vireo_vcpu *v, u64 value, bool adjust, bool host)
  */
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 {
-	u64 *kept = msr_kept(v, index), unused;
+	const struct msr_known *m;
 	int err;
 
-	if (index >= 0x800 && index < 0x900)
-		return vireo_lapic_write(v, index, value);
-
 	switch (index) {
+	case 0x800 ... 0x8ff:
+		return vireo_lapic_write(v, index, value);
 	case MSR_IA32_TSC_DEADLINE:
 		vireo_lapic_set_deadline(v, value);
 		return 0;
@@ -504,15 +452,8 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 			indirect_branch_prediction_barrier();
 		return 0;
 	}
-	err = vireo_pv_set_msr(v, index, value);
-	if (err != -ENOENT)
-		return err;
 	if (!value_allowed(index, value))
 		return -EINVAL;
-	if (kept) {
-		*kept = value;
-		return 0;
-	}
 	err = vireo_ops->set_msr(v, index, value);
 	if (err != -ENOENT)
 		return err;
@@ -520,7 +461,11 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 		v->spec_ctrl = value;
 		return 0;
 	}
-	return msr_constant(index, &unused);
+	m = msr_find(index);
+	err = m ? vireo_pv_set_msr(v, index, value) : -ENOENT;
+	if (!err && m->offset)
+		*msr_kept(v, m) = value;
+	return err;
 }
 
 static int msr_get(struct vireo_vcpu *v, u32 index, u64 *value)

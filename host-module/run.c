@@ -170,7 +170,7 @@ static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 		return true;
 	case VEXIT_HLT:
 		if (v->pv.eoi_pending)
-			vireo_pv_eoi_sync(v);
+			vireo_lapic_eoi_sync(v);
 		if (!vireo_lapic_wakeup(v))
 			return false;
 		clear_bit(VAPIC_UNHALT, &v->apic.smi_init);
@@ -398,7 +398,7 @@ static void run_inject(struct vireo_vcpu *v)
 	bool nmi;
 
 	if (v->pv.eoi_pending)
-		vireo_pv_eoi_sync(v);
+		vireo_lapic_eoi_sync(v);
 	if (test_bit(VAPIC_NMI, &v->apic.smi_init) &&
 	    test_and_clear_bit(VAPIC_NMI, &v->apic.smi_init))
 		v->nmi_pending = true;
@@ -468,7 +468,7 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	static_call(run_op_load)(v);
 	unresolved = run_inner(v, exit);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
-		vireo_pv_eoi_sync(v);
+		vireo_lapic_eoi_sync(v);
 	static_call(run_op_put)(v);
 	vireo_switch_put(v);
 	if (*exit == VEXIT_INTR) {

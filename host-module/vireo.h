@@ -246,8 +246,8 @@ struct vireo_pv {
 	u64 steal_msr;		/* (v) */
 	u64 eoi_msr;		/* (v) */
 	/* Where the module writes to the guest's memory, or NULL: in effect TLB entries */
-	void *steal;		/* (v) */
-	void *eoi;		/* (v) */
+	struct kvm_steal_time *steal; /* (v) */
+	u32 *eoi;		/* (v) */
 	u64 last_run_delay;	/* (v) ns, of @task */
 	struct task_struct *task; /* (v) compared, never followed */
 	bool preempted;		/* (v) the guest was told so */
@@ -328,8 +328,6 @@ struct vireo_vcpu {
 	u32 spec_ctrl;		/* (v) where the hardware does not switch it */
 	bool dr_loaded;		/* (v) DR0-3 are the guest's */
 	unsigned long dr[4];	/* (v) while they are not */
-	u64 misc_enable;	/* (v) */
-	u64 mtrr[0x70], mtrr_type; /* (v) kept for the guest, without effect */
 	struct vireo_lapic_state apic;
 	struct vireo_pv pv;
 
@@ -418,7 +416,7 @@ bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
 int vireo_lapic_pending(struct vireo_vcpu *v);
 u16 vireo_lapic_status(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
-void vireo_lapic_eoi(struct vireo_vcpu *v);
+void vireo_lapic_eoi_sync(struct vireo_vcpu *v);
 bool vireo_lapic_wakeup(struct vireo_vcpu *v);
 long vireo_vcpu_lapic(void *v, unsigned int cmd, void *s);
 bool vireo_lapic_msi_ok(u64 address, u32 data);
@@ -429,8 +427,6 @@ long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 ic
 int vireo_pv_set_msr(struct vireo_vcpu *v, u32 index, u64 value);
 bool vireo_steal_enter(struct vireo_vcpu *v);
 void vireo_steal_leave(struct vireo_vcpu *v);
-void vireo_pv_eoi_offer(struct vireo_vcpu *v);
-void vireo_pv_eoi_sync(struct vireo_vcpu *v);
 int vireo_pv_refresh(struct vireo_vcpu *v);
 
 /* net.c */

@@ -184,8 +184,6 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 		vcpu_free(v);
 		return NULL;
 	}
-	v->misc_enable = 1;
-	v->mtrr_type = 0xc06;	/* enabled, write-back */
 	vireo_vcpu_reset(v, false);
 	return v;
 }
