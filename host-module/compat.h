@@ -66,7 +66,15 @@
  */
 #ifdef COMPAT_EMERGENCY		/* see Kbuild: updates of older kernels have it too */
 #include <asm/reboot.h>
-#define compat_emergency_unregister	cpu_emergency_unregister_virt_callback
+void rcu_expedite_gp(void);	/* exported, but declared in a header of RCU's own */
+void rcu_unexpedite_gp(void);
+static inline void compat_emergency_unregister(void (*fn)(void))
+{
+	rcu_expedite_gp();	/* it waits for RCU; all processors were just interrupted */
+	cpu_emergency_unregister_virt_callback(fn);
+	rcu_unexpedite_gp();
+}
+
 static inline bool compat_emergency_register(void (*fn)(void))
 {
 	if (!KERNEL_AT_LEAST(6, 12) && __symbol_get("kvm_rebooting")) {
