@@ -192,7 +192,7 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 		return req & (BIT(VAPIC_SIPI) | BIT(VAPIC_INIT));
 	if ((req & (BIT(VAPIC_INIT) | BIT(VAPIC_UNHALT))) || v->inject.info)
 		return true;
-	if ((v->nmi_pending || (req & BIT(VAPIC_NMI))) && !(v->blocked & VIREO_BLOCKED_NMI))
+	if ((req & BIT(VAPIC_NMI)) && !(v->blocked & VIREO_BLOCKED_NMI))
 		return true;
 	vector = vireo_lapic_pending(v);
 	return vector >= 0 && (v->rflags & X86_EFLAGS_IF) &&

@@ -269,7 +269,9 @@ static int __init vireo_init(void)
 	err = vireo_ops->init(&features);
 	if (err)
 		goto fail_queue;
-	vireo_run_init();
+	static_call_update(vireo_load, vireo_ops->load);
+	static_call_update(vireo_put, vireo_ops->put);
+	static_call_update(vireo_run, vireo_ops->run);
 	vireo_cpuid_init();
 	err = vireo_switch_init();
 	if (err)

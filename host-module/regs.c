@@ -151,7 +151,7 @@ void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r)
 		r->inject = e->info;
 	if (e->has_error)
 		r->error_code = e->error;
-	if (e->type == VEVENT_NMI || v->nmi_pending || test_bit(VAPIC_NMI, &v->apic.smi_init))
+	if (e->type == VEVENT_NMI || test_bit(VAPIC_NMI, &v->apic.smi_init))
 		r->events |= VIREO_EVENT_NMI;
 	if (v->blocked & VIREO_BLOCKED_NMI)
 		r->events |= VIREO_EVENT_NMI_MASKED;
@@ -176,8 +176,7 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 		     (r->events & VIREO_EVENT_NMI_MASKED ? VIREO_BLOCKED_NMI : 0);
 	v->inject.info = r->inject;
 	v->inject.error = r->error_code;
-	clear_bit(VAPIC_NMI, &v->apic.smi_init);
-	v->nmi_pending = r->events & VIREO_EVENT_NMI;
+	assign_bit(VAPIC_NMI, &v->apic.smi_init, r->events & VIREO_EVENT_NMI);
 	set_bit(VREQ_EVENT, &v->requests);
 }
 

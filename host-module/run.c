@@ -11,7 +11,6 @@
 #include <linux/ktime.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
-#include <linux/static_call.h>
 #include <linux/vtime.h>
 
 #include "vireo.h"
@@ -25,10 +24,9 @@
 #define POLL_START	10000
 #define POLL_MAX	200000
 
-/* The backend's hottest operations, without an indirect branch */
-DEFINE_STATIC_CALL_NULL(run_op_load, *((struct vireo_ops *)NULL)->load);
-DEFINE_STATIC_CALL_NULL(run_op_put, *((struct vireo_ops *)NULL)->put);
-DEFINE_STATIC_CALL_NULL(run_op_run, *((struct vireo_ops *)NULL)->run);
+DEFINE_STATIC_CALL_NULL(vireo_load, *((struct vireo_ops *)NULL)->load);
+DEFINE_STATIC_CALL_NULL(vireo_put, *((struct vireo_ops *)NULL)->put);
+DEFINE_STATIC_CALL_NULL(vireo_run, *((struct vireo_ops *)NULL)->run);
 
 /* Exits that never end in the inner loop */
 #define RUN_SLOW	(BIT(VEXIT_IO) | BIT(VEXIT_FAULT) | BIT(VEXIT_INTR))
@@ -133,7 +131,6 @@ static bool msr_is_fast(u32 index)
 static void exit_xsetbv(struct vireo_vcpu *v)
 {
 	u64 value = (u32)v->gpr[VIREO_RAX] | v->gpr[VIREO_RDX] << 32;
-
 	struct vireo_regs r = {};
 
 	vireo_ops->get_regs(v, &r);
@@ -193,7 +190,6 @@ static int exit_shutdown(struct vireo_vcpu *v, u32 reason)
 {
 	v->run->exit_reason = VIREO_EXIT_SHUTDOWN;
 	v->run->shutdown.reason = reason;
-	v->run->shutdown.reserved = 0;
 	v->run->shutdown.info = v->exit.code;
 	v->run->shutdown.gpa = v->exit.gpa;
 	return 1;
@@ -228,7 +224,6 @@ static int exit_io(struct vireo_vcpu *v)
 static noinline int exit_mmio(struct vireo_vcpu *v)
 {
 	const struct vireo_exit_info *e = &v->exit;
-	struct vireo_regs regs = { .size = sizeof(regs) };
 	struct vireo_run *run = v->run;
 
 	if (e->fetch)
@@ -237,38 +232,39 @@ static noinline int exit_mmio(struct vireo_vcpu *v)
 	if (v->inject.info)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
 	v->stat[VIREO_STAT_EXIT_MMIO]++;
-	vireo_regs_get(v, &regs);
 	run->exit_reason = VIREO_EXIT_MMIO;
+	memset(&run->mmio, 0, sizeof(run->mmio));
 	run->mmio.gpa = e->gpa;
 	run->mmio.write = e->write;
 	run->mmio.insn_len = e->insn_len;
-	run->mmio.reserved = 0;
 	memcpy(run->mmio.insn, e->insn, sizeof(e->insn));
-	run->mmio.regs = regs;
+	run->mmio.regs.size = sizeof(run->mmio.regs);
+	vireo_regs_get(v, &run->mmio.regs);
 	run->mmio.reg = VIREO_MMIO_NO_REG;
-	run->mmio.value = 0;
 	run->mmio.next_rip = v->rip;
 	v->pending = VIREO_EXIT_MMIO;
 	return 1;
 }
 
+/* Takes user space's reply to the last exit: 0, or -EINVAL if it is refused. */
 static int complete_mmio(struct vireo_vcpu *v)
 {
 	u64 rip = READ_ONCE(v->run->mmio.next_rip), value = READ_ONCE(v->run->mmio.value);
 	u32 reg = READ_ONCE(v->run->mmio.reg);
 
-	if (rip == v->rip)
-		return 0;
-	if (reg > VIREO_MMIO_NO_REG || !vireo_regs_rip_ok(v, rip))
-		return -EINVAL;
-	if (reg != VIREO_MMIO_NO_REG)
-		v->gpr[reg & 15] = value;
-	v->next_rip = rip;
-	exit_skip(v);
+	if (rip != v->rip) {
+		if (reg > VIREO_MMIO_NO_REG || !vireo_regs_rip_ok(v, rip))
+			return -EINVAL;
+		if (reg != VIREO_MMIO_NO_REG)
+			v->gpr[reg & 15] = value;
+		v->next_rip = rip;
+		exit_skip(v);
+	}
+	v->pending = 0;
 	return 0;
 }
 
-static void complete_io(struct vireo_vcpu *v)
+static int complete_io(struct vireo_vcpu *v)
 {
 	u64 mask = GENMASK_ULL(v->io_width * 8 - 1, 0);
 	u64 data = READ_ONCE(v->run->io.data) & mask;
@@ -278,20 +274,8 @@ static void complete_io(struct vireo_vcpu *v)
 	else
 		v->gpr[VIREO_RAX] = (v->gpr[VIREO_RAX] & ~mask) | data;
 	exit_skip(v);
-}
-
-/* Takes user space's reply to the last exit: 0, or -EINVAL if it is refused. */
-static int exit_complete(struct vireo_vcpu *v)
-{
-	int err = 0;
-
-	if (v->pending == VIREO_EXIT_IO)
-		complete_io(v);
-	else
-		err = complete_mmio(v);
-	if (!err)
-		v->pending = 0;
-	return err;
+	v->pending = 0;
+	return 0;
 }
 
 /* ---- The slow half ----------------------------------------------------------------------- */
@@ -319,17 +303,7 @@ static int exit_hypercall_slow(struct vireo_vcpu *v)
 		return 0;
 	v->run->exit_reason = VIREO_EXIT_SYSTEM;
 	v->run->system.type = type;
-	v->run->system.reserved = 0;
 	v->run->system.code = code;
-	return 1;
-}
-
-static int exit_fail(struct vireo_vcpu *v)
-{
-	v->run->exit_reason = VIREO_EXIT_FAIL_ENTRY;
-	v->run->fail.code = v->exit.code;
-	v->run->fail.check = v->exit.check;
-	v->run->fail.reserved = 0;
 	return 1;
 }
 
@@ -376,7 +350,10 @@ static noinline int exit_others(struct vireo_vcpu *v, enum vireo_exit exit)
 	case VEXIT_SHUTDOWN:
 		return exit_shutdown(v, VIREO_SHUTDOWN_TRIPLE_FAULT);
 	case VEXIT_FAIL:
-		return exit_fail(v);
+		v->run->exit_reason = VIREO_EXIT_FAIL_ENTRY;
+		v->run->fail.code = v->exit.code;
+		v->run->fail.check = v->exit.check;
+		return 1;
 	default:
 		return exit_shutdown(v, VIREO_SHUTDOWN_EXIT);
 	}
@@ -399,14 +376,10 @@ static void run_inject(struct vireo_vcpu *v)
 
 	if (v->pv.eoi_pending)
 		vireo_lapic_eoi_sync(v);
-	if (test_bit(VAPIC_NMI, &v->apic.smi_init) &&
-	    test_and_clear_bit(VAPIC_NMI, &v->apic.smi_init))
-		v->nmi_pending = true;
-
-	nmi = v->nmi_pending;
+	nmi = test_bit(VAPIC_NMI, &v->apic.smi_init);
 	if (nmi && !v->inject.info && !v->blocked) {
+		clear_bit(VAPIC_NMI, &v->apic.smi_init);
 		v->inject = vireo_event(VEVENT_NMI, X86_TRAP_NMI);
-		v->nmi_pending = false;
 		nmi = false;
 	}
 
@@ -445,7 +418,7 @@ static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
 		if (vireo_requested(v, VREQ_EVENT))
 			run_inject(v);
 		trace_vireo_entry(v, 0);
-		*exit = static_call(run_op_run)(v);
+		*exit = static_call(vireo_run)(v);
 		trace_vireo_exit(v, *exit);
 		vireo_stat_inc(v, min_t(unsigned int, *exit, VIREO_STAT_EXIT_OTHER));
 		if ((BIT(*exit) & RUN_SLOW) || !exit_fast(v, *exit)) {
@@ -465,11 +438,11 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 	if (v->pv.steal && vireo_steal_enter(v))
 		v->flush = true;
 	vireo_switch_load(v);
-	static_call(run_op_load)(v);
+	static_call(vireo_load)(v);
 	unresolved = run_inner(v, exit);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
 		vireo_lapic_eoi_sync(v);
-	static_call(run_op_put)(v);
+	static_call(vireo_put)(v);
 	vireo_switch_put(v);
 	if (*exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
@@ -511,44 +484,32 @@ static int run_guest(struct vireo_vcpu *v)
 		if (READ_ONCE(vireo_down))
 			return err;
 		schedule_timeout_uninterruptible(1);	/* off a processor that goes offline */
-		return 0;
 	}
-	if (!unresolved)
-		return 0;
-	return exit_slow(v, exit);
-}
-
-/* Whether a vCPU that sleeps has a reason to get up. */
-static bool run_wakeup(struct vireo_vcpu *v)
-{
-	if (READ_ONCE(v->run->immediate_exit))
-		return true;
-	return vireo_lapic_wakeup(v);
+	return unresolved ? exit_slow(v, exit) : 0;
 }
 
 /* Sleeps in HLT, or until SIPI; polls a little first where that paid off. */
 static int run_block(struct vireo_vcpu *v)
 {
-	ktime_t start;
-	u64 slept;
+	u64 start, slept;
 	int err;
 
 	vireo_queue_halt(v->vm);
-	start = ktime_get();
+	start = ktime_get_ns();
 	vireo_steal_leave(v);
 	if (v->poll_ns && v->mp_state == VIREO_MP_HALTED) {
 		do {
-			if (run_wakeup(v)) {
+			if (vireo_lapic_wakeup(v)) {
 				vireo_stat_inc(v, VIREO_STAT_POLLED);
 				return 0;
 			}
 			cpu_relax();
-		} while (!need_resched() &&
-			 ktime_to_ns(ktime_sub(ktime_get(), start)) < v->poll_ns);
+		} while (!need_resched() && ktime_get_ns() - start < v->poll_ns);
 	}
 	vireo_stat_inc(v, VIREO_STAT_BLOCKED);
-	err = rcuwait_wait_event(&v->wait, run_wakeup(v), TASK_INTERRUPTIBLE);
-	slept = ktime_to_ns(ktime_sub(ktime_get(), start));
+	err = rcuwait_wait_event(&v->wait, READ_ONCE(v->run->immediate_exit) ||
+				 vireo_lapic_wakeup(v), TASK_INTERRUPTIBLE);
+	slept = ktime_get_ns() - start;
 	if (slept > POLL_MAX)
 		v->poll_ns = 0;
 	else
@@ -625,22 +586,9 @@ static int run_prepare(struct vireo_vcpu *v)
 {
 	int err = run_requests(v);
 
-	if (err)
-		return err;
-	if (v->mp_state != VIREO_MP_RUNNABLE || vireo_requested(v, VREQ_MP))
-		return run_mp_state(v);
-	return 0;
-}
-
-/**
- * vireo_run_init() - the backend is chosen
- * Context: Module load.
- */
-void vireo_run_init(void)
-{
-	static_call_update(run_op_load, vireo_ops->load);
-	static_call_update(run_op_put, vireo_ops->put);
-	static_call_update(run_op_run, vireo_ops->run);
+	if (!err && (v->mp_state != VIREO_MP_RUNNABLE || vireo_requested(v, VREQ_MP)))
+		err = run_mp_state(v);
+	return err;
 }
 
 /**
@@ -652,8 +600,10 @@ void vireo_run_init(void)
  */
 int vireo_vcpu_run(struct vireo_vcpu *v)
 {
-	int ret = v->pending ? exit_complete(v) : 0;
+	int ret = 0;
 
+	if (v->pending)
+		ret = v->pending == VIREO_EXIT_IO ? complete_io(v) : complete_mmio(v);
 	if (ret)
 		return ret;
 	rcu_assign_pointer(v->task, current);

@@ -25,6 +25,7 @@
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/static_call.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
 #include <asm/fpu/types.h>
@@ -316,7 +317,6 @@ struct vireo_vcpu {
 	struct xregs_state *fpu; /* (v) the guest's, standard format, while it is out */
 	u64 xcr0;		/* (v) */
 	u32 mp_state;		/* (v) VIREO_MP_* */
-	bool nmi_pending;	/* (v) */
 	u32 poll_ns;		/* (v) adaptive halt polling */
 
 	u64 tsc_offset;		/* (v) guest TSC - host TSC */
@@ -369,7 +369,9 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
 long vireo_disk_create(void *vm, unsigned int cmd, void *arg);
 
 /* run.c */
-void vireo_run_init(void);
+DECLARE_STATIC_CALL(vireo_load, *((struct vireo_ops *)NULL)->load);
+DECLARE_STATIC_CALL(vireo_put, *((struct vireo_ops *)NULL)->put);
+DECLARE_STATIC_CALL(vireo_run, *((struct vireo_ops *)NULL)->run);
 int vireo_vcpu_run(struct vireo_vcpu *v);
 
 /* regs.c */
