@@ -45,27 +45,6 @@ void vireo_cpuid_init(void)
 	}
 }
 
-/**
- * vireo_cpuid_words() - what the host's kernel has not switched off
- * @words: VIREO_HOST_*
- * Context: Any.
- */
-void vireo_cpuid_words(u32 words[VIREO_HOST_WORDS])
-{
-	static const u8 from[VIREO_HOST_WORDS] = {
-		[VIREO_HOST_1_ECX] = CPUID_1_ECX, [VIREO_HOST_1_EDX] = CPUID_1_EDX,
-		[VIREO_HOST_7_EBX] = CPUID_7_0_EBX, [VIREO_HOST_7_ECX] = CPUID_7_ECX,
-		[VIREO_HOST_7_EDX] = CPUID_7_EDX, [VIREO_HOST_D_1_EAX] = CPUID_D_1_EAX,
-		[VIREO_HOST_80000001_ECX] = CPUID_8000_0001_ECX,
-		[VIREO_HOST_80000001_EDX] = CPUID_8000_0001_EDX,
-		[VIREO_HOST_80000008_EBX] = CPUID_8000_0008_EBX,
-	};
-	unsigned int i;
-
-	for (i = 0; i < VIREO_HOST_WORDS; i++)
-		words[i] = boot_cpu_data.x86_capability[from[i]];
-}
-
 /* Makes the index of a table's entries. */
 static int table_index(struct vireo_cpuid_table *t, u32 count)
 {

@@ -40,8 +40,8 @@ static bool apic_enabled(const struct vireo_lapic_state *a)
 	return READ_ONCE(*reg(a, X2_SVR)) & APIC_SPIV_APIC_ENABLED;
 }
 
-/* Highest vector set in the IRR or ISR, or -1. */
-static int highest(const struct vireo_lapic_state *a, u32 map)
+/* Highest vector set in the IRR or ISR, 0 for none. */
+static u8 highest(const struct vireo_lapic_state *a, u32 map)
 {
 	int i;
 
@@ -51,7 +51,7 @@ static int highest(const struct vireo_lapic_state *a, u32 map)
 		if (w)
 			return i * 32 + __fls(w);
 	}
-	return -1;
+	return 0;
 }
 
 /* What others have asked for since the last look goes into the IRR. */
@@ -97,25 +97,7 @@ static void lvt_raise(struct vireo_vcpu *v, u32 msr)
 }
 
 /**
- * vireo_lapic_pending() - the interrupt to deliver next
- * @v: the vCPU; the task priority is the caller's to compare
- * Context: The vCPU's own thread.
- * Return: Its vector, or -1: none above what is in service.
- */
-int vireo_lapic_pending(struct vireo_vcpu *v)
-{
-	struct vireo_lapic_state *a = to_apic(v);
-	int vector;
-
-	apic_sync(a);
-	vector = highest(a, X2_IRR);
-	if (vector < 0 || !apic_enabled(a))
-		return -1;
-	return vector >> 4 > highest(a, X2_ISR) >> 4 ? vector : -1;
-}
-
-/**
- * vireo_lapic_status() - what the processor has to know to deliver by itself
+ * vireo_lapic_status() - what a processor has to know to deliver by itself
  * @v: the vCPU
  * Context: The vCPU's own thread.
  * Return: Highest vector in service in bits 15:8, requested in 7:0; 0 for none.
@@ -125,8 +107,21 @@ u16 vireo_lapic_status(struct vireo_vcpu *v)
 	struct vireo_lapic_state *a = to_apic(v);
 
 	apic_sync(a);
-	return max(highest(a, X2_ISR), 0) << 8 |
-	       (apic_enabled(a) ? max(highest(a, X2_IRR), 0) : 0);
+	return highest(a, X2_ISR) << 8 | (apic_enabled(a) ? highest(a, X2_IRR) : 0);
+}
+
+/**
+ * vireo_lapic_pending() - the interrupt to deliver next
+ * @v: the vCPU; the task priority is the caller's to compare
+ * Context: The vCPU's own thread.
+ * Return: Its vector, or 0: none above what is in service.
+ */
+u8 vireo_lapic_pending(struct vireo_vcpu *v)
+{
+	u16 status = vireo_lapic_status(v);
+	u8 vector = status;
+
+	return vector >> 4 > status >> 12 ? vector : 0;
 }
 
 /**
@@ -140,11 +135,11 @@ u16 vireo_lapic_status(struct vireo_vcpu *v)
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
 {
 	struct vireo_lapic_state *a = to_apic(v);
-	bool alone = highest(a, X2_ISR) < 0;
+	bool alone = !highest(a, X2_ISR);
 
 	*reg(a, X2_IRR + vector / 32) &= ~BIT(vector % 32);
 	*reg(a, X2_ISR + vector / 32) |= BIT(vector % 32);
-	if (alone && v->pv.eoi && highest(a, X2_IRR) < 0) {
+	if (alone && v->pv.eoi && !highest(a, X2_IRR)) {
 		WRITE_ONCE(*v->pv.eoi, 1);
 		v->pv.eoi_pending = true;
 	}
@@ -154,11 +149,10 @@ void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector)
 static void apic_eoi(struct vireo_vcpu *v)
 {
 	struct vireo_lapic_state *a = to_apic(v);
-	int vector = highest(a, X2_ISR);
+	u8 vector = highest(a, X2_ISR);
 
-	if (vector >= 0)
-		*reg(a, X2_ISR + vector / 32) &= ~BIT(vector % 32);
-	if (highest(a, X2_IRR) >= 0)	/* of what is in @pir the request is set */
+	*reg(a, X2_ISR + vector / 32) &= ~BIT(vector % 32);	/* there is no vector 0 */
+	if (highest(a, X2_IRR))	/* of what is in @pir the request is set */
 		set_bit(VREQ_EVENT, &v->requests);
 }
 
@@ -186,7 +180,6 @@ void vireo_lapic_eoi_sync(struct vireo_vcpu *v)
 bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 {
 	unsigned long req = READ_ONCE(v->apic.smi_init);
-	int vector;
 
 	if (v->mp_state == VIREO_MP_INIT)
 		return req & (BIT(VAPIC_SIPI) | BIT(VAPIC_INIT));
@@ -194,9 +187,8 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 		return true;
 	if ((req & BIT(VAPIC_NMI)) && !(v->blocked & VIREO_BLOCKED_NMI))
 		return true;
-	vector = vireo_lapic_pending(v);
-	return vector >= 0 && (v->rflags & X86_EFLAGS_IF) &&
-	       vector >> 4 > *vireo_lapic_tpr(v) >> 4;
+	return (v->rflags & X86_EFLAGS_IF) &&
+	       vireo_lapic_pending(v) >> 4 > *vireo_lapic_tpr(v) >> 4;
 }
 
 /* ---- Interprocessor interrupts -------------------------------------------------------------- */
@@ -490,12 +482,9 @@ static bool write_allowed(u32 msr, u64 value)
 
 static u32 apic_ppr(struct vireo_vcpu *v)
 {
-	u32 tpr = *vireo_lapic_tpr(v);
-	int isr = highest(&v->apic, X2_ISR);
+	u8 tpr = *vireo_lapic_tpr(v), isr = highest(&v->apic, X2_ISR);
 
-	if (isr < 0 || tpr >> 4 >= isr >> 4)
-		return tpr;
-	return isr & 0xf0;
+	return tpr >> 4 >= isr >> 4 ? tpr : isr & 0xf0;
 }
 
 /**

@@ -208,7 +208,16 @@ out:
 
 static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 {
+	static const u8 words[VIREO_HOST_WORDS] = {
+		[VIREO_HOST_1_ECX] = CPUID_1_ECX, [VIREO_HOST_1_EDX] = CPUID_1_EDX,
+		[VIREO_HOST_7_EBX] = CPUID_7_0_EBX, [VIREO_HOST_7_ECX] = CPUID_7_ECX,
+		[VIREO_HOST_7_EDX] = CPUID_7_EDX, [VIREO_HOST_D_1_EAX] = CPUID_D_1_EAX,
+		[VIREO_HOST_80000001_ECX] = CPUID_8000_0001_ECX,
+		[VIREO_HOST_80000001_EDX] = CPUID_8000_0001_EDX,
+		[VIREO_HOST_80000008_EBX] = CPUID_8000_0008_EBX,
+	};
 	struct vireo_info *info = arg;
+	unsigned int i;
 
 	*info = (struct vireo_info) {
 		.size = info->size,
@@ -221,7 +230,8 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 		.xsave_size = vireo_xsave_size,
 		.xcr0 = vireo_xcr0,
 	};
-	vireo_cpuid_words(info->cpuid);
+	for (i = 0; i < VIREO_HOST_WORDS; i++)
+		info->cpuid[i] = boot_cpu_data.x86_capability[words[i]];
 	return 0;
 }
 

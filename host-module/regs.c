@@ -46,11 +46,6 @@ static bool canonical(u64 addr, u64 cr4)
 	return sign_extend64(addr, cr4 & X86_CR4_LA57 ? 56 : 47) == addr;
 }
 
-static bool rip_ok(u64 rip, u64 efer, u64 cr4)
-{
-	return efer & EFER_LMA ? canonical(rip, cr4) : !(rip >> 32);
-}
-
 static bool regs_modes_ok(const struct vireo_regs *r)
 {
 	bool paging = r->cr0 & X86_CR0_PG, lme = r->efer & EFER_LME, lma = r->efer & EFER_LMA;
@@ -81,7 +76,7 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 	}
 	return !(r->gdt.limit >> 16 || r->idt.limit >> 16 || r->gdt.reserved || r->idt.reserved) &&
 	       canonical(r->gdt.base, r->cr4) && canonical(r->idt.base, r->cr4) &&
-	       rip_ok(r->rip, r->efer, r->cr4);
+	       (r->efer & EFER_LMA ? canonical(r->rip, r->cr4) : !(r->rip >> 32));
 }
 
 static bool regs_events_ok(const struct vireo_regs *r)
@@ -104,13 +99,9 @@ static bool regs_xcr0_ok(u64 xcr0)
 {
 	const u64 avx512 = XFEATURE_MASK_OPMASK | XFEATURE_MASK_ZMM_Hi256 | XFEATURE_MASK_Hi16_ZMM;
 
-	if (!(xcr0 & XFEATURE_MASK_FP) || (xcr0 & ~vireo_xcr0))
-		return false;
-	if ((xcr0 & XFEATURE_MASK_YMM) && !(xcr0 & XFEATURE_MASK_SSE))
-		return false;
-	if ((xcr0 & avx512) && ((xcr0 & avx512) != avx512 || !(xcr0 & XFEATURE_MASK_YMM)))
-		return false;
-	return !(xcr0 & XFEATURE_MASK_BNDREGS) == !(xcr0 & XFEATURE_MASK_BNDCSR);
+	return (xcr0 & XFEATURE_MASK_FP) && !(xcr0 & ~vireo_xcr0) &&
+	       (!(xcr0 & XFEATURE_MASK_YMM) || (xcr0 & XFEATURE_MASK_SSE)) &&
+	       (!(xcr0 & avx512) || ((xcr0 & avx512) == avx512 && (xcr0 & XFEATURE_MASK_YMM)));
 }
 
 /**
@@ -207,21 +198,6 @@ long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg)
 }
 
 /**
- * vireo_regs_rip_ok() - whether RIP may have a value, in the guest's mode
- * @v: the vCPU
- * @rip: the value
- * Context: The vCPU's mutex is held.
- * Return: Whether VIREO_SET_REGS would take it.
- */
-bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip)
-{
-	u64 efer = 0;
-
-	vireo_ops->get_msr(v, MSR_EFER, &efer);
-	return rip_ok(rip, efer, vireo_ops->get_cr4(v));
-}
-
-/**
  * vireo_vcpu_reset() - the state after power-on or INIT
  * @v: the vCPU
  * @init: INIT: registers that it leaves alone are left alone
@@ -306,19 +282,6 @@ static u64 *msr_kept(struct vireo_vcpu *v, const struct msr_known *m)
 	return (void *)v + m->offset;
 }
 
-static bool pat_allowed(u64 value)
-{
-	unsigned int i;
-
-	for (i = 0; i < 64; i += 8) {	/* types 2 and 3 are reserved */
-		u8 type = value >> i;
-
-		if (type > 7 || type == 2 || type == 3)
-			return false;
-	}
-	return true;
-}
-
 /* Checks a value for a register that is no more than kept, or that the hardware switches. */
 static bool value_allowed(u32 index, u64 value)
 {
@@ -332,7 +295,9 @@ static bool value_allowed(u32 index, u64 value)
 	case MSR_IA32_SYSENTER_EIP:
 		return canonical(value, vireo_regs_cr4());	/* whatever CR4 says */
 	case MSR_IA32_CR_PAT:
-		return pat_allowed(value);
+		/* Bytes of 0, 1 or 4 to 7 */
+		return !(value & 0xf8f8f8f8f8f8f8f8) &&
+		       !(value & ~(value >> 1) & 0x0202020202020202);
 	case MSR_IA32_SPEC_CTRL:
 		return !((value & SPEC_CTRL_IBRS && !boot_cpu_has(X86_FEATURE_IBRS)) ||
 			 (value & SPEC_CTRL_STIBP && !boot_cpu_has(X86_FEATURE_STIBP)) ||
@@ -351,10 +316,11 @@ static bool value_allowed(u32 index, u64 value)
  * @v: the vCPU
  * @index: its number
  * @value: where to
+ * @host: for user space, not the guest
  * Context: The vCPU's mutex is held; the inner loop only for the APIC's.
  * Return: 0 or -ENOENT.
  */
-int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host)
 {
 	const struct msr_known *m;
 
@@ -367,6 +333,9 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
 	case MSR_IA32_TSC:
 		*value = vireo_guest_tsc(v);
 		return 0;
+	case VIREO_MSR_TSC_OFFSET:
+		*value = v->tsc_offset + READ_ONCE(vireo_tsc_lost) - v->tsc_lost;
+		return host ? 0 : -ENOENT;
 	}
 	if (!vireo_ops->get_msr(v, index, value))
 		return 0;
@@ -467,14 +436,6 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 	return err;
 }
 
-static int msr_get(struct vireo_vcpu *v, u32 index, u64 *value)
-{
-	if (index != VIREO_MSR_TSC_OFFSET)
-		return vireo_msr_get(v, index, value);
-	*value = v->tsc_offset + READ_ONCE(vireo_tsc_lost) - v->tsc_lost;
-	return 0;
-}
-
 /**
  * vireo_vcpu_msrs() - VIREO_GET_MSRS, VIREO_SET_MSRS
  * @v: the vCPU
@@ -501,7 +462,7 @@ long vireo_vcpu_msrs(void *v, unsigned int cmd, void *arg)
 		if (e.reserved)
 			return -EINVAL;
 		if (set ? vireo_msr_set(v, e.index, e.value, true) :
-			  msr_get(v, e.index, &e.value))
+			  vireo_msr_get(v, e.index, &e.value, true))
 			break;
 		if (!set && put_user(e.value, &to[i].value))
 			return -EFAULT;

@@ -98,7 +98,7 @@ static void exit_rdmsr(struct vireo_vcpu *v)
 {
 	u64 value;
 
-	if (vireo_msr_get(v, v->gpr[VIREO_RCX], &value)) {
+	if (vireo_msr_get(v, v->gpr[VIREO_RCX], &value, false)) {
 		inject_gp(v);
 		return;
 	}
@@ -253,7 +253,7 @@ static int complete_mmio(struct vireo_vcpu *v)
 	u32 reg = READ_ONCE(v->run->mmio.reg);
 
 	if (rip != v->rip) {
-		if (reg > VIREO_MMIO_NO_REG || !vireo_regs_rip_ok(v, rip))
+		if (reg > VIREO_MMIO_NO_REG || rip - v->rip > sizeof(v->exit.insn))
 			return -EINVAL;
 		if (reg != VIREO_MMIO_NO_REG)
 			v->gpr[reg & 15] = value;
@@ -371,12 +371,11 @@ static int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 /* Decides what goes into the guest at this entry, and what it must wait for. */
 static void run_inject(struct vireo_vcpu *v)
 {
-	int vector;
-	bool nmi;
+	bool nmi = test_bit(VAPIC_NMI, &v->apic.smi_init);
+	u8 vector;
 
 	if (v->pv.eoi_pending)
 		vireo_lapic_eoi_sync(v);
-	nmi = test_bit(VAPIC_NMI, &v->apic.smi_init);
 	if (nmi && !v->inject.info && !v->blocked) {
 		clear_bit(VAPIC_NMI, &v->apic.smi_init);
 		v->inject = vireo_event(VEVENT_NMI, X86_TRAP_NMI);
@@ -384,17 +383,17 @@ static void run_inject(struct vireo_vcpu *v)
 	}
 
 	vireo_ops->apic_changed(v);
-	vector = v->apic.delivers ? -1 : vireo_lapic_pending(v);
-	if (vector >= 0 && !v->inject.info && !(v->blocked & VIREO_BLOCKED_SHADOW) &&
-	    (v->rflags & X86_EFLAGS_IF) && vector >> 4 > *vireo_lapic_tpr(v) >> 4) {
+	vector = v->apic.delivers ? 0 : vireo_lapic_pending(v);
+	if (vector >> 4 > *vireo_lapic_tpr(v) >> 4 && !v->inject.info &&
+	    !(v->blocked & VIREO_BLOCKED_SHADOW) && (v->rflags & X86_EFLAGS_IF)) {
 		vireo_lapic_accept(v, vector);
 		v->inject = vireo_event(VEVENT_INTERRUPT, vector);
 		vireo_stat_inc(v, VIREO_STAT_INJECTED);
-		vector = -1;
+		vector = 0;
 	}
-	if (v->window || nmi || vector >= 0) {
-		vireo_ops->want_window(v, vector >= 0, vector >= 0 ? vector : 0, nmi);
-		v->window = nmi || vector >= 0;
+	if (v->window || nmi || vector) {
+		vireo_ops->want_window(v, vector, vector, nmi);
+		v->window = nmi || vector;
 	}
 }
 

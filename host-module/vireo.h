@@ -379,10 +379,9 @@ u64 vireo_regs_cr4(void);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg);
 long vireo_vcpu_msrs(void *v, unsigned int cmd, void *arg);
-bool vireo_regs_rip_ok(struct vireo_vcpu *v, u64 rip);
 void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
 #define VIREO_PAT_RESET	0x0007040600070406ULL
-int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value);
+int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host);
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 
@@ -402,7 +401,6 @@ void vireo_switch_put(struct vireo_vcpu *v);
 
 /* cpuid.c */
 void vireo_cpuid_init(void);
-void vireo_cpuid_words(u32 words[VIREO_HOST_WORDS]);
 extern u64 vireo_xcr0;		/* constant after init: what a guest may set */
 extern u32 vireo_xsave_size;	/* likewise: bytes for that, standard format */
 long vireo_cpuid_set(void *vm, unsigned int cmd, void *arg);
@@ -415,7 +413,7 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
 bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
-int vireo_lapic_pending(struct vireo_vcpu *v);
+u8 vireo_lapic_pending(struct vireo_vcpu *v);
 u16 vireo_lapic_status(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
 void vireo_lapic_eoi_sync(struct vireo_vcpu *v);

@@ -525,7 +525,7 @@ enum {
  *
  * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
  * VIREO_RUN, which completes the instruction.  That fails with EINVAL, nothing done,
- * if @mmio.reg is no register or @mmio.next_rip not an address of the guest's mode.
+ * if @mmio.reg is no register or @mmio.next_rip not within 16 bytes of the first.
  */
 struct vireo_run {
 	__u32 immediate_exit;

@@ -439,7 +439,7 @@ static void reply_refused(struct test_vcpu *vcpu, u32 reg, u64 next_rip)
 	EXPECT_EQ(memcmp(&before, &after, sizeof(before)), 0);
 }
 
-/* The kernel takes a register that there is and an address that the mode has */
+/* The kernel takes a register that there is and an address behind the instruction */
 TEST(reply_checked)
 {
 	struct test_vcpu *vcpu;
@@ -452,6 +452,8 @@ TEST(reply_checked)
 	reply_refused(vcpu, ~0U, VM_CODE + 2);
 	reply_refused(vcpu, VIREO_RAX, 1ULL << 63);
 	reply_refused(vcpu, VIREO_MMIO_NO_REG, ~0ULL >> 1);
+	reply_refused(vcpu, VIREO_RAX, VM_CODE + 17);
+	reply_refused(vcpu, VIREO_RAX, VM_CODE - 1);
 	/* Refused ones do not spoil it. */
 	vcpu_mmio_reply(vcpu, 0x55aa55aa);
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
