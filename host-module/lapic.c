@@ -283,32 +283,6 @@ static void apic_ipi(struct vireo_vcpu *v, u64 icr)
 }
 
 /**
- * vireo_lapic_pv_ipi() - KVM_HC_SEND_IPI
- * @v: the sender
- * @low: destinations @min to @min + 63
- * @high: the next 64
- * @min: lowest APIC id
- * @icr: vector and delivery mode
- * Context: Any, also with interrupts off.
- * Return: How many vCPUs took it, or -KVM_EINVAL.
- */
-long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr)
-{
-	unsigned long map[2] = { low, high };
-	u32 mode = icr & APIC_MODE_MASK;
-	unsigned int i;
-	long n = 0;
-
-	if ((icr & (ICR_SHORTHAND | APIC_DEST_LOGICAL)) ||
-	    (mode != APIC_DM_FIXED && mode != APIC_DM_NMI))
-		return -KVM_EINVAL;
-	for_each_set_bit(i, map, 128)
-		if (min < VIREO_MAX_VCPUS)
-			n += apic_send(v->vm, min + i, false, mode, icr, NULL);
-	return n;
-}
-
-/**
  * vireo_lapic_msi_ok() - whether a message is an interrupt that this APIC takes
  * @address: message address
  * @data: message data

@@ -262,14 +262,11 @@ static struct miscdevice vireo_dev = {
 
 static int __init vireo_init(void)
 {
-	static const struct vireo_ops *const backends[] = { &svm_ops, &vmx_ops };
-	unsigned int i;
 	int err;
 
-	for (i = 0; i < ARRAY_SIZE(backends) && !vireo_ops; i++)
-		if (backends[i]->ident())
-			vireo_ops = backends[i];
-	if (!vireo_ops) {
+	vireo_ops = boot_cpu_has(X86_FEATURE_SVM) ? &svm_ops : &vmx_ops;
+	/* The kernel hides VT-x where firmware has locked it off, which is another error. */
+	if (vireo_ops == &vmx_ops && !(cpuid_ecx(1) & BIT(5))) {
 		pr_err("this processor has neither AMD-V nor VT-x, or firmware hides it\n");
 		return -ENODEV;
 	}

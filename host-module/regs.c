@@ -13,28 +13,6 @@
 #define SEG_L	BIT(9)	/* vireo_segment.attr */
 #define SEG_D	BIT(10)
 
-/**
- * vireo_regs_cr4() - CR4 bits that a guest of this host may have
- * Context: Any.
- * Return: The bits.
- */
-u64 vireo_regs_cr4(void)
-{
-	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE |
-		  X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
-		  X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
-
-	cr4 |= boot_cpu_has(X86_FEATURE_UMIP) ? X86_CR4_UMIP : 0;
-	cr4 |= boot_cpu_has(X86_FEATURE_LA57) ? X86_CR4_LA57 : 0;
-	cr4 |= boot_cpu_has(X86_FEATURE_FSGSBASE) ? X86_CR4_FSGSBASE : 0;
-	cr4 |= boot_cpu_has(X86_FEATURE_PCID) ? X86_CR4_PCIDE : 0;
-	cr4 |= boot_cpu_has(X86_FEATURE_XSAVE) ? X86_CR4_OSXSAVE : 0;
-	cr4 |= boot_cpu_has(X86_FEATURE_SMEP) ? X86_CR4_SMEP : 0;
-	cr4 |= boot_cpu_has(X86_FEATURE_SMAP) ? X86_CR4_SMAP : 0;
-	cr4 |= boot_cpu_has(X86_FEATURE_OSPKE) ? X86_CR4_PKE : 0;
-	return cr4;
-}
-
 #define CR0_ALLOWED	(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
 			 X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | \
 			 X86_CR0_PG)

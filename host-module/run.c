@@ -12,6 +12,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/vtime.h>
+#include <asm/apicdef.h>
 
 #include "vireo.h"
 #include "compat.h"
@@ -62,6 +63,24 @@ static long hypercall_kick(struct vireo_vcpu *v, u64 id)
 	return 0;
 }
 
+/* To processors @min to @min + 127: how many took it. */
+static long hypercall_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr)
+{
+	unsigned long map[2] = { low, high };
+	unsigned int i;
+	long n = 0;
+
+	for_each_set_bit(i, map, 128) {
+		int ret = min + i < VIREO_MAX_VCPUS ?
+			  vireo_lapic_msi(v->vm, APIC_DEFAULT_PHYS_BASE | (min + i) << 12, icr) : 0;
+
+		if (ret < 0)
+			return -KVM_EINVAL;
+		n += ret;
+	}
+	return n;
+}
+
 /* Returns false for what may sleep or has to go to user space. */
 static bool exit_hypercall(struct vireo_vcpu *v)
 {
@@ -82,7 +101,7 @@ static bool exit_hypercall(struct vireo_vcpu *v)
 		ret = hypercall_kick(v, a1);
 		break;
 	case KVM_HC_SEND_IPI:
-		ret = vireo_lapic_pv_ipi(v, a0, a1, a2, a3);
+		ret = hypercall_ipi(v, a0, a1, a2, a3);
 		break;
 	default:
 		ret = v->exit.cpl ? -KVM_EPERM : -KVM_ENOSYS;

@@ -153,7 +153,6 @@ struct vireo_ops {
 	u64 leaf;			/* vireo_tree.leaf */
 
 	/* Module: process context. */
-	bool (*ident)(void);		/* the processor is of this kind */
 	int (*init)(u64 *features);	/* 0, -ENODEV or -ENOMEM; says why in the log */
 	void (*exit)(void);
 	/* On each processor, interrupts off. */
@@ -375,7 +374,6 @@ DECLARE_STATIC_CALL(vireo_run, *((struct vireo_ops *)NULL)->run);
 int vireo_vcpu_run(struct vireo_vcpu *v);
 
 /* regs.c */
-u64 vireo_regs_cr4(void);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg);
 long vireo_vcpu_msrs(void *v, unsigned int cmd, void *arg);
@@ -421,7 +419,6 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v);
 long vireo_vcpu_lapic(void *v, unsigned int cmd, void *s);
 bool vireo_lapic_msi_ok(u64 address, u32 data);
 int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data);
-long vireo_lapic_pv_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr);
 
 /* clock.c */
 int vireo_pv_set_msr(struct vireo_vcpu *v, u32 index, u64 value);
@@ -433,7 +430,21 @@ int vireo_pv_refresh(struct vireo_vcpu *v);
 extern struct rtnl_link_ops vireo_net_link_ops;
 long vireo_net_create(void *object, unsigned int cmd, void *arg);
 
-/* EFER bits that a guest of this host may have. */
+/* CR4 and EFER bits that a guest of this host may have. */
+static inline u64 vireo_regs_cr4(void)
+{
+	return X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
+	       X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+	       (boot_cpu_has(X86_FEATURE_UMIP) ? X86_CR4_UMIP : 0) |
+	       (boot_cpu_has(X86_FEATURE_LA57) ? X86_CR4_LA57 : 0) |
+	       (boot_cpu_has(X86_FEATURE_FSGSBASE) ? X86_CR4_FSGSBASE : 0) |
+	       (boot_cpu_has(X86_FEATURE_PCID) ? X86_CR4_PCIDE : 0) |
+	       (boot_cpu_has(X86_FEATURE_XSAVE) ? X86_CR4_OSXSAVE : 0) |
+	       (boot_cpu_has(X86_FEATURE_SMEP) ? X86_CR4_SMEP : 0) |
+	       (boot_cpu_has(X86_FEATURE_SMAP) ? X86_CR4_SMAP : 0) |
+	       (boot_cpu_has(X86_FEATURE_OSPKE) ? X86_CR4_PKE : 0);
+}
+
 static inline u64 vireo_regs_efer(void)
 {
 	return EFER_SCE | EFER_LME | EFER_LMA | EFER_NX |

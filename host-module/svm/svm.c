@@ -96,11 +96,6 @@ static int svm_alloc(void)
 	return 0;
 }
 
-static bool svm_ident(void)
-{
-	return boot_cpu_has(X86_FEATURE_SVM);
-}
-
 static int svm_init(u64 *features)
 {
 	unsigned int i;
@@ -707,7 +702,6 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 const struct vireo_ops svm_ops = {
 	.name = "AMD-V",
 	.leaf = NPT_LEAF,
-	.ident = svm_ident,
 	.init = svm_init,
 	.exit = svm_exit,
 	.cpu_enable = svm_cpu_enable,

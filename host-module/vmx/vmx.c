@@ -159,12 +159,6 @@ static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
 
 /* ---- Module ------------------------------------------------------------------------ */
 
-static bool vmx_ident(void)
-{
-	/* The kernel takes the flag back where firmware has locked it off. */
-	return boot_cpu_has(X86_FEATURE_VMX) || (cpuid_ecx(1) & BIT(5));
-}
-
 static int init_controls(void)
 {
 	const u32 pmu = VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
@@ -1218,7 +1212,6 @@ static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 const struct vireo_ops vmx_ops = {
 	.name = "VT-x",
 	.leaf = EPT_LEAF,
-	.ident = vmx_ident,
 	.init = vmx_init,
 	.exit = vmx_exit,
 	.cpu_enable = vmx_cpu_enable,
