@@ -3,7 +3,7 @@
  * What disks and interfaces cost, in instructions of the whole machine.
  *
  *	load serve DISK		in the guest: do what the other one says
- *	load ask ADDRESS	on the host: measure all figures with that guest
+ *	load ask ADDRESS [FIGURE]...	on the host: measure figures, all or these, with that guest
  *	load disk DISK		the figures of a disk alone, on the machine itself
  *
  * It prints a line for each figure, everything per request, packet or KiB:
@@ -460,7 +460,16 @@ static int connect_to(const struct sockaddr_in *peer)
 	fail("connect");
 }
 
-static int ask(const char *address)
+static bool wanted(const char *name, char **only)
+{
+	bool all = !*only;
+
+	while (*only && strcmp(*only, name))
+		only++;
+	return all || *only;
+}
+
+static int ask(const char *address, char **only)
 {
 	struct sockaddr_in peer = { .sin_family = AF_INET, .sin_port = htons(PORT) };
 	struct counters c;
@@ -474,6 +483,8 @@ static int ask(const char *address)
 	open_udp(&peer);
 	need(read(control, &ready, 1) == 1, "the guest is not ready");
 	for (unsigned int i = 0; i < FIGURES; i++) {
+		if (!wanted(figures[i].name, only))
+			continue;
 		ask_for(control, i, figures[i].count / 8);
 		count(&c);
 		irqs = ask_for(control, i, figures[i].count);
@@ -509,12 +520,12 @@ int main(int argc, char **argv)
 			open_disk(argv[2]);
 		return serve();
 	}
-	if (argc == 3 && !strcmp(argv[1], "ask"))
-		return ask(argv[2]);
+	if (argc >= 3 && !strcmp(argv[1], "ask"))
+		return ask(argv[2], argv + 3);
 	if (argc == 3 && !strcmp(argv[1], "disk")) {
 		open_disk(argv[2]);
 		return disk_alone();
 	}
-	fprintf(stderr, "usage: load serve [DISK] | ask ADDRESS | disk DISK\n");
+	fprintf(stderr, "usage: load serve [DISK] | ask ADDRESS [FIGURE]... | disk DISK\n");
 	return 2;
 }
