@@ -315,7 +315,7 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host)
 		*value = v->tsc_offset + READ_ONCE(vireo_tsc_lost) - v->tsc_lost;
 		return host ? 0 : -ENOENT;
 	}
-	if (!vireo_ops->get_msr(v, index, value))
+	if (!vireo_ops->msr(v, index, value, false))
 		return 0;
 	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
 		*value = v->spec_ctrl;
@@ -337,13 +337,13 @@ static int msr_set_efer(struct vireo_vcpu *v, u64 value)
 	if ((value & ~vireo_regs_efer()) ||
 	    (((value ^ r.efer) & EFER_LME) && (r.cr0 & X86_CR0_PG)))
 		return -EINVAL;
-	return vireo_ops->set_msr(v, MSR_EFER, (value & ~EFER_LMA) | (r.efer & EFER_LMA));
+	value = (value & ~EFER_LMA) | (r.efer & EFER_LMA);
+	return vireo_ops->msr(v, MSR_EFER, &value, true);
 }
 
 static int tsc_move(struct vireo_vcpu *v, u64 delta)
 {
 	v->tsc_offset += delta;
-	vireo_ops->tsc_changed(v);
 	vireo_lapic_set_deadline(v, READ_ONCE(v->apic.tsc_deadline));
 	return vireo_pv_set_msr(v, MSR_KVM_SYSTEM_TIME, v->pv.clock_msr);
 }
@@ -400,7 +400,7 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 	}
 	if (!value_allowed(index, value))
 		return -EINVAL;
-	err = vireo_ops->set_msr(v, index, value);
+	err = vireo_ops->msr(v, index, &value, true);
 	if (err != -ENOENT)
 		return err;
 	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {

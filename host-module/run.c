@@ -587,7 +587,6 @@ static int run_requests(struct vireo_vcpu *v)
 	if (unlikely(v->tsc_lost != READ_ONCE(vireo_tsc_lost))) {
 		v->tsc_offset += vireo_tsc_lost - v->tsc_lost;
 		v->tsc_lost = vireo_tsc_lost;
-		vireo_ops->tsc_changed(v);
 	}
 	if (compat_guest_work_pending()) {
 		vireo_steal_leave(v);

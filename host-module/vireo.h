@@ -164,10 +164,8 @@ struct vireo_ops {
 	void (*vcpu_free)(struct vireo_vcpu *v);
 	void (*get_regs)(struct vireo_vcpu *v, struct vireo_regs *r);
 	void (*set_regs)(struct vireo_vcpu *v, const struct vireo_regs *r);
-	/* MSRs that the hardware switches: 0, or -ENOENT if not this backend's. */
-	int (*get_msr)(struct vireo_vcpu *v, u32 index, u64 *value);
-	int (*set_msr)(struct vireo_vcpu *v, u32 index, u64 value);
-	void (*tsc_changed)(struct vireo_vcpu *v);
+	/* An MSR that the hardware switches: 0, or -ENOENT if not this backend's. */
+	int (*msr)(struct vireo_vcpu *v, u32 index, u64 *value, bool write);
 
 	/* The vCPU will run here and not where it was; preemption off, interrupts on. */
 	void (*migrate)(struct vireo_vcpu *v);

@@ -45,6 +45,7 @@ static u32 max_asid;		/* constant after init, like all below */
 static void __percpu *host_pages;	/* VM_HSAVE_PA (15.30.4), then host_pa's */
 static void *msrpm;		/* 15.11: 8 KiB, for all vCPUs */
 static void *iopm;		/* 15.10.1: 12 KiB, all ports exit */
+static unsigned int nr_switched;
 static bool have_next_rip, have_decode, have_clean;
 
 /* MSRs that VMRUN, VMLOAD and VMSAVE switch: where they are in the save area */
@@ -53,11 +54,13 @@ static const struct {
 	u32 msr;
 	u32 offset;
 } switched[] = {
+	SAVED(MSR_EFER, efer),		/* the first and the last are not always the guest's */
 	SAVED(MSR_STAR, star), SAVED(MSR_LSTAR, lstar), SAVED(MSR_CSTAR, cstar),
 	SAVED(MSR_SYSCALL_MASK, sfmask), SAVED(MSR_FS_BASE, fs.base),
 	SAVED(MSR_GS_BASE, gs.base), SAVED(MSR_KERNEL_GS_BASE, kernel_gs_base),
 	SAVED(MSR_IA32_SYSENTER_CS, sysenter_cs), SAVED(MSR_IA32_SYSENTER_ESP, sysenter_esp),
 	SAVED(MSR_IA32_SYSENTER_EIP, sysenter_eip), SAVED(MSR_IA32_CR_PAT, g_pat),
+	SAVED(MSR_IA32_SPEC_CTRL, spec_ctrl),
 };
 
 static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
@@ -122,10 +125,9 @@ static int svm_init(u64 *features)
 		svm_exit();
 		return -ENOMEM;
 	}
-	for (i = 0; i < ARRAY_SIZE(switched); i++)
+	nr_switched = ARRAY_SIZE(switched) - !boot_cpu_has(X86_FEATURE_V_SPEC_CTRL);
+	for (i = 1; i < nr_switched; i++)
 		msrpm_allow(switched[i].msr);
-	if (boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
-		msrpm_allow(MSR_IA32_SPEC_CTRL);
 	*features = VIREO_FEAT_SVM | (have_next_rip ? VIREO_FEAT_NEXT_RIP : 0) |
 		    (have_decode ? VIREO_FEAT_DECODE : 0) |
 		    (boot_cpu_has(X86_FEATURE_FLUSHBYASID) ? VIREO_FEAT_FLUSH_ASID : 0) |
@@ -209,7 +211,6 @@ static void vmcb_init(struct vireo_vcpu *v)
 	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
 	vmcb->control.nested_cr3 = __pa(s->top ?: v->vm->mem.tree.root);
 	vmcb->save.g_pat = VIREO_PAT_RESET;
-	vmcb->control.tsc_offset = v->tsc_offset;
 }
 
 static int svm_vcpu_create(struct vireo_vcpu *v)
@@ -317,53 +318,24 @@ static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	s->dirty = CLEAN_ALL;
 }
 
-static u64 *vmcb_msr(struct vmcb_save_area *save, u32 index)
+static int svm_msr(struct vireo_vcpu *v, u32 index, u64 *value, bool write)
 {
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(switched); i++)
-		if (switched[i].msr == index)
-			return (void *)save + switched[i].offset;
-	return NULL;
-}
-
-static int svm_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
-{
-	struct vmcb_save_area *save = &to_svm(v)->vmcb->save;
-	const u64 *field = vmcb_msr(save, index);
-
-	if (field)
-		*value = *field;
-	else if (index == MSR_EFER)
-		*value = save->efer & ~EFER_SVME;
-	else if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
-		*value = save->spec_ctrl;
-	else
-		return -ENOENT;
-	return 0;
-}
-
-static int svm_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
-{
+	u64 svme = index == MSR_EFER ? EFER_SVME : 0;
 	struct svm_vcpu *s = to_svm(v);
-	u64 *field = vmcb_msr(&s->vmcb->save, index);
+	unsigned int i;
+	u64 *field;
 
-	if (field)
-		*field = value;
-	else if (index == MSR_EFER)
-		s->vmcb->save.efer = value | EFER_SVME;
-	else if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_V_SPEC_CTRL))
-		s->vmcb->save.spec_ctrl = value;
-	else
-		return -ENOENT;
-	s->dirty = CLEAN_ALL;
+	for (i = 0; switched[i].msr != index; i++)
+		if (i == nr_switched - 1)
+			return -ENOENT;
+	field = (void *)&s->vmcb->save + switched[i].offset;
+	if (write) {
+		*field = *value | svme;
+		s->dirty = CLEAN_ALL;
+	} else {
+		*value = *field & ~svme;
+	}
 	return 0;
-}
-
-static void svm_tsc_changed(struct vireo_vcpu *v)
-{
-	to_svm(v)->vmcb->control.tsc_offset = v->tsc_offset;
-	to_svm(v)->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
 }
 
 static u64 svm_get_cr4(struct vireo_vcpu *v)
@@ -461,6 +433,10 @@ static void svm_load(struct vireo_vcpu *v)
 	asm volatile("vmsave %0" : : "a" (c->host_pa) : "memory");
 	if (v->flush || s->asid_gen != c->asid_gen)
 		new_asid(v, c);
+	if (s->vmcb->control.tsc_offset != v->tsc_offset) {
+		s->vmcb->control.tsc_offset = v->tsc_offset;
+		s->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
+	}
 	if (unlikely(s->vmcb->save.dr7 & 0xff))
 		load_debug(v);
 }
@@ -710,9 +686,7 @@ const struct vireo_ops svm_ops = {
 	.vcpu_free = svm_vcpu_free,
 	.get_regs = svm_get_regs,
 	.set_regs = svm_set_regs,
-	.get_msr = svm_get_msr,
-	.set_msr = svm_set_msr,
-	.tsc_changed = svm_tsc_changed,
+	.msr = svm_msr,
 	.migrate = svm_migrate,
 	.load = svm_load,
 	.put = svm_put,

@@ -22,6 +22,7 @@
 
 #include <linux/build_bug.h>
 #include <linux/types.h>
+#include <asm/asm.h>
 #include <asm/vmx.h>
 
 struct vmx_entry {
@@ -68,13 +69,9 @@ static __always_inline void vmx_write(unsigned long field, u64 value)
 	asm volatile("vmwrite %1, %0" : : "r" (field), "r" (value) : "cc");
 }
 
-/* 30.2: CF or ZF say that one of these failed. */
-static inline bool vmx_ptrld(u64 pa)
+static inline void vmx_ptrld(u64 pa)
 {
-	bool failed;
-
-	asm volatile("vmptrld %1" : "=@ccbe" (failed) : "m" (pa) : "memory");
-	return failed;
+	asm volatile("vmptrld %0" : : "m" (pa) : "cc", "memory");
 }
 
 static inline void vmx_clear(u64 pa)
@@ -82,11 +79,13 @@ static inline void vmx_clear(u64 pa)
 	asm volatile("vmclear %0" : : "m" (pa) : "cc", "memory");
 }
 
+/* 30.2: CF or ZF say that it failed. */
 static inline bool vmx_on(u64 pa)
 {
-	bool failed;
+	bool failed = true;		/* if it faults: firmware has locked it off here */
 
-	asm volatile("vmxon %1" : "=@ccbe" (failed) : "m" (pa) : "memory");
+	asm volatile("1: vmxon %1\n\tsetbe %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : "+qm" (failed) : "m" (pa) : "cc", "memory");
 	return failed;
 }
 

@@ -8,8 +8,8 @@
  * CR4 but for the bits in the two masks; a write that changes one of those is
  * executed again by the guest once the read shadow agrees with it.
  *
- * A VMCS is current, and can be read and written, only between load and put.
- * What is called outside brings it with vmcs_begin().
+ * A processor holds no more than one VMCS, the current one, which can be read and
+ * written there with interrupts off: between load and put, or behind vmcs_begin().
  */
 #define pr_fmt(fmt) "vireo: " fmt
 
@@ -24,36 +24,46 @@
 #include "../compat.h"
 #include "hw.h"
 
-/* What a processor needs while the extension is on; its own, interrupts off */
-struct vmx_cpu {
-	struct vmx_vcpu *current_vmcs;
-	struct list_head loaded;	/* VMCSs whose state it may hold */
+/*
+ * MSRs of the guest's own: SYSCALL's, which load and put switch and CSTAR does not
+ * matter to; KERNEL_GS_BASE, likewise, but without an exit; those of a VMCS field, of
+ * which all but the last are without an exit, and have a field for the host, too.
+ */
+enum { MSR_I_STAR, MSR_I_LSTAR, MSR_I_SFMASK, MSR_I_CSTAR, MSR_I_KERNEL_GS, MSRS_KEPT };
+
+static const struct {
+	u32 msr, field, host;
+} msrs[] = {
+	[MSR_I_STAR] = { MSR_STAR }, [MSR_I_LSTAR] = { MSR_LSTAR },
+	[MSR_I_SFMASK] = { MSR_SYSCALL_MASK }, [MSR_I_CSTAR] = { MSR_CSTAR },
+	[MSR_I_KERNEL_GS] = { MSR_KERNEL_GS_BASE },
+	{ MSR_FS_BASE, GUEST_FS_BASE, HOST_FS_BASE },
+	{ MSR_GS_BASE, GUEST_GS_BASE, HOST_GS_BASE },
+	{ MSR_IA32_SYSENTER_CS, GUEST_SYSENTER_CS, HOST_IA32_SYSENTER_CS },
+	{ MSR_IA32_SYSENTER_ESP, GUEST_SYSENTER_ESP, HOST_IA32_SYSENTER_ESP },
+	{ MSR_IA32_SYSENTER_EIP, GUEST_SYSENTER_EIP, HOST_IA32_SYSENTER_EIP },
+	{ MSR_IA32_CR_PAT, GUEST_IA32_PAT, HOST_IA32_PAT },
+	{ MSR_EFER, GUEST_IA32_EFER, HOST_IA32_EFER },
 };
-
-/* SYSCALL's registers, which VT-x leaves to software; CSTAR is without effect. */
-enum { SYS_STAR, SYS_LSTAR, SYS_SFMASK, SYS_SWITCHED, SYS_CSTAR = SYS_SWITCHED, SYS_MSRS };
-
-static const u32 sys_msr[SYS_MSRS] = { MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK, MSR_CSTAR };
 
 struct vmx_vcpu {
 	struct vmx_entry entry;	/* (v) first: entry.S */
-	struct vireo_vcpu *v;	/* (i) */
 	void *vmcs;		/* (i) */
 	u64 eptp;		/* (i) */
-	struct list_head node;	/* in vmx_cpu.loaded of v->cpu */
 
 	/* (v) what is in the VMCS */
 	u64 rsp, rflags;
 	u32 blocked;		/* VIREO_BLOCKED_* */
 	u32 proc;		/* primary controls */
-	u64 host_cr3, host_cr4, host_fs, host_perf;
+	struct {
+		u64 tsc_offset, cr3, cr4, fs, perf;
+	} loaded;		/* likewise: see load_host() */
 
 	/* (v) the guest's */
 	u64 cr2, dr6;
 	u64 dr7;		/* while the stay lasts, in the VMCS alone */
-	u64 sys[SYS_MSRS];
+	u64 msrs[MSRS_KEPT];	/* KERNEL_GS_BASE: while it is out */
 	bool sce;		/* EFER.SCE: it has SYSCALL */
-	u64 kernel_gs;		/* while it is out */
 
 	/* (v) the host's, between load and put */
 	u64 host_kernel_gs, host_debugctl;
@@ -68,12 +78,16 @@ struct vmx_vcpu {
  * Appendix A: what the controls must have and what they get if the processor has
  * it; the low half of a capability MSR must be 1, the high half may be.
  */
-enum { CTLS_PROC2, CTLS_PIN, CTLS_PROC, CTLS_EXIT, CTLS_ENTRY, NR_CTLS };
+enum { CTLS_EPT, CTLS_PROC2, CTLS_PIN, CTLS_PROC, CTLS_EXIT, CTLS_ENTRY, NR_CTLS };
 
 static const struct {
 	u32 msr, field, need, want;
 	const char *name;
 } ctls[NR_CTLS] = {
+	[CTLS_EPT] = {		/* the same as the next, for what is said without it */
+		MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
+		SECONDARY_EXEC_ENABLE_EPT, 0, "EPT"
+	},
 	[CTLS_PROC2] = {
 		MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
 		SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST,
@@ -100,8 +114,7 @@ static const struct {
 		VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
 		VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
 		VM_EXIT_LOAD_IA32_EFER,
-		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL | VM_EXIT_SAVE_VMX_PREEMPTION_TIMER,
-		"switching of EFER and PAT"
+		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, "switching of EFER and PAT"
 	},
 	[CTLS_ENTRY] = {
 		MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_CONTROLS,
@@ -109,17 +122,6 @@ static const struct {
 		VM_ENTRY_LOAD_IA32_EFER, VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL,
 		"switching of EFER and PAT"
 	},
-};
-
-/* MSRs that entries and exits switch; all but EFER are the guest's without an exit. */
-static const struct {
-	u32 msr, field;
-} switched[] = {
-	{ MSR_EFER, GUEST_IA32_EFER },
-	{ MSR_FS_BASE, GUEST_FS_BASE }, { MSR_GS_BASE, GUEST_GS_BASE },
-	{ MSR_IA32_SYSENTER_CS, GUEST_SYSENTER_CS },
-	{ MSR_IA32_SYSENTER_ESP, GUEST_SYSENTER_ESP },
-	{ MSR_IA32_SYSENTER_EIP, GUEST_SYSENTER_EIP }, { MSR_IA32_CR_PAT, GUEST_IA32_PAT },
 };
 
 static unsigned int longest_ms;
@@ -130,27 +132,16 @@ static bool apicv = true;
 module_param(apicv, bool, 0444);
 MODULE_PARM_DESC(apicv, "VT-x: the processor delivers interrupts by itself, if it can");
 
-static DEFINE_PER_CPU(struct vmx_cpu, vmx_cpus);
+static DEFINE_PER_CPU(struct vireo_vcpu *, vmcs_here);	/* whose VMCS is current, or NULL */
 /* Constant after init: */
 static u32 revision;
 static u32 ctl[NR_CTLS];
 static void __percpu *vmxon;	/* VMXON regions (25.11.5) */
 static u64 cr4_mask;		/* CR4 bits that the guest does not own */
-static u64 host_sys[SYS_SWITCHED];
+static u64 host_sys[MSR_I_CSTAR];
 static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
 static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
 static bool flush_l1d, flush_l1d_always, have_apicv;
-
-/* Inline, unlike the kernel's under CONFIG_PARAVIRT: VMX root is no paravirtual guest. */
-static __always_inline u64 msr_read(u32 msr)
-{
-	return __rdmsr(msr);
-}
-
-static __always_inline void msr_write(u32 msr, u64 value)
-{
-	__wrmsr(msr, value, value >> 32);
-}
 
 static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
 {
@@ -161,15 +152,9 @@ static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
 
 static int init_controls(void)
 {
-	const u32 pmu = VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
 	unsigned int i;
 	u64 cap;
 
-	if (rdmsrl_safe(MSR_IA32_VMX_PROCBASED_CTLS2, &cap) ||
-	    !(cap >> 32 & SECONDARY_EXEC_ENABLE_EPT)) {
-		pr_err("this processor's VT-x has no EPT\n");
-		return -ENODEV;
-	}
 	for (i = 0; i < NR_CTLS; i++) {
 		if (rdmsrl_safe(ctls[i].msr, &cap) || (~(cap >> 32) & ctls[i].need)) {
 			pr_err("this processor's VT-x has no %s\n", ctls[i].name);
@@ -177,23 +162,17 @@ static int init_controls(void)
 		}
 		ctl[i] = (ctls[i].need | ctls[i].want | (u32)cap) & (cap >> 32);
 	}
-	/* Both or none */
-	if (!(ctl[CTLS_ENTRY] & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL) || !(ctl[CTLS_EXIT] & pmu)) {
+	if (!(ctl[CTLS_EXIT] & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL))	/* or nobody puts it back */
 		ctl[CTLS_ENTRY] &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
-		ctl[CTLS_EXIT] &= ~pmu;
-	}
 	rdmsrl(MSR_IA32_VMX_MISC, cap);
 	longest_ticks = ((u64)min(longest_ms, 1000U) * tsc_khz) >> (cap & 31);
-	if (!longest_ticks || !(ctl[CTLS_PIN] & PIN_BASED_VMX_PREEMPTION_TIMER)) {
-		longest_ticks = 0;
+	if (!longest_ticks)
 		ctl[CTLS_PIN] &= ~PIN_BASED_VMX_PREEMPTION_TIMER;
-		ctl[CTLS_EXIT] &= ~VM_EXIT_SAVE_VMX_PREEMPTION_TIMER;
-	}
 	rdmsrl(MSR_IA32_VMX_BASIC, cap);
 	revision = vmx_basic_vmcs_revision_id(cap);
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, cap);
 	if (~cap & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_2MB_PAGE_BIT |
-		    VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT | VMX_EPT_EXTENT_GLOBAL_BIT)) {
+		    VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT)) {
 		pr_err("this processor's EPT lacks four levels, write-back, 2 MiB pages or INVEPT\n");
 		return -ENODEV;
 	}
@@ -279,12 +258,11 @@ static int vmx_init(u64 *features)
 		return -ENOMEM;
 	}
 	memset(msr_bitmap, 0xff, PAGE_SIZE);
-	msr_allow(MSR_KERNEL_GS_BASE, true, true);	/* load and put switch it */
-	for (i = 1; i < ARRAY_SIZE(switched); i++)
-		msr_allow(switched[i].msr, true, true);
+	for (i = MSR_I_KERNEL_GS; i < ARRAY_SIZE(msrs) - 1; i++)
+		msr_allow(msrs[i].msr, true, true);
 	init_apicv();
-	for (i = 0; i < SYS_SWITCHED; i++)
-		rdmsrl(sys_msr[i], host_sys[i]);
+	for (i = 0; i < ARRAY_SIZE(host_sys); i++)
+		rdmsrl(msrs[i].msr, host_sys[i]);
 	/* A machine check in the guest is the host's: CR4.MCE stays as the host has it. */
 	cr4_mask = ~vireo_regs_cr4() | X86_CR4_MCE;
 	flush_l1d = l1tf_affected();	/* at each stay, or as l1tf=full asks for at each entry */
@@ -297,57 +275,36 @@ static int vmx_init(u64 *features)
 
 static int vmx_cpu_enable(void)
 {
-	const u64 on = FEAT_CTL_LOCKED | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX;
-	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
-	u64 feat;
-
 	if (__read_cr4() & X86_CR4_VMXE)
 		return -EBUSY;
-	if (rdmsrl_safe(MSR_IA32_FEAT_CTL, &feat) || (feat & on) != on)
-		return -EIO;	/* VMXON would fault */
 	*(u32 *)this_cpu_ptr(vmxon) = revision;
-	INIT_LIST_HEAD(&c->loaded);
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
-	if (vmx_on(slow_virt_to_phys(this_cpu_ptr(vmxon)))) {
-		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
-		intel_pt_handle_vmx(0);
-		return -EIO;
-	}
-	c->current_vmcs = NULL;
-	vmx_invept(VMX_EPT_EXTENT_GLOBAL, 0);
-	return 0;
+	if (!vmx_on(slow_virt_to_phys(this_cpu_ptr(vmxon))))
+		return 0;
+	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+	intel_pt_handle_vmx(0);
+	return -EIO;
 }
 
-/* Writes a VMCS of this processor back to memory (25.11.3). */
-static void vmcs_clear(struct vmx_vcpu *x)
+/* Writes the VMCS that this processor holds back to memory (25.11.3); maybe in an NMI. */
+static void vmcs_clear(void)
 {
-	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
+	struct vireo_vcpu *v = this_cpu_read(vmcs_here);
 
-	vmx_clear(__pa(x->vmcs));
-	x->entry.launched = 0;
-	if (c->current_vmcs == x)
-		c->current_vmcs = NULL;
-	list_del(&x->node);
-	WRITE_ONCE(x->v->cpu, -1);
+	if (!v)
+		return;
+	vmx_clear(__pa(to_vmx(v)->vmcs));
+	to_vmx(v)->entry.launched = 0;
+	this_cpu_write(vmcs_here, NULL);
+	WRITE_ONCE(v->cpu, -1);
 }
 
-static void vmcs_clear_here(void *x)
-{
-	if (((struct vmx_vcpu *)x)->v->cpu == smp_processor_id())
-		vmcs_clear(x);
-}
-
-/* The list can be walked at any time, even from an NMI in the middle of a change. */
 static void vmx_cpu_disable(void)
 {
-	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
-	struct vmx_vcpu *x, *next;
-
 	if (!(__read_cr4() & X86_CR4_VMXE))
 		return;
-	list_for_each_entry_safe(x, next, &c->loaded, node)
-		vmcs_clear(x);
+	vmcs_clear();
 	asm volatile("vmxoff" : : : "cc", "memory");
 	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 	intel_pt_handle_vmx(0);
@@ -355,97 +312,84 @@ static void vmx_cpu_disable(void)
 
 /* ---- The current VMCS -------------------------------------------------------------------- */
 
-/* What differs between processors in the host's part of a VMCS (25.5) */
-static void host_cpu(struct vmx_vcpu *x, int cpu)
+/* The host's part, as far as it is the same for all that runs on this processor (25.5) */
+static void vmcs_init_host(struct vmx_vcpu *x)
 {
 	struct desc_ptr idt;
-	u64 esp;
+	unsigned int i;
+	u64 value;
 
+	for (i = VIREO_ES; i <= VIREO_GS; i++)	/* the rest is put back by hand */
+		vmx_write(HOST_ES_SELECTOR + 2 * i, i == VIREO_CS ? __KERNEL_CS :
+						    i == VIREO_SS ? __KERNEL_DS : 0);
+	for (i = MSRS_KEPT; i < ARRAY_SIZE(msrs); i++) {
+		rdmsrl(msrs[i].msr, value);
+		vmx_write(msrs[i].host, value);
+	}
 	native_store_gdt(&x->gdt);
 	store_idt(&idt);
-	rdmsrl(MSR_IA32_SYSENTER_ESP, esp);
 	vmx_write(HOST_GDTR_BASE, x->gdt.address);
 	vmx_write(HOST_IDTR_BASE, idt.address);
-	vmx_write(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
-	vmx_write(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
-	vmx_write(HOST_IA32_SYSENTER_ESP, esp);
+	vmx_write(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
+	vmx_write(HOST_TR_BASE,
+		  (unsigned long)&get_cpu_entry_area(smp_processor_id())->tss.x86_tss);
+	vmx_write(HOST_CR0, read_cr0());
+	vmx_write(HOST_RIP, (unsigned long)vmx_exit_point);
+	memset(&x->loaded, 0xff, sizeof(x->loaded));	/* none of it can be that */
 }
 
-static noinline void vmcs_make_current(struct vireo_vcpu *v, struct vmx_vcpu *x)
+static void vmcs_clear_here(void *v)
 {
-	struct vmx_cpu *c = this_cpu_ptr(&vmx_cpus);
-
-	if (v->cpu < 0)
-		vmx_clear(__pa(x->vmcs));	/* 25.11.3: before its first use */
-	vmx_ptrld(__pa(x->vmcs));
-	c->current_vmcs = x;
-	if (v->cpu < 0) {
-		v->cpu = smp_processor_id();
-		list_add(&x->node, &c->loaded);
-		host_cpu(x, v->cpu);
-		v->flush = true;
-	}
+	if (this_cpu_read(vmcs_here) == v)
+		vmcs_clear();
 }
 
-/* Interrupts off; no other processor holds it. */
-static __always_inline void vmcs_load(struct vireo_vcpu *v, struct vmx_vcpu *x)
-{
-	if (unlikely(this_cpu_read(vmx_cpus.current_vmcs) != x))
-		vmcs_make_current(v, x);
-}
-
-static void vmx_migrate(struct vireo_vcpu *v)
+/* Has the processor that holds a VMCS write it back; one that has gone offline has. */
+static void vmcs_release(struct vireo_vcpu *v)
 {
 	int cpu = READ_ONCE(v->cpu);
 
-	if (cpu >= 0 && cpu != raw_smp_processor_id())
-		smp_call_function_single(cpu, vmcs_clear_here, to_vmx(v), 1);
+	if (cpu >= 0)
+		smp_call_function_single(cpu, vmcs_clear_here, v, 1);
+}
+
+/* Makes a VMCS current where the thread is, unless the extension is off there. */
+static void vmx_migrate(struct vireo_vcpu *v)
+{
+	u64 pa = __pa(to_vmx(v)->vmcs);
+	unsigned long flags;
+
+	vmcs_release(v);
+	local_irq_save(flags);
+	if (this_cpu_read(vireo_cpu_enabled)) {
+		vmcs_clear();
+		this_cpu_write(vmcs_here, v);	/* first: see vmcs_clear() */
+		vmx_clear(pa);			/* 25.11.3: before its first use */
+		vmx_ptrld(pa);
+		v->cpu = smp_processor_id();
+		v->flush = true;
+		vmcs_init_host(to_vmx(v));
+	}
+	local_irq_restore(flags);
 }
 
 /*
- * Makes a VMCS current, in the inner loop or out of it, until local_irq_restore().
+ * A VMCS is current, in the inner loop or out of it, until local_irq_restore().
  * Returns false where the extension is off for good.
  */
 static bool vmcs_begin(struct vireo_vcpu *v, unsigned long *flags)
 {
-	int cpu;
-
 	while (!READ_ONCE(vireo_down)) {
-		vmx_migrate(v);
+		if (READ_ONCE(v->cpu) != raw_smp_processor_id())
+			vmx_migrate(v);
 		local_irq_save(*flags);
-		cpu = READ_ONCE(v->cpu);
-		if (likely(this_cpu_read(vireo_cpu_enabled) &&
-			   (cpu < 0 || cpu == smp_processor_id()))) {
-			vmcs_load(v, to_vmx(v));
+		if (likely(READ_ONCE(v->cpu) == smp_processor_id()))
 			return true;
-		}
 		local_irq_restore(*flags);
-		if (cpu < 0)	/* a processor that goes offline: move on */
-			schedule_timeout_uninterruptible(1);
+		/* The thread has moved, or is on a processor that goes offline. */
+		schedule_timeout_uninterruptible(1);
 	}
 	return false;
-}
-
-static void vmcs_poke(struct vireo_vcpu *v, unsigned long field, u64 value)
-{
-	unsigned long flags;
-
-	if (vmcs_begin(v, &flags)) {
-		vmx_write(field, value);
-		local_irq_restore(flags);
-	}
-}
-
-static u64 vmcs_peek(struct vireo_vcpu *v, unsigned long field)
-{
-	unsigned long flags;
-	u64 value = 0;
-
-	if (vmcs_begin(v, &flags)) {
-		value = vmx_read(field);
-		local_irq_restore(flags);
-	}
-	return value;
 }
 
 /* ---- vCPU ------------------------------------------------------------------------------ */
@@ -458,32 +402,10 @@ static void set_proc(struct vmx_vcpu *x, u32 proc)
 	}
 }
 
-/* The host's part, as far as it is the same everywhere */
-static void vmcs_init_host(void)
-{
-	unsigned int i;
-	u64 value;
-
-	for (i = VIREO_ES; i <= VIREO_GS; i++)	/* the rest is put back by hand */
-		vmx_write(HOST_ES_SELECTOR + 2 * i, i == VIREO_CS ? __KERNEL_CS :
-						    i == VIREO_SS ? __KERNEL_DS : 0);
-	vmx_write(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
-	vmx_write(HOST_CR0, read_cr0());
-	vmx_write(HOST_IA32_SYSENTER_CS, __KERNEL_CS);
-	rdmsrl(MSR_IA32_SYSENTER_EIP, value);
-	vmx_write(HOST_IA32_SYSENTER_EIP, value);
-	rdmsrl(MSR_IA32_CR_PAT, value);
-	vmx_write(HOST_IA32_PAT, value);
-	rdmsrl(MSR_EFER, value);
-	vmx_write(HOST_IA32_EFER, value);
-	vmx_write(HOST_RIP, (unsigned long)vmx_exit_point);
-}
-
 static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
 	unsigned int i;
 
-	vmcs_init_host();
 	for (i = 0; i < NR_CTLS; i++)
 		vmx_write(ctls[i].field, ctl[i]);
 	x->proc = ctl[CTLS_PROC];
@@ -494,7 +416,6 @@ static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	vmx_write(MSR_BITMAP, __pa(msr_bitmap));
 	vmx_write(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic.page));
 	vmx_write(EPT_POINTER, x->eptp);
-	vmx_write(TSC_OFFSET, v->tsc_offset);
 	vmx_write(VMCS_LINK_POINTER, ~0ULL);
 	vmx_write(GUEST_IA32_DEBUGCTL, 0);
 	vmx_write(GUEST_IA32_PAT, VIREO_PAT_RESET);
@@ -507,6 +428,7 @@ static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	vmx_write(XSS_EXIT_BITMAP, 0);
 	vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
 	vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+	vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 }
 
 static int vmx_vcpu_create(struct vireo_vcpu *v)
@@ -514,39 +436,28 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 	struct vmx_vcpu *x = kzalloc(sizeof(*x), GFP_KERNEL_ACCOUNT);
 	unsigned long flags;
 
+	v->arch = x;
 	if (!x)
 		return -ENOMEM;
-	x->v = v;
 	x->vmcs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!x->vmcs)
-		goto fail;
+		return -ENOMEM;
 	*(u32 *)x->vmcs = revision;
 	x->eptp = __pa(v->vm->mem.tree.root) | VMX_EPTP_MT_WB | VMX_EPTP_PWL_4;
 	x->dr6 = DR6_RESERVED;
-	v->arch = x;
 	v->apic.delivers = have_apicv;
 	if (!vmcs_begin(v, &flags))
-		goto fail;
+		return -EIO;
 	vmcs_init(v, x);
 	local_irq_restore(flags);
 	return 0;
-
-fail:
-	free_page((unsigned long)x->vmcs);
-	kfree(x);
-	v->arch = NULL;
-	return -ENOMEM;
 }
 
 static void vmx_vcpu_free(struct vireo_vcpu *v)
 {
-	struct vmx_vcpu *x = to_vmx(v);
-
-	/* Where the processor has gone offline it has let go of it. */
-	if (READ_ONCE(v->cpu) >= 0)
-		smp_call_function_single(v->cpu, vmcs_clear_here, x, 1);
-	free_page((unsigned long)x->vmcs);
-	kfree(x);
+	vmcs_release(v);
+	free_page((unsigned long)to_vmx(v)->vmcs);
+	kfree(to_vmx(v));
 }
 
 static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
@@ -654,62 +565,41 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	local_irq_restore(flags);
 }
 
-/* The VMCS field of an MSR, or 0 */
-static unsigned long msr_field(u32 index)
+static int vmx_msr(struct vireo_vcpu *v, u32 index, u64 *value, bool write)
 {
+	struct vmx_vcpu *x = to_vmx(v);
+	unsigned long flags;
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(switched); i++)
-		if (switched[i].msr == index)
-			return switched[i].field;
+	for (i = 0; msrs[i].msr != index; i++)
+		if (i == ARRAY_SIZE(msrs) - 1)
+			return -ENOENT;
+	if (write && index == MSR_EFER)
+		x->sce = *value & EFER_SCE;
+	if (i < MSRS_KEPT && write) {
+		x->msrs[i] = *value;
+	} else if (i < MSRS_KEPT) {
+		*value = x->msrs[i];
+	} else if (vmcs_begin(v, &flags)) {
+		if (write)
+			vmx_write(msrs[i].field, *value);
+		else
+			*value = vmx_read(msrs[i].field);
+		local_irq_restore(flags);
+	}
 	return 0;
-}
-
-/* Where an MSR is kept that VT-x does not switch, or NULL */
-static u64 *msr_kept(struct vmx_vcpu *x, u32 index)
-{
-	unsigned int i;
-
-	for (i = 0; i < SYS_MSRS; i++)
-		if (sys_msr[i] == index)
-			return &x->sys[i];
-	return index == MSR_KERNEL_GS_BASE ? &x->kernel_gs : NULL;
-}
-
-static int vmx_get_msr(struct vireo_vcpu *v, u32 index, u64 *value)
-{
-	const u64 *kept = msr_kept(to_vmx(v), index);
-	unsigned long field = msr_field(index);
-
-	if (kept)
-		*value = *kept;
-	else if (field)
-		*value = vmcs_peek(v, field);
-	return kept || field ? 0 : -ENOENT;
-}
-
-static int vmx_set_msr(struct vireo_vcpu *v, u32 index, u64 value)
-{
-	u64 *kept = msr_kept(to_vmx(v), index);
-	unsigned long field = msr_field(index);
-
-	if (index == MSR_EFER)
-		to_vmx(v)->sce = value & EFER_SCE;
-	if (kept)
-		*kept = value;
-	else if (field)
-		vmcs_poke(v, field, value);
-	return kept || field ? 0 : -ENOENT;
-}
-
-static void vmx_tsc_changed(struct vireo_vcpu *v)
-{
-	vmcs_poke(v, TSC_OFFSET, v->tsc_offset);
 }
 
 static u64 vmx_get_cr4(struct vireo_vcpu *v)
 {
-	return vmcs_peek(v, GUEST_CR4);
+	unsigned long flags;
+	u64 value = 0;
+
+	if (vmcs_begin(v, &flags)) {
+		value = vmx_read(GUEST_CR4);
+		local_irq_restore(flags);
+	}
+	return value;
 }
 
 static void vmx_set_bs(struct vireo_vcpu *v)
@@ -757,18 +647,19 @@ static __always_inline void host_set(u64 *was, unsigned long field, u64 value)
 	}
 }
 
-/* What an exit loads from the VMCS, where it has changed since the last stay */
-static void load_host(struct vmx_vcpu *x)
+/* What an entry and an exit load from the VMCS, where it has changed since the last stay */
+static void load_host(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	host_set(&x->host_cr3, HOST_CR3, __native_read_cr3());
-	host_set(&x->host_cr4, HOST_CR4, __read_cr4());
-	host_set(&x->host_fs, HOST_FS_BASE,
+	host_set(&x->loaded.tsc_offset, TSC_OFFSET, v->tsc_offset);
+	host_set(&x->loaded.cr3, HOST_CR3, __native_read_cr3());
+	host_set(&x->loaded.cr4, HOST_CR4, __read_cr4());
+	host_set(&x->loaded.fs, HOST_FS_BASE,
 		 static_cpu_has(X86_FEATURE_FSGSBASE) ? rdfsbase() : x86_fsbase_read_cpu());
 	/* The host's counters and PEBS, which writes to memory, stop in the guest. */
 	if (static_cpu_has(X86_FEATURE_ARCH_PERFMON) &&
 	    (ctl[CTLS_EXIT] & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL))
-		host_set(&x->host_perf, HOST_IA32_PERF_GLOBAL_CTRL,
-			 msr_read(MSR_CORE_PERF_GLOBAL_CTRL));
+		host_set(&x->loaded.perf, HOST_IA32_PERF_GLOBAL_CTRL,
+			 __rdmsr(MSR_CORE_PERF_GLOBAL_CTRL));
 }
 
 /* An exit leaves null selectors: a 64-bit program mostly had them anyway. */
@@ -792,12 +683,11 @@ static void load_segs(struct vmx_vcpu *x)
 
 static void put_segs(struct vmx_vcpu *x)
 {
-	if (x->ldt)
-		asm volatile("lldt %0" : : "m" (x->ldt));
+	asm volatile("lldt %0" : : "m" (x->ldt));
 	loadsegment(ds, x->ds);
 	loadsegment(es, x->es);
 	loadsegment(fs, x->fs);
-	wrmsrl(MSR_FS_BASE, x->host_fs);
+	wrmsrl(MSR_FS_BASE, x->loaded.fs);
 	load_gs_index(x->gs);
 	wrmsrl(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
 }
@@ -825,39 +715,29 @@ static noinline void put_debug(struct vmx_vcpu *x)
 /* From one set of SYSCALL's registers to the other; STAR and the mask are often the same. */
 static void switch_sys(const u64 *from, const u64 *to)
 {
-	if (from[SYS_LSTAR] != to[SYS_LSTAR])
-		msr_write(MSR_LSTAR, to[SYS_LSTAR]);
-	if (from[SYS_STAR] != to[SYS_STAR])
-		msr_write(MSR_STAR, to[SYS_STAR]);
-	if (from[SYS_SFMASK] != to[SYS_SFMASK])
-		msr_write(MSR_SYSCALL_MASK, to[SYS_SFMASK]);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(host_sys); i++)
+		if (from[i] != to[i])
+			native_wrmsrl(msrs[i].msr, to[i]);
 }
 
 static void vmx_load(struct vireo_vcpu *v)
 {
 	struct vmx_vcpu *x = to_vmx(v);
 
-	vmcs_load(v, x);
-	load_host(x);
+	load_host(v, x);
 	load_segs(x);
-	x->host_debugctl = msr_read(MSR_IA32_DEBUGCTLMSR);
-	x->host_kernel_gs = msr_read(MSR_KERNEL_GS_BASE);
-	if (x->kernel_gs != x->host_kernel_gs)
-		msr_write(MSR_KERNEL_GS_BASE, x->kernel_gs);
+	x->host_debugctl = __rdmsr(MSR_IA32_DEBUGCTLMSR);
+	x->host_kernel_gs = __rdmsr(MSR_KERNEL_GS_BASE);
+	if (x->msrs[MSR_I_KERNEL_GS] != x->host_kernel_gs)
+		native_wrmsrl(MSR_KERNEL_GS_BASE, x->msrs[MSR_I_KERNEL_GS]);
 	if (x->sce)
-		switch_sys(host_sys, x->sys);
+		switch_sys(host_sys, x->msrs);
 	if (unlikely(x->dr7 & 0xff))
 		load_debug(v);
-	if (unlikely(longest_ticks))
-		vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 	if (flush_l1d)
-		msr_write(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
-}
-
-/* Apart, as enter_rare() below */
-static noinline void reload_tss(void)
-{
-	invalidate_tss_limit();
+		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
 static void vmx_put(struct vireo_vcpu *v)
@@ -867,20 +747,17 @@ static void vmx_put(struct vireo_vcpu *v)
 	if (unlikely(v->dr_loaded))
 		put_debug(x);
 	if (x->sce)
-		switch_sys(x->sys, host_sys);
-	x->kernel_gs = msr_read(MSR_KERNEL_GS_BASE);
-	if (x->kernel_gs != x->host_kernel_gs)
-		msr_write(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
+		switch_sys(x->msrs, host_sys);
+	x->msrs[MSR_I_KERNEL_GS] = __rdmsr(MSR_KERNEL_GS_BASE);
+	if (x->msrs[MSR_I_KERNEL_GS] != x->host_kernel_gs)
+		native_wrmsrl(MSR_KERNEL_GS_BASE, x->host_kernel_gs);
 	/* An exit leaves limits of 64 KiB, and 67H for the TSS (28.5.2). */
 	native_load_gdt(&x->gdt);
 	if (unlikely(x->segs))
 		put_segs(x);
-	if (unlikely(test_thread_flag(TIF_IO_BITMAP)))
-		reload_tss();
-	else
-		this_cpu_write(__tss_limit_invalid, true);
+	this_cpu_write(__tss_limit_invalid, true);	/* looked at on the way to user space */
 	if (unlikely(x->host_debugctl))
-		msr_write(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
+		native_wrmsrl(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
 }
 
 /* ---- Events ----------------------------------------------------------------------------- */
@@ -1159,7 +1036,7 @@ static noinline void enter_rare(struct vireo_vcpu *v, struct vmx_vcpu *x)
 		vmx_invept(VMX_EPT_EXTENT_CONTEXT, x->eptp);
 	v->flush = false;
 	if (flush_l1d_always)
-		msr_write(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
+		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
 static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
@@ -1220,9 +1097,7 @@ const struct vireo_ops vmx_ops = {
 	.vcpu_free = vmx_vcpu_free,
 	.get_regs = vmx_get_regs,
 	.set_regs = vmx_set_regs,
-	.get_msr = vmx_get_msr,
-	.set_msr = vmx_set_msr,
-	.tsc_changed = vmx_tsc_changed,
+	.msr = vmx_msr,
 	.migrate = vmx_migrate,
 	.load = vmx_load,
 	.put = vmx_put,
