@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the entry.S of both backends include: the registers that neither extension
- * switches.
+ * Into a guest and back: of AMD-V, then of VT-x.
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
@@ -9,8 +8,8 @@
 #include <asm/msr-index.h>
 #include "compat.h"
 
-/* struct vireo_vcpu.gpr, in the order of the registers' encoding */
-#define GPR(n)		(8 * (n))
+#define FIELD_HOST_RSP		0x6c14		/* HOST_RSP of asm/vmx.h */
+#define REASON_FAILED		0x80000000
 
 .macro HOST_PUSH
 	.irp	r, rbp, r15, r14, r13, r12, rbx
@@ -24,35 +23,27 @@
 	.endr
 .endm
 
-/* All but RAX and RSP, from where RDI points to */
-.macro GUEST_LOAD
-	mov	GPR(1)(%rdi), %rcx
-	mov	GPR(2)(%rdi), %rdx
-	mov	GPR(3)(%rdi), %rbx
-	mov	GPR(5)(%rdi), %rbp
-	mov	GPR(6)(%rdi), %rsi
-	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
-	mov	GPR(\n)(%rdi), %r\n
-	.endr
-	mov	GPR(7)(%rdi), %rdi
-.endm
-
-/* The same, to where RAX points to */
-.macro GUEST_SAVE
-	mov	%rcx, GPR(1)(%rax)
-	mov	%rdx, GPR(2)(%rax)
-	mov	%rbx, GPR(3)(%rax)
-	mov	%rbp, GPR(5)(%rax)
-	mov	%rsi, GPR(6)(%rax)
-	mov	%rdi, GPR(7)(%rax)
-	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
-	mov	%r\n, GPR(\n)(%rax)
+/*
+ * All that neither extension switches but RAX, which points to vireo_vcpu.gpr: that is
+ * in the order of the registers' encoding.
+ */
+.macro GUEST_MOVE load
+	.set	at, 8
+	.irp	r, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	.ifnc	\r, rsp
+	.if	\load
+	mov	at(%rax), %\r
+	.else
+	mov	%\r, at(%rax)
+	.endif
+	.endif
+	.set	at, at + 8
 	.endr
 .endm
 
-/* Nothing of the guest's is left for speculation to use; RSI and RDI are the caller's. */
+/* Nothing of the guest's is left for speculation to use. */
 .macro GUEST_CLEAR
-	.irp	r, ecx, edx, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
+	.irp	r, ecx, edx, esi, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
 	xor	%\r, %\r
 	.endr
 .endm
@@ -63,3 +54,134 @@
 	xor	%edx, %edx
 	wrmsr
 .endm
+
+	.section .noinstr.text, "ax"
+
+/*
+ * void svm_enter(u64 *gpr, u64 guest_vmcb, u64 host_vmcb, u32 guest_spec, u32 host_spec)
+ *
+ * The VMCBs are physical addresses.  RAX, RSP, RIP and RFLAGS of the guest are
+ * in its VMCB.  The two values of SPEC_CTRL differ only where the MSR exists
+ * and the processor does not switch it itself.
+ *
+ * Called with interrupts off.  GIF is clear from before the guest's state is
+ * loaded until the host's is back: no interrupt or NMI can see the mix (APM
+ * vol. 2, 15.17).  RFLAGS.IF must be set for a host interrupt to end the guest
+ * (15.21.1); it is taken when the caller turns interrupts on.
+ */
+SYM_FUNC_START(svm_enter)
+	HOST_PUSH
+	push	%rcx			/* guest_spec */
+	push	%r8			/* host_spec */
+	push	%rdx			/* host_vmcb */
+	push	%rdi			/* gpr */
+	push	%rsi			/* guest_vmcb */
+
+	clgi
+	sti
+
+	cmp	%ecx, %r8d
+	je	1f
+	mov	%ecx, %eax
+	WRITE_SPEC_CTRL			/* no branch or return from here to VMRUN */
+1:
+	mov	%rdi, %rax
+	GUEST_MOVE load=1
+	mov	(%rsp), %rax
+	vmload	%rax
+	VIREO_VERW			/* TSA and the like, as the host does for KVM */
+	vmrun	%rax
+
+	/* RAX and RSP are the host's again. */
+	vmsave	%rax
+	pop	%rax
+	pop	%rax
+	GUEST_MOVE load=0
+	pop	%rax
+	vmload	%rax			/* GS base: per-cpu data works again */
+
+	/* Before the first return: the guest's entries leave the RSB. */
+	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, VIREO_RSB_FEATURE
+
+	pop	%rax			/* host_spec */
+	pop	%rcx			/* guest_spec */
+	cmp	%ecx, %eax
+	je	2f
+	WRITE_SPEC_CTRL
+2:
+	/* Retbleed and SRSO, as the host mitigates them. */
+	VIREO_UNTRAIN_RET
+
+	cli
+	stgi
+	GUEST_CLEAR
+	HOST_POP
+	RET
+SYM_FUNC_END(svm_enter)
+
+/*
+ * u32 vmx_enter(u64 *gpr, u64 *host_rsp, u32 guest_spec, u32 host_spec, bool launched)
+ *
+ * RSP, RIP and RFLAGS of the guest are in its VMCS, which is current; *host_rsp is what
+ * its field HOST_RSP has.  Called with interrupts off; a host interrupt ends the guest
+ * whatever RFLAGS.IF, and is taken when the caller turns interrupts on (SDM vol. 3, 26.2).
+ * Returns 0, or REASON_FAILED if the processor did not take the VMCS at all.
+ */
+SYM_FUNC_START(vmx_enter)
+	HOST_PUSH
+	push	%rdx			/* guest_spec */
+	push	%rcx			/* host_spec */
+	push	$0			/* what is returned */
+	push	%rdi			/* gpr */
+
+	cmp	%rsp, (%rsi)
+	je	1f
+	mov	%rsp, (%rsi)
+	mov	$FIELD_HOST_RSP, %eax
+	vmwrite	%rsp, %rax
+1:
+	cmp	%ecx, %edx
+	je	2f
+	mov	%edx, %eax
+	WRITE_SPEC_CTRL			/* no indirect branch or return from here on */
+2:
+	bt	$0, %r8d		/* CF: VERW changes ZF alone */
+	mov	%rdi, %rax
+	GUEST_MOVE load=1
+	mov	(%rax), %rax
+	VIREO_VERW_INTEL		/* MDS and its kin, as the host does for KVM */
+	jnc	3f
+	vmresume
+	jmp	4f
+3:	vmlaunch
+4:
+	/* Still here: the registers are the guest's, as after an exit. */
+	movl	$REASON_FAILED, 8(%rsp)
+
+SYM_INNER_LABEL(vmx_exit_point, SYM_L_GLOBAL)
+	ENDBR
+	push	%rax
+	mov	8(%rsp), %rax		/* gpr */
+	GUEST_MOVE load=0
+	pop	(%rax)
+
+	/* Before the first return: the guest's entries leave the RSB. */
+	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, \
+		X86_FEATURE_RSB_VMEXIT_LITE
+	GUEST_CLEAR
+
+	pop	%rax			/* gpr */
+	pop	%rdi			/* what is returned */
+	pop	%rax			/* host_spec */
+	pop	%rcx			/* guest_spec */
+	cmp	%ecx, %eax
+	/* IBRS of the older kind is a command: it must be written again. */
+	ALTERNATIVE "je 5f", "", X86_FEATURE_KERNEL_IBRS
+	WRITE_SPEC_CTRL
+5:
+	ALTERNATIVE "", "lfence", X86_FEATURE_MSR_SPEC_CTRL
+	VIREO_CLEAR_BHB			/* BHI, as the host mitigates it */
+	mov	%edi, %eax
+	HOST_POP
+	RET
+SYM_FUNC_END(vmx_enter)

@@ -185,6 +185,11 @@ struct vireo_ops {
 extern const struct vireo_ops svm_ops, vmx_ops;
 extern const struct vireo_ops *vireo_ops;
 
+/* entry.S */
+void svm_enter(u64 *gpr, u64 guest_vmcb, u64 host_vmcb, u32 guest_spec, u32 host_spec);
+u32 vmx_enter(u64 *gpr, u64 *host_rsp, u32 guest_spec, u32 host_spec, bool launched);
+void vmx_exit_point(void);
+
 /* ---- Memory (mem.c) ---------------------------------------------------------- */
 
 struct vireo_mem {
@@ -476,6 +481,24 @@ static inline u8 *vireo_lapic_tpr(struct vireo_vcpu *v)
 static inline struct vireo_event vireo_event(unsigned int type, u8 vector)
 {
 	return (struct vireo_event) { .valid = 1, .type = type, .vector = vector };
+}
+
+/*
+ * An event whose delivery an exit cut short goes in again (AMD APM vol. 2, 15.7.2; Intel
+ * SDM vol. 3, 28.2.4).  Not so software interrupts and the exceptions of INT3, INTO and
+ * INT1: RIP is still at the instruction, the guest runs it again.
+ */
+static inline void vireo_event_again(struct vireo_vcpu *v, u32 info, u32 error)
+{
+	struct vireo_event *e = &v->inject;
+
+	e->info = info & VEVENT_BITS;
+	e->error = error;
+	if (e->type > VEVENT_EXCEPTION || (e->type == VEVENT_EXCEPTION &&
+					   (e->vector == X86_TRAP_BP || e->vector == X86_TRAP_OF)))
+		e->info = 0;
+	if (e->type == VEVENT_NMI)	/* not in its handler yet */
+		v->blocked &= ~VIREO_BLOCKED_NMI;
 }
 
 static inline void vireo_stat_inc(struct vireo_vcpu *v, unsigned int counter)

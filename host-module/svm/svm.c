@@ -15,10 +15,28 @@
 #include <asm/msr.h>
 #include <asm/processor.h>
 #include <asm/smp.h>
+#include <asm/svm.h>
 
 #include "../vireo.h"
 #include "../compat.h"
-#include "hw.h"
+
+/* 15.15.3: what the processor may keep from the last VMRUN of the same VMCB */
+#define CLEAN_INTERCEPTS	BIT(0)
+#define CLEAN_ASID		BIT(2)
+#define CLEAN_TPR		BIT(3)
+#define CLEAN_DR		BIT(6)
+#define CLEAN_ALL		0x3ffU
+
+/* 15.10.2: EXITINFO1 of an I/O exit; the width is 1, 2 or 4 */
+#define IOIO_PORT_SHIFT		16
+
+/* 15.25.6: EXITINFO1 of a nested page fault */
+#define NPF_WRITE		BIT_ULL(1)
+#define NPF_FETCH		BIT_ULL(4)
+#define NPF_WALK		BIT_ULL(33)	/* in the guest's own page tables */
+
+/* NPT leaves: accessed and dirty are set in advance, the walk need not write. */
+#define NPT_LEAF		(BIT_ULL(5) | BIT_ULL(6))
 
 /* What a processor needs while the extension is on; its own, interrupts off */
 struct svm_cpu {
@@ -30,7 +48,6 @@ struct svm_cpu {
 struct svm_vcpu {
 	struct vmcb *vmcb;	/* (i) */
 	u64 vmcb_pa;		/* (i) */
-	u64 *top;		/* (i) level 5 above the tree, on hosts that have it */
 	u32 dirty;		/* (v) CLEAN_* that the next VMRUN must load */
 	u64 asid_gen;		/* (v) */
 	bool iret_seen;		/* (v) its IRET is next, at step_rip */
@@ -43,10 +60,11 @@ struct svm_vcpu {
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 static u32 max_asid;		/* constant after init, like all below */
 static void __percpu *host_pages;	/* VM_HSAVE_PA (15.30.4), then host_pa's */
-static void *msrpm;		/* 15.11: 8 KiB, for all vCPUs */
-static void *iopm;		/* 15.10.1: 12 KiB, all ports exit */
+static void *iopm;		/* 15.10.1: 12 KiB, for all vCPUs: all ports exit */
+static void *msrpm;		/* 15.11: 8 KiB behind it */
+static u32 intercepts[MAX_INTERCEPT];	/* at first: all of exits[] */
 static unsigned int nr_switched;
-static bool have_next_rip, have_decode, have_clean;
+static bool la57;		/* 15.25.3: a page behind the VMCB is the top of five levels */
 
 /* MSRs that VMRUN, VMLOAD and VMSAVE switch: where they are in the save area */
 #define SAVED(msr, field)	{ msr, offsetof(struct vmcb_save_area, field) }
@@ -68,6 +86,39 @@ static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
 	return v->arch;
 }
 
+/*
+ * What is intercepted, by the number that is both an intercept's (appendix B) and its
+ * exit's (appendix C): what there is to say of it, and the instruction's length.
+ */
+static const struct {
+	u8 kind, len;
+} exits[] = {
+	[INTERCEPT_DR0_READ ... INTERCEPT_EXCEPTION_OFFSET - 1] = { VEXIT_DR },
+	/* The first two can loop in delivery, out of reach of any interrupt; #MC is the host's. */
+	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB] = { VEXIT_EXCEPTION },
+	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC] = { VEXIT_EXCEPTION },
+	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC] = { VEXIT_EXCEPTION },
+	[INTERCEPT_INTR ... INTERCEPT_NMI] = { VEXIT_INTR },
+	[INTERCEPT_SMI ... INTERCEPT_INIT] = { VEXIT_RESUME },	/* pending, taken by STGI */
+	[INTERCEPT_RDPMC] = { VEXIT_GP },
+	[INTERCEPT_CPUID] = { VEXIT_CPUID, 2 },
+	[INTERCEPT_INVD] = { VEXIT_SKIP, 2 },
+	[INTERCEPT_HLT] = { VEXIT_HLT, 1 },
+	[INTERCEPT_INVLPGA] = { VEXIT_UD },
+	[INTERCEPT_IOIO_PROT] = { VEXIT_IO },
+	[INTERCEPT_MSR_PROT] = { VEXIT_RDMSR, 2 },
+	[INTERCEPT_SHUTDOWN] = { VEXIT_SHUTDOWN },
+	[INTERCEPT_VMRUN] = { VEXIT_UD },
+	[INTERCEPT_VMMCALL] = { VEXIT_HYPERCALL, 3 },
+	[INTERCEPT_VMLOAD ... INTERCEPT_SKINIT] = { VEXIT_UD },
+	[INTERCEPT_WBINVD] = { VEXIT_SKIP, 2 },
+	[INTERCEPT_MONITOR ... INTERCEPT_MWAIT] = { VEXIT_UD },
+	[INTERCEPT_XSETBV] = { VEXIT_XSETBV, 3 },
+	[INTERCEPT_RDPRU] = { VEXIT_UD },
+	[INTERCEPT_INVLPGB ... INTERCEPT_INVLPGB_ILLEGAL] = { VEXIT_UD },
+	[INTERCEPT_MCOMMIT ... INTERCEPT_TLBSYNC] = { VEXIT_UD },
+};
+
 /* ---- Module and processors -------------------------------------------------------- */
 
 /* 15.11: two bits for each MSR, read and write; clear lets the guest through. */
@@ -83,20 +134,7 @@ static void msrpm_allow(u32 msr)
 static void svm_exit(void)
 {
 	free_percpu(host_pages);
-	free_pages((unsigned long)msrpm, 1);
-	free_pages((unsigned long)iopm, 2);
-}
-
-static int svm_alloc(void)
-{
-	msrpm = (void *)__get_free_pages(GFP_KERNEL, 1);
-	iopm = (void *)__get_free_pages(GFP_KERNEL, 2);
-	host_pages = __alloc_percpu(2 * PAGE_SIZE, PAGE_SIZE);
-	if (!msrpm || !iopm || !host_pages)
-		return -ENOMEM;
-	memset(msrpm, 0xff, PAGE_SIZE << 1);
-	memset(iopm, 0xff, PAGE_SIZE << 2);
-	return 0;
+	free_pages((unsigned long)iopm, 3);
 }
 
 static int svm_init(u64 *features)
@@ -117,21 +155,26 @@ static int svm_init(u64 *features)
 		return -ENODEV;
 	}
 	max_asid = cpuid_ebx(0x8000000a) - 1;
-	have_next_rip = boot_cpu_has(X86_FEATURE_NRIPS);
-	have_decode = boot_cpu_has(X86_FEATURE_DECODEASSISTS);
-	have_clean = boot_cpu_has(X86_FEATURE_VMCBCLEAN);
-
-	if (svm_alloc()) {
+	iopm = (void *)__get_free_pages(GFP_KERNEL, 3);
+	host_pages = __alloc_percpu(2 * PAGE_SIZE, PAGE_SIZE);
+	if (!iopm || !host_pages) {
 		svm_exit();
 		return -ENOMEM;
 	}
+	memset(iopm, 0xff, PAGE_SIZE << 3);
+	msrpm = iopm + 3 * PAGE_SIZE;
 	nr_switched = ARRAY_SIZE(switched) - !boot_cpu_has(X86_FEATURE_V_SPEC_CTRL);
 	for (i = 1; i < nr_switched; i++)
 		msrpm_allow(switched[i].msr);
-	*features = VIREO_FEAT_SVM | (have_next_rip ? VIREO_FEAT_NEXT_RIP : 0) |
-		    (have_decode ? VIREO_FEAT_DECODE : 0) |
+	for (i = 0; i < ARRAY_SIZE(exits); i++)
+		if (exits[i].kind)
+			intercepts[i / 32] |= BIT(i % 32);
+	la57 = __read_cr4() & X86_CR4_LA57;
+	*features = VIREO_FEAT_SVM |
+		    (boot_cpu_has(X86_FEATURE_NRIPS) ? VIREO_FEAT_NEXT_RIP : 0) |
+		    (boot_cpu_has(X86_FEATURE_DECODEASSISTS) ? VIREO_FEAT_DECODE : 0) |
 		    (boot_cpu_has(X86_FEATURE_FLUSHBYASID) ? VIREO_FEAT_FLUSH_ASID : 0) |
-		    (have_clean ? VIREO_FEAT_CLEAN_BITS : 0);
+		    (boot_cpu_has(X86_FEATURE_VMCBCLEAN) ? VIREO_FEAT_CLEAN_BITS : 0);
 	return 0;
 }
 
@@ -184,69 +227,39 @@ static void intercept_dr(struct svm_vcpu *s, bool on)
 	s->dirty |= CLEAN_INTERCEPTS;
 }
 
-static void vmcb_init(struct vireo_vcpu *v)
+static int svm_vcpu_create(struct vireo_vcpu *v)
 {
-	static const u8 always[] = {
-		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB, /* these two can loop in delivery, */
-		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC, /* out of reach of any interrupt */
-		INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC, /* the host's */
-		INTERCEPT_INTR, INTERCEPT_NMI, INTERCEPT_SMI, INTERCEPT_INIT, INTERCEPT_RDPMC,
-		INTERCEPT_CPUID, INTERCEPT_INVD, INTERCEPT_HLT, INTERCEPT_INVLPGA,
-		INTERCEPT_IOIO_PROT, INTERCEPT_MSR_PROT, INTERCEPT_SHUTDOWN, INTERCEPT_VMRUN,
-		INTERCEPT_VMMCALL, INTERCEPT_VMLOAD, INTERCEPT_VMSAVE, INTERCEPT_STGI,
-		INTERCEPT_CLGI, INTERCEPT_SKINIT, INTERCEPT_WBINVD, INTERCEPT_MONITOR,
-		INTERCEPT_MWAIT, INTERCEPT_XSETBV, INTERCEPT_RDPRU, INTERCEPT_INVLPGB,
-		INTERCEPT_INVLPGB_ILLEGAL, INTERCEPT_MCOMMIT, INTERCEPT_TLBSYNC,
-	};
-	struct svm_vcpu *s = to_svm(v);
-	struct vmcb *vmcb = s->vmcb;
-	unsigned int i;
+	struct svm_vcpu *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
+	struct vmcb *vmcb;
+	u64 *top;
 
-	for (i = 0; i < ARRAY_SIZE(always); i++)
-		intercept(s, always[i], true);
-	intercept_dr(s, true);
+	v->arch = s;
+	if (!s)
+		return -ENOMEM;
+	vmcb = (struct vmcb *)__get_free_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO, la57);
+	s->vmcb = vmcb;
+	if (!vmcb)
+		return -ENOMEM;
+	s->vmcb_pa = __pa(vmcb);
+	memcpy(vmcb->control.intercepts, intercepts, sizeof(intercepts));
 	vmcb->control.iopm_base_pa = __pa(iopm);
 	vmcb->control.msrpm_base_pa = __pa(msrpm);
 	vmcb->control.int_ctl = V_INTR_MASKING_MASK;
 	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
-	vmcb->control.nested_cr3 = __pa(s->top ?: v->vm->mem.tree.root);
-	vmcb->save.g_pat = VIREO_PAT_RESET;
-}
-
-static int svm_vcpu_create(struct vireo_vcpu *v)
-{
-	struct svm_vcpu *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
-
-	if (!s)
-		return -ENOMEM;
-	s->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!s->vmcb)
-		goto fail;
-	/* 15.25.3: the nested walk has as many levels as the host's own. */
-	if (__read_cr4() & X86_CR4_LA57) {
-		s->top = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-		if (!s->top)
-			goto fail;
-		s->top[0] = __pa(v->vm->mem.tree.root) | VT_RWX;
+	vmcb->control.nested_cr3 = __pa(v->vm->mem.tree.root);
+	if (la57) {
+		top = (void *)vmcb + PAGE_SIZE;
+		top[0] = vmcb->control.nested_cr3 | VT_RWX;
+		vmcb->control.nested_cr3 = __pa(top);
 	}
-	s->vmcb_pa = __pa(s->vmcb);
-	v->arch = s;
-	vmcb_init(v);
+	vmcb->save.g_pat = VIREO_PAT_RESET;
 	return 0;
-
-fail:
-	free_page((unsigned long)s->vmcb);
-	kfree(s);
-	return -ENOMEM;
 }
 
 static void svm_vcpu_free(struct vireo_vcpu *v)
 {
-	struct svm_vcpu *s = to_svm(v);
-
-	free_page((unsigned long)s->top);
-	free_page((unsigned long)s->vmcb);
-	kfree(s);
+	free_pages((unsigned long)to_svm(v)->vmcb, la57);
+	kfree(to_svm(v));
 }
 
 static struct vmcb_seg *vmcb_seg(struct vmcb_save_area *save, unsigned int i)
@@ -451,38 +464,7 @@ static void svm_put(struct vireo_vcpu *v)
 		set_debugreg(DR6_RESERVED, 6);
 }
 
-/*
- * 15.7.2: an event whose delivery the exit cut short.  Software interrupts and
- * the exceptions of INT3 and INTO are not delivered again: RIP is still at the
- * instruction, the guest runs it again.
- */
-static void exit_interrupted(struct vireo_vcpu *v, struct svm_vcpu *s)
-{
-	struct vireo_event *e = &v->inject;
-
-	e->info = s->vmcb->control.exit_int_info & VEVENT_BITS;
-	e->error = s->vmcb->control.exit_int_info_err;
-	if (e->type > VEVENT_EXCEPTION || (e->type == VEVENT_EXCEPTION &&
-					   (e->vector == X86_TRAP_BP || e->vector == X86_TRAP_OF)))
-		e->info = 0;
-	if (e->type == VEVENT_NMI) {	/* not in its handler yet */
-		v->blocked &= ~VIREO_BLOCKED_NMI;
-		intercept(s, INTERCEPT_IRET, false);
-	}
-}
-
-/*
- * 15.7.1: an intercepted instruction ends at the next RIP.  What does not save
- * that, which is emulators, is taken to have met the instruction without prefixes:
- * none of them means anything here.
- */
-static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind, unsigned int len)
-{
-	v->next_rip = have_next_rip ? to_svm(v)->vmcb->control.next_rip : v->rip + len;
-	return kind;
-}
-
-static enum vireo_exit exit_ioio(struct vireo_vcpu *v, const struct vmcb_control_area *c)
+static void exit_ioio(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 {
 	u64 info = c->exit_info_1;
 
@@ -491,7 +473,6 @@ static enum vireo_exit exit_ioio(struct vireo_vcpu *v, const struct vmcb_control
 	v->exit.width = info >> SVM_IOIO_SIZE_SHIFT & 7;
 	v->exit.write = !(info & SVM_IOIO_TYPE_MASK);
 	v->exit.string = info & SVM_IOIO_STR_MASK;
-	return VEXIT_IO;
 }
 
 static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb_control_area *c)
@@ -499,7 +480,8 @@ static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb_control_
 	v->exit.gpa = c->exit_info_2;
 	v->exit.write = c->exit_info_1 & NPF_WRITE;
 	v->exit.fetch = c->exit_info_1 & (NPF_FETCH | NPF_WALK);
-	v->exit.insn_len = have_decode ? min_t(u8, c->insn_len, sizeof(c->insn_bytes)) : 0;
+	v->exit.insn_len = boot_cpu_has(X86_FEATURE_DECODEASSISTS) ?
+			   min_t(u8, c->insn_len, sizeof(c->insn_bytes)) : 0;
 	memcpy(v->exit.insn, c->insn_bytes, v->exit.insn_len);
 	return VEXIT_FAULT;
 }
@@ -534,9 +516,12 @@ static enum vireo_exit exit_iret(struct vireo_vcpu *v, struct svm_vcpu *s)
 	return VEXIT_WINDOW;
 }
 
-static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s)
+/* What is not all in exits[] */
+static noinline enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
 	switch (v->exit.code) {
+	case SVM_EXIT_NPF:
+		return exit_npf(v, &s->vmcb->control);
 	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
 		load_debug(v);
 		return VEXIT_DR;
@@ -544,61 +529,47 @@ static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s)
 		return exit_exception(v, s);
 	case SVM_EXIT_IRET:
 		return exit_iret(v, s);
-	case SVM_EXIT_SMI:
-	case SVM_EXIT_INIT:
-		return VEXIT_RESUME;	/* pending, taken by STGI */
-	case SVM_EXIT_INVD:
-		return exit_insn(v, VEXIT_SKIP, 2);
-	case SVM_EXIT_WBINVD:
-		return exit_insn(v, VEXIT_SKIP, 2);
-	case SVM_EXIT_XSETBV:
-		return exit_insn(v, VEXIT_XSETBV, 3);
-	case SVM_EXIT_RDPMC:
-		return VEXIT_GP;
-	case SVM_EXIT_INVLPGA:
-	case SVM_EXIT_VMRUN:
-	case SVM_EXIT_VMLOAD ... SVM_EXIT_SKINIT:
-	case SVM_EXIT_MONITOR ... SVM_EXIT_MWAIT_COND:
-	case SVM_EXIT_RDPRU:
-	case EXIT_INVLPGB ... EXIT_TLBSYNC:
-		return VEXIT_UD;
-	case SVM_EXIT_SHUTDOWN:
-		return VEXIT_SHUTDOWN;
+	case SVM_EXIT_VINTR:
+		return VEXIT_WINDOW;
 	case SVM_EXIT_ERR:
 		return VEXIT_FAIL;
 	}
 	return VEXIT_UNKNOWN;
 }
 
+/*
+ * 15.7.1: an intercepted instruction ends at the next RIP.  What does not save
+ * that, which is emulators, is taken to have met the instruction without prefixes:
+ * none of them means anything here.
+ */
 static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
 	const struct vmcb *vmcb = s->vmcb;
+	unsigned int kind;
 
-	switch (v->exit.code) {
-	case SVM_EXIT_VMMCALL:
+	if (v->exit.code >= ARRAY_SIZE(exits))
+		return exit_rare(v, s);
+	kind = exits[v->exit.code].kind;
+	v->next_rip = static_cpu_has(X86_FEATURE_NRIPS) ?
+		      vmcb->control.next_rip : v->rip + exits[v->exit.code].len;
+	switch (kind) {
+	case VEXIT_HYPERCALL:
 		v->exit.cpl = vmcb->save.cpl;
 		v->exit.wide = (vmcb->save.efer & EFER_LMA) &&
 			       (vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK);
-		return exit_insn(v, VEXIT_HYPERCALL, 3);
-	case SVM_EXIT_INTR:
-	case SVM_EXIT_NMI:
-		return VEXIT_INTR;
-	case SVM_EXIT_MSR:
-		return vmcb->control.exit_info_1 ?
-		       exit_insn(v, VEXIT_WRMSR, 2) :
-		       exit_insn(v, VEXIT_RDMSR, 2);
-	case SVM_EXIT_CPUID:
-		return exit_insn(v, VEXIT_CPUID, 2);
-	case SVM_EXIT_HLT:
-		return exit_insn(v, VEXIT_HLT, 1);
-	case SVM_EXIT_IOIO:
-		return exit_ioio(v, &vmcb->control);
-	case SVM_EXIT_NPF:
-		return exit_npf(v, &vmcb->control);
-	case SVM_EXIT_VINTR:
-		return VEXIT_WINDOW;
+		return kind;
+	case VEXIT_RDMSR:
+		return vmcb->control.exit_info_1 ? VEXIT_WRMSR : kind;
+	case VEXIT_IO:
+		exit_ioio(v, &vmcb->control);
+		return kind;
+	case VEXIT_DR:
+	case VEXIT_EXCEPTION:
+	case 0:
+		return exit_rare(v, s);
+	default:
+		return kind;
 	}
-	return exit_rare(v, s);
 }
 
 static void step_prepare(struct vireo_vcpu *v, struct svm_vcpu *s)
@@ -652,7 +623,7 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	}
 	if (unlikely(v->flush))		/* asked for since svm_load() */
 		new_asid(v, this_cpu_ptr(&svm_cpus));
-	vmcb->control.clean = have_clean ? CLEAN_ALL & ~s->dirty : 0;
+	vmcb->control.clean = CLEAN_ALL & ~s->dirty;	/* elsewhere without meaning */
 	s->dirty = 0;
 
 	svm_enter(v->gpr, s->vmcb_pa, this_cpu_read(svm_cpus.host_pa), guest_spec, host_spec);
@@ -668,8 +639,10 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	v->exit.gpa = 0;
 	vmcb->control.event_inj = 0;
 	vmcb->control.tlb_ctl = 0;
-	if (unlikely(vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
-		exit_interrupted(v, s);
+	if (unlikely(vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID)) {
+		vireo_event_again(v, vmcb->control.exit_int_info, vmcb->control.exit_int_info_err);
+		intercept(s, INTERCEPT_IRET, v->blocked & VIREO_BLOCKED_NMI);
+	}
 	if (unlikely(s->step || s->iret_seen))
 		step_finish(v, s);
 	return exit_decode(v, s);

@@ -19,10 +19,37 @@
 #include <asm/fsgsbase.h>
 #include <asm/perf_event.h>
 #include <asm/tlbflush.h>
+#include <asm/vmx.h>
 
 #include "../vireo.h"
 #include "../compat.h"
-#include "hw.h"
+
+/* 29.3.2: write-back, whatever the guest's PAT says; accessed and dirty bits are off. */
+#define EPT_LEAF		(VMX_EPTP_MT_WB << VMX_EPT_MT_EPTE_SHIFT | VMX_EPT_IPAT_BIT)
+
+/* 28.2.1: exit qualifications */
+#define QUAL_IO_IN		BIT(3)
+#define QUAL_IO_STRING		BIT(4)
+#define QUAL_IO_PORT_SHIFT	16
+#define QUAL_EPT_NMI		BIT(12)
+#define QUAL_DEBUG		0x600fULL	/* BS, BD, B3 to B0 */
+
+/* Appendix C */
+#define REASON_GETSEC		11
+#define REASON_FAILED		0x80000000
+
+static __always_inline u64 vmx_read(unsigned long field)
+{
+	u64 value;
+
+	asm volatile("vmread %1, %0" : "=r" (value) : "r" (field) : "cc");
+	return value;
+}
+
+static __always_inline void vmx_write(unsigned long field, u64 value)
+{
+	asm volatile("vmwrite %1, %0" : : "r" (field), "r" (value) : "cc");
+}
 
 /*
  * MSRs of the guest's own: SYSCALL's, which load and put switch and CSTAR does not
@@ -47,12 +74,12 @@ static const struct {
 };
 
 struct vmx_vcpu {
-	struct vmx_entry entry;	/* (v) first: entry.S */
-	void *vmcs;		/* (i) */
-	u64 eptp;		/* (i) */
+	u32 *vmcs;		/* (i) */
+	u64 vmcs_pa;		/* (i) */
+	bool launched;		/* (v) VMRESUME, not VMLAUNCH */
 
 	/* (v) what is in the VMCS */
-	u64 rsp, rflags;
+	u64 host_rsp, rsp, rflags;
 	u32 blocked;		/* VIREO_BLOCKED_* */
 	u32 proc;		/* primary controls */
 	struct {
@@ -60,7 +87,8 @@ struct vmx_vcpu {
 	} loaded;		/* likewise: see load_host() */
 
 	/* (v) the guest's */
-	u64 cr2, dr6;
+	u64 cr2;
+	unsigned long dr6;
 	u64 dr7;		/* while the stay lasts, in the VMCS alone */
 	u64 msrs[MSRS_KEPT];	/* KERNEL_GS_BASE: while it is out */
 	bool sce;		/* EFER.SCE: it has SYSCALL */
@@ -69,7 +97,7 @@ struct vmx_vcpu {
 	u64 host_kernel_gs, host_debugctl;
 	struct desc_ptr gdt;	/* of v->cpu */
 	u16 ds, es, fs, gs, ldt;
-	u32 segs;		/* all of them: mostly 0 */
+	u16 segs;		/* all of them: mostly 0 */
 };
 
 #define CR0_MASK	(X86_CR0_NE | X86_CR0_NW | X86_CR0_CD)
@@ -275,16 +303,27 @@ static int vmx_init(u64 *features)
 
 static int vmx_cpu_enable(void)
 {
+	u64 pa = slow_virt_to_phys(this_cpu_ptr(vmxon));
+	bool failed = true;
+
 	if (__read_cr4() & X86_CR4_VMXE)
 		return -EBUSY;
 	*(u32 *)this_cpu_ptr(vmxon) = revision;
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
-	if (!vmx_on(slow_virt_to_phys(this_cpu_ptr(vmxon))))
+	/* 30.2: CF or ZF say that it failed; it faults where firmware has locked it off. */
+	asm volatile("1: vmxon %1\n\tsetbe %0\n2:\n" _ASM_EXTABLE(1b, 2b)
+		     : "+qm" (failed) : "m" (pa) : "cc", "memory");
+	if (!failed)
 		return 0;
 	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 	intel_pt_handle_vmx(0);
 	return -EIO;
+}
+
+static void vmx_clear(struct vireo_vcpu *v)
+{
+	asm volatile("vmclear %0" : : "m" (to_vmx(v)->vmcs_pa) : "cc", "memory");
 }
 
 /* Writes the VMCS that this processor holds back to memory (25.11.3); maybe in an NMI. */
@@ -294,8 +333,8 @@ static void vmcs_clear(void)
 
 	if (!v)
 		return;
-	vmx_clear(__pa(to_vmx(v)->vmcs));
-	to_vmx(v)->entry.launched = 0;
+	vmx_clear(v);
+	to_vmx(v)->launched = false;
 	this_cpu_write(vmcs_here, NULL);
 	WRITE_ONCE(v->cpu, -1);
 }
@@ -356,7 +395,7 @@ static void vmcs_release(struct vireo_vcpu *v)
 /* Makes a VMCS current where the thread is, unless the extension is off there. */
 static void vmx_migrate(struct vireo_vcpu *v)
 {
-	u64 pa = __pa(to_vmx(v)->vmcs);
+	struct vmx_vcpu *x = to_vmx(v);
 	unsigned long flags;
 
 	vmcs_release(v);
@@ -364,11 +403,11 @@ static void vmx_migrate(struct vireo_vcpu *v)
 	if (this_cpu_read(vireo_cpu_enabled)) {
 		vmcs_clear();
 		this_cpu_write(vmcs_here, v);	/* first: see vmcs_clear() */
-		vmx_clear(pa);			/* 25.11.3: before its first use */
-		vmx_ptrld(pa);
+		vmx_clear(v);			/* 25.11.3: before its first use */
+		asm volatile("vmptrld %0" : : "m" (x->vmcs_pa) : "cc", "memory");
 		v->cpu = smp_processor_id();
 		v->flush = true;
-		vmcs_init_host(to_vmx(v));
+		vmcs_init_host(x);
 	}
 	local_irq_restore(flags);
 }
@@ -402,27 +441,24 @@ static void set_proc(struct vmx_vcpu *x, u32 proc)
 	}
 }
 
-static void vmcs_init(struct vireo_vcpu *v, struct vmx_vcpu *x)
+static void vmcs_init(struct vireo_vcpu *v)
 {
 	unsigned int i;
 
 	for (i = 0; i < NR_CTLS; i++)
 		vmx_write(ctls[i].field, ctl[i]);
-	x->proc = ctl[CTLS_PROC];
+	to_vmx(v)->proc = ctl[CTLS_PROC];
 	/* #DB and #AC can loop in delivery, out of reach of any interrupt; #MC is the host's. */
 	vmx_write(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
 	vmx_write(CR0_GUEST_HOST_MASK, CR0_MASK);
 	vmx_write(CR4_GUEST_HOST_MASK, cr4_mask);
 	vmx_write(MSR_BITMAP, __pa(msr_bitmap));
 	vmx_write(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic.page));
-	vmx_write(EPT_POINTER, x->eptp);
+	vmx_write(EPT_POINTER, __pa(v->vm->mem.tree.root) | VMX_EPTP_MT_WB | VMX_EPTP_PWL_4);
 	vmx_write(VMCS_LINK_POINTER, ~0ULL);
 	vmx_write(GUEST_IA32_DEBUGCTL, 0);
 	vmx_write(GUEST_IA32_PAT, VIREO_PAT_RESET);
-	/*
-	 * Translations are tagged with the EPT pointer as well, that is with the VM
-	 * (29.4.1): the VPID only has to tell its vCPUs apart.
-	 */
+	/* 29.4.1: the EPT pointer tags translations, too; this tells a VM's vCPUs apart. */
 	vmx_write(VIRTUAL_PROCESSOR_ID, v->id + 1);
 	/* A processor that lacks one of these fields ignores it. */
 	vmx_write(XSS_EXIT_BITMAP, 0);
@@ -439,16 +475,16 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 	v->arch = x;
 	if (!x)
 		return -ENOMEM;
-	x->vmcs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!x->vmcs)
-		return -ENOMEM;
-	*(u32 *)x->vmcs = revision;
-	x->eptp = __pa(v->vm->mem.tree.root) | VMX_EPTP_MT_WB | VMX_EPTP_PWL_4;
 	x->dr6 = DR6_RESERVED;
 	v->apic.delivers = have_apicv;
+	x->vmcs = (u32 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!x->vmcs)
+		return -ENOMEM;
+	*x->vmcs = revision;
+	x->vmcs_pa = __pa(x->vmcs);
 	if (!vmcs_begin(v, &flags))
 		return -EIO;
-	vmcs_init(v, x);
+	vmcs_init(v);
 	local_irq_restore(flags);
 	return 0;
 }
@@ -602,11 +638,21 @@ static u64 vmx_get_cr4(struct vireo_vcpu *v)
 	return value;
 }
 
+/* DR6 is in the processor, or waits to be there. */
+static void change_dr6(struct vireo_vcpu *v, u64 clear, u64 set)
+{
+	struct vmx_vcpu *x = to_vmx(v);
+
+	if (v->dr_loaded)
+		get_debugreg(x->dr6, 6);
+	x->dr6 = (x->dr6 & ~clear) | set;
+	if (v->dr_loaded)
+		set_debugreg(x->dr6, 6);
+}
+
 static void vmx_set_bs(struct vireo_vcpu *v)
 {
-	to_vmx(v)->dr6 |= DR_STEP;
-	if (v->dr_loaded)
-		set_debugreg(to_vmx(v)->dr6, 6);
+	change_dr6(v, 0, DR_STEP);
 }
 
 /*
@@ -665,20 +711,12 @@ static void load_host(struct vireo_vcpu *v, struct vmx_vcpu *x)
 /* An exit leaves null selectors: a 64-bit program mostly had them anyway. */
 static void load_segs(struct vmx_vcpu *x)
 {
-	unsigned int ds, es, fs, gs;
-
-	savesegment(ds, ds);
-	savesegment(es, es);
-	savesegment(fs, fs);
-	savesegment(gs, gs);
+	savesegment(ds, x->ds);
+	savesegment(es, x->es);
+	savesegment(fs, x->fs);
+	savesegment(gs, x->gs);
 	store_ldt(x->ldt);
-	x->segs = ds | es | fs | gs | x->ldt;
-	if (unlikely(x->segs)) {
-		x->ds = ds;
-		x->es = es;
-		x->fs = fs;
-		x->gs = gs;
-	}
+	x->segs = x->ds | x->es | x->fs | x->gs | x->ldt;
 }
 
 static void put_segs(struct vmx_vcpu *x)
@@ -703,10 +741,7 @@ static void load_debug(struct vireo_vcpu *v)
 
 static noinline void put_debug(struct vmx_vcpu *x)
 {
-	unsigned long dr6;
-
-	get_debugreg(dr6, 6);
-	x->dr6 = dr6;
+	get_debugreg(x->dr6, 6);
 	set_debugreg(DR6_RESERVED, 6);
 	x->dr7 = vmx_read(GUEST_DR7);
 	set_proc(x, x->proc | CPU_BASED_MOV_DR_EXITING);
@@ -760,41 +795,6 @@ static void vmx_put(struct vireo_vcpu *v)
 		native_wrmsrl(MSR_IA32_DEBUGCTLMSR, x->host_debugctl);
 }
 
-/* ---- Events ----------------------------------------------------------------------------- */
-
-/* 25.8.3 and 25.9.2: types of interruption */
-static void inject(struct vireo_vcpu *v)
-{
-	struct vireo_event *e = &v->inject;
-
-	/* 27.2.1.3: in real mode there are no error codes. */
-	if (e->has_error && !(vmx_read(GUEST_CR0) & X86_CR0_PE))
-		e->has_error = false;
-	if (e->has_error)
-		vmx_write(VM_ENTRY_EXCEPTION_ERROR_CODE, e->error);
-	vmx_write(VM_ENTRY_INTR_INFO_FIELD, e->info);
-	e->info = 0;
-	v->blocked &= ~VIREO_BLOCKED_SHADOW;	/* its delivery ends that */
-}
-
-/*
- * 28.2.4: an event whose delivery the exit cut short.  Software interrupts and
- * the exceptions of INT3, INTO and INT1 are not delivered again: RIP is still
- * at the instruction, the guest runs it again.
- */
-static void exit_interrupted(struct vireo_vcpu *v, u32 info)
-{
-	struct vireo_event *e = &v->inject;
-
-	e->info = info & VEVENT_BITS;
-	if (e->type > VEVENT_EXCEPTION)
-		e->info = 0;
-	if (e->has_error)
-		e->error = vmx_read(IDT_VECTORING_ERROR_CODE);
-	if (e->type == VEVENT_NMI)	/* not in its handler yet */
-		v->blocked &= ~VIREO_BLOCKED_NMI;
-}
-
 /* What blocks events is not what the VMCS says. */
 static void set_blocked(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
@@ -813,17 +813,33 @@ static void set_blocked(struct vireo_vcpu *v, struct vmx_vcpu *x)
 
 /* ---- Exits ------------------------------------------------------------------------------ */
 
-/* Exits of instructions that are stepped over once they are dealt with */
-static const u8 insn_exits[] = {
+/* What there is to say of an exit; see exit_decode() for the rest. */
+static const u8 exits[] = {
+	[EXIT_REASON_EXTERNAL_INTERRUPT] = VEXIT_INTR,
+	[EXIT_REASON_TRIPLE_FAULT] = VEXIT_SHUTDOWN,
+	[EXIT_REASON_INIT_SIGNAL] = VEXIT_RESUME,
+	[EXIT_REASON_INTERRUPT_WINDOW ... EXIT_REASON_NMI_WINDOW] = VEXIT_WINDOW,
 	[EXIT_REASON_CPUID] = VEXIT_CPUID,
+	[REASON_GETSEC] = VEXIT_UD,
 	[EXIT_REASON_HLT] = VEXIT_HLT,
 	[EXIT_REASON_INVD] = VEXIT_SKIP,
+	[EXIT_REASON_RDPMC] = VEXIT_GP,
 	[EXIT_REASON_VMCALL] = VEXIT_HYPERCALL,
+	[EXIT_REASON_VMCLEAR ... EXIT_REASON_VMON] = VEXIT_UD,
+	[EXIT_REASON_DR_ACCESS] = VEXIT_DR,
 	[EXIT_REASON_IO_INSTRUCTION] = VEXIT_IO,
 	[EXIT_REASON_MSR_READ] = VEXIT_RDMSR,
 	[EXIT_REASON_MSR_WRITE] = VEXIT_WRMSR,
+	[EXIT_REASON_MWAIT_INSTRUCTION] = VEXIT_UD,
+	[EXIT_REASON_MONITOR_INSTRUCTION] = VEXIT_UD,
+	[EXIT_REASON_TPR_BELOW_THRESHOLD] = VEXIT_WINDOW,
+	[EXIT_REASON_EPT_VIOLATION] = VEXIT_FAULT,
+	[EXIT_REASON_INVEPT] = VEXIT_UD,
+	[EXIT_REASON_PREEMPTION_TIMER] = VEXIT_INTR,
+	[EXIT_REASON_INVVPID] = VEXIT_UD,
 	[EXIT_REASON_WBINVD] = VEXIT_SKIP,
 	[EXIT_REASON_XSETBV] = VEXIT_XSETBV,
+	[EXIT_REASON_ENCLS] = VEXIT_UD,
 };
 
 /* In 64-bit mode */
@@ -831,12 +847,6 @@ static bool wide(void)
 {
 	return (vmx_read(GUEST_CS_AR_BYTES) & VMX_AR_L_MASK) &&
 	       (vmx_read(GUEST_IA32_EFER) & EFER_LMA);
-}
-
-static void exit_hypercall(struct vireo_vcpu *v)
-{
-	v->exit.cpl = VMX_AR_DPL(vmx_read(GUEST_SS_AR_BYTES));
-	v->exit.wide = wide();
 }
 
 static void exit_io(struct vireo_vcpu *v)
@@ -847,27 +857,10 @@ static void exit_io(struct vireo_vcpu *v)
 	v->exit.width = (qual & 7) + 1;
 	v->exit.write = !(qual & QUAL_IO_IN);
 	v->exit.string = qual & QUAL_IO_STRING;
-	if (v->exit.string)
-		v->exit.gpa = 0;	/* it is reported with it */
-}
-
-static enum vireo_exit exit_insn(struct vireo_vcpu *v, enum vireo_exit kind)
-{
-	u32 len = vmx_read(VM_EXIT_INSTRUCTION_LEN);
-	u64 next = v->rip + len;
-
-	if (kind == VEXIT_IO)
-		exit_io(v);
-	else if (kind == VEXIT_HYPERCALL)
-		exit_hypercall(v);
-	if (unlikely((u32)next < len) && !wide())
-		next = (u32)next;	/* beyond 4 GiB comes 0 */
-	v->next_rip = next;
-	return kind;
 }
 
 /* An IRET that faulted has unblocked NMIs already (28.2.3); it will run again. */
-static enum vireo_exit exit_ept(struct vireo_vcpu *v)
+static void exit_ept(struct vireo_vcpu *v)
 {
 	u64 qual = vmx_read(EXIT_QUALIFICATION);
 
@@ -879,7 +872,6 @@ static enum vireo_exit exit_ept(struct vireo_vcpu *v)
 			 !(qual & EPT_VIOLATION_GVA_TRANSLATED));
 	if ((qual & QUAL_EPT_NMI) && !v->inject.info)
 		v->blocked |= VIREO_BLOCKED_NMI;
-	return VEXIT_FAULT;
 }
 
 /*
@@ -908,34 +900,14 @@ static enum vireo_exit exit_cr(struct vireo_vcpu *v)
 	return VEXIT_UNKNOWN;
 }
 
-static enum vireo_exit exit_debug(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 info)
-{
-	u64 qual = vmx_read(EXIT_QUALIFICATION);
-	unsigned long dr6;
-
-	/* 28.2.1: the exit comes before DR6 and DR7 change. */
-	if (v->dr_loaded) {
-		get_debugreg(dr6, 6);
-		x->dr6 = dr6;
-	}
-	if ((info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_PRIV_SW_EXCEPTION)
-		v->rip += vmx_read(VM_EXIT_INSTRUCTION_LEN);
-	else
-		x->dr6 = (x->dr6 & ~(u64)DR_TRAP_BITS) | (qual & QUAL_DEBUG);
-	if (v->dr_loaded)
-		set_debugreg(x->dr6, 6);
-	if (qual & DR6_BD)
-		vmx_write(GUEST_DR7, vmx_read(GUEST_DR7) & ~(u64)DR7_GD);
-	return VEXIT_EXCEPTION;
-}
-
 /* An exception or NMI; those that are the host's are its handlers' to deal with. */
-static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
+static enum vireo_exit exit_exception(struct vireo_vcpu *v)
 {
-	u32 info = vmx_read(VM_EXIT_INTR_INFO);
+	u32 info = vmx_read(VM_EXIT_INTR_INFO), type = info & INTR_INFO_INTR_TYPE_MASK;
+	u64 qual = vmx_read(EXIT_QUALIFICATION);
 	u8 vector = info & INTR_INFO_VECTOR_MASK;
 
-	if ((info & INTR_INFO_INTR_TYPE_MASK) >> 8 == VEVENT_NMI) {
+	if (type == INTR_TYPE_NMI_INTR) {
 		asm volatile("int $2");	/* NMIs are blocked until its IRET */
 		return VEXIT_INTR;
 	}
@@ -950,71 +922,64 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	v->exit.event.type = VEVENT_EXCEPTION;
 	if (v->exit.event.has_error)
 		v->exit.event.error = vmx_read(VM_EXIT_INTR_ERROR_CODE);
-	return vector == X86_TRAP_DB ? exit_debug(v, x, info) : VEXIT_EXCEPTION;
+	if (vector != X86_TRAP_DB)
+		return VEXIT_EXCEPTION;
+	/* 28.2.1: the exit comes before DR6 and DR7 change. */
+	if (type == INTR_TYPE_PRIV_SW_EXCEPTION)
+		v->rip = v->next_rip;
+	else
+		change_dr6(v, DR_TRAP_BITS, qual & QUAL_DEBUG);
+	if (qual & DR6_BD)
+		vmx_write(GUEST_DR7, vmx_read(GUEST_DR7) & ~(u64)DR7_GD);
+	return VEXIT_EXCEPTION;
 }
 
-static enum vireo_exit exit_rare(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
+static enum vireo_exit exit_decode(struct vireo_vcpu *v, u64 reason)
 {
+	unsigned int kind = reason < ARRAY_SIZE(exits) ? exits[reason] : 0;
+	u32 len = vmx_read(VM_EXIT_INSTRUCTION_LEN);	/* if it is an instruction's */
+	u64 next = v->rip + len;
+
+	if (unlikely((u32)next < len) && !wide())
+		next = (u32)next;	/* beyond 4 GiB comes 0 */
+	v->next_rip = next;
+	v->exit.gpa = 0;
 	switch (reason) {
+	case EXIT_REASON_VMCALL:
+		v->exit.cpl = VMX_AR_DPL(vmx_read(GUEST_SS_AR_BYTES));
+		v->exit.wide = wide();
+		break;
+	case EXIT_REASON_IO_INSTRUCTION:
+		exit_io(v);
+		break;
+	case EXIT_REASON_EPT_VIOLATION:
+		exit_ept(v);
+		break;
+	case EXIT_REASON_DR_ACCESS:
+		load_debug(v);
+		break;
 	case EXIT_REASON_EXCEPTION_NMI:
-		return exit_exception(v, x);
+		return exit_exception(v);
 	case EXIT_REASON_CR_ACCESS:
 		return exit_cr(v);
 	case EXIT_REASON_APIC_WRITE:	/* a SELF IPI of a vector below 16 */
 		vireo_lapic_write(v, 0x83f, vmx_read(EXIT_QUALIFICATION) == 0x3f0 ? 0 : 0x100);
 		return VEXIT_RESUME;
-	case EXIT_REASON_DR_ACCESS:
-		load_debug(v);
-		return VEXIT_DR;
-	case EXIT_REASON_RDPMC:
-		return VEXIT_GP;
-	case REASON_GETSEC:
-	case EXIT_REASON_VMCLEAR ... EXIT_REASON_VMON:
-	case EXIT_REASON_INVEPT:
-	case EXIT_REASON_INVVPID:
-	case EXIT_REASON_MWAIT_INSTRUCTION:
-	case EXIT_REASON_MONITOR_INSTRUCTION:
-	case EXIT_REASON_ENCLS:
-		return VEXIT_UD;
-	case EXIT_REASON_INIT_SIGNAL:
-		return VEXIT_RESUME;
-	case EXIT_REASON_TRIPLE_FAULT:
-		return VEXIT_SHUTDOWN;
 	}
-	return VEXIT_UNKNOWN;		/* a task switch, for one */
-}
-
-static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct vmx_vcpu *x, u64 reason)
-{
-	if (reason < ARRAY_SIZE(insn_exits) && insn_exits[reason])
-		return exit_insn(v, insn_exits[reason]);
-	v->exit.gpa = 0;
-	switch (reason) {
-	case EXIT_REASON_EXTERNAL_INTERRUPT:
-	case EXIT_REASON_PREEMPTION_TIMER:
-		return VEXIT_INTR;
-	case EXIT_REASON_EPT_VIOLATION:
-		return exit_ept(v);
-	case EXIT_REASON_INTERRUPT_WINDOW:
-	case EXIT_REASON_NMI_WINDOW:
-	case EXIT_REASON_TPR_BELOW_THRESHOLD:
-		return VEXIT_WINDOW;
-	}
-	return exit_rare(v, x, reason);
+	return kind ?: VEXIT_UNKNOWN;	/* a task switch, for one */
 }
 
 /* 27.8: the guest did not run; 31.4 has the numbers of the errors. */
-static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32 reason)
+static enum vireo_exit exit_failed(struct vireo_vcpu *v, u32 reason, bool failed)
 {
 	u64 qual = vmx_read(EXIT_QUALIFICATION);	/* table 28-7: 2 and 3 */
 
 	v->exit.check = qual == 2 ? VIREO_CHECK_PDPTE :
 			qual == 3 ? VIREO_CHECK_NMI : VIREO_CHECK_UNKNOWN;
-	if (x->entry.failed) {
+	if (failed) {
 		reason = vmx_read(VM_INSTRUCTION_ERROR);
 		v->exit.check = VIREO_CHECK_CONTROLS;
 	}
-	x->entry.failed = 0;
 	v->exit.gpa = 0;
 	v->exit.code = reason;
 	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
@@ -1028,19 +993,35 @@ static enum vireo_exit exit_failed(struct vireo_vcpu *v, struct vmx_vcpu *x, u32
 /* What an entry seldom has; apart, because INVEPT's descriptor costs a stack guard. */
 static noinline void enter_rare(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	if (v->inject.info)
-		inject(v);
+	u64 desc[2] = { vmx_read(EPT_POINTER) };
+	struct vireo_event *e = &v->inject;
+	u64 type = VMX_EPT_EXTENT_CONTEXT;
+
+	if (e->info) {
+		/* 27.2.1.3: in real mode there are no error codes. */
+		if (e->has_error && !(vmx_read(GUEST_CR0) & X86_CR0_PE))
+			e->has_error = false;
+		vmx_write(VM_ENTRY_EXCEPTION_ERROR_CODE, e->error);
+		vmx_write(VM_ENTRY_INTR_INFO_FIELD, e->info);
+		e->info = 0;
+		v->blocked &= ~VIREO_BLOCKED_SHADOW;	/* its delivery ends that */
+	}
 	if (v->blocked != x->blocked)
 		set_blocked(v, x);
 	if (v->flush)
-		vmx_invept(VMX_EPT_EXTENT_CONTEXT, x->eptp);
+		asm volatile("invept %0, %1" : : "m" (desc), "r" (type)
+			     : "cc", "memory");
 	v->flush = false;
 	if (flush_l1d_always)
 		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
 
-static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
+static enum vireo_exit vmx_run(struct vireo_vcpu *v)
 {
+	struct vmx_vcpu *x = to_vmx(v);
+	u32 guest_spec = 0, host_spec = 0, failed, info;
+	u64 reason;
+
 	vmx_write(GUEST_RIP, v->rip);
 	if (unlikely(v->rflags != x->rflags))
 		vmx_write(GUEST_RFLAGS, v->rflags);
@@ -1049,41 +1030,32 @@ static void run_enter(struct vireo_vcpu *v, struct vmx_vcpu *x)
 	if (unlikely(v->inject.info | v->blocked | x->blocked | v->flush | flush_l1d_always))
 		enter_rare(v, x);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL)) {
-		x->entry.guest_spec = v->spec_ctrl;
-		x->entry.host_spec = this_cpu_read(x86_spec_ctrl_current);
+		guest_spec = v->spec_ctrl;
+		host_spec = this_cpu_read(x86_spec_ctrl_current);
 	}
 	compat_clear_mmio_buffers();
 	if (native_read_cr2() != x->cr2)
 		native_write_cr2(x->cr2);
-	vmx_enter(v->gpr, &x->entry);
+
+	failed = vmx_enter(v->gpr, &x->host_rsp, guest_spec, host_spec, x->launched);
+
 	x->cr2 = native_read_cr2();
-}
-
-static enum vireo_exit vmx_run(struct vireo_vcpu *v)
-{
-	struct vmx_vcpu *x = to_vmx(v);
-	u64 rflags, rsp, reason;
-	u32 info;
-
-	run_enter(v, x);
-	reason = vmx_read(VM_EXIT_REASON) | x->entry.failed;
+	reason = vmx_read(VM_EXIT_REASON) | failed;
 	v->exit.code = reason;
 	v->rip = vmx_read(GUEST_RIP);
-	rflags = vmx_read(GUEST_RFLAGS);
-	rsp = vmx_read(GUEST_RSP);
-	v->rflags = rflags;
-	x->rflags = rflags;
-	v->gpr[VIREO_RSP] = rsp;
-	x->rsp = rsp;
+	v->rflags = vmx_read(GUEST_RFLAGS);
+	x->rflags = v->rflags;
+	v->gpr[VIREO_RSP] = vmx_read(GUEST_RSP);
+	x->rsp = v->gpr[VIREO_RSP];
 	if (unlikely(reason & REASON_FAILED))
-		return exit_failed(v, x, reason);
-	x->entry.launched = 1;
+		return exit_failed(v, reason, failed);
+	x->launched = true;
 	x->blocked = vmx_read(GUEST_INTERRUPTIBILITY_INFO);
 	v->blocked = x->blocked;
 	info = vmx_read(IDT_VECTORING_INFO_FIELD);
 	if (unlikely(info & INTR_INFO_VALID_MASK))
-		exit_interrupted(v, info);
-	return exit_decode(v, x, reason);
+		vireo_event_again(v, info, vmx_read(IDT_VECTORING_ERROR_CODE));
+	return exit_decode(v, reason);
 }
 
 const struct vireo_ops vmx_ops = {
