@@ -112,15 +112,15 @@ static inline bool compat_guest_work_pending(void)
 	       (need_resched() || signal_pending(current) || compat_user_work_pending());
 }
 
+/* Exported, but declared in a header of the kernel's own */
+extern unsigned int mxcsr_feature_mask;
+
 /* Event delivery without an IDT: "int $2" does not reach the host's handler then. */
-static inline bool compat_fred(void)
-{
 #ifdef X86_FEATURE_FRED
-	return cpu_feature_enabled(X86_FEATURE_FRED);
+#define compat_fred()	cpu_feature_enabled(X86_FEATURE_FRED)
 #else
-	return false;
+#define compat_fred()	false
 #endif
-}
 
 /* MMIO stale data, on processors that the host clears for guests alone. */
 static inline void compat_clear_mmio_buffers(void)
@@ -158,25 +158,17 @@ struct compat_cet {
 	u64 u_cet, ssp;
 };
 
-static inline void compat_cet_enter(struct compat_cet *c)
+static inline void compat_cet(struct compat_cet *c, bool guest)
 {
 #ifdef X86_FEATURE_USER_SHSTK
-	if (cpu_feature_enabled(X86_FEATURE_USER_SHSTK)) {
+	if (!cpu_feature_enabled(X86_FEATURE_USER_SHSTK))
+		return;
+	if (guest) {
 		rdmsrl(MSR_IA32_U_CET, c->u_cet);
 		rdmsrl(MSR_IA32_PL3_SSP, c->ssp);
-		wrmsrl(MSR_IA32_U_CET, 0);
-		wrmsrl(MSR_IA32_PL3_SSP, 0);
 	}
-#endif
-}
-
-static inline void compat_cet_leave(const struct compat_cet *c)
-{
-#ifdef X86_FEATURE_USER_SHSTK
-	if (cpu_feature_enabled(X86_FEATURE_USER_SHSTK)) {
-		wrmsrl(MSR_IA32_U_CET, c->u_cet);
-		wrmsrl(MSR_IA32_PL3_SSP, c->ssp);
-	}
+	wrmsrl(MSR_IA32_U_CET, guest ? 0 : c->u_cet);
+	wrmsrl(MSR_IA32_PL3_SSP, guest ? 0 : c->ssp);
 #endif
 }
 

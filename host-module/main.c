@@ -38,7 +38,6 @@ static void hw_enable_this(void *err)
 		WRITE_ONCE(*(int *)err, ret);
 		return;
 	}
-	vireo_switch_enable();
 	this_cpu_write(vireo_cpu_enabled, true);
 }
 

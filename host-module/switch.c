@@ -24,34 +24,32 @@
 #include "compat.h"
 
 struct switch_cpu {
-	u64 tsc_aux;			/* the host's */
 	struct compat_cet cet;
-	struct vireo_vcpu *last;	/* whose branches trained the predictors */
+	u64 last;		/* vCPU whose branches trained the predictors */
 };
 
 static DEFINE_PER_CPU(struct switch_cpu, switch_cpus);
-static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
+static atomic64_t vcpus;	/* made so far */
 
 /* Constant after init */
-static u32 mxcsr_mask;		/* bits that MXCSR has */
+static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
 static u64 fpu_mask;		/* components that are switched here: all but PKRU */
 static u32 pkru_offset;		/* in the standard format; 0: there is none */
 static struct xregs_state __percpu *fpu_host;	/* the processor's own: what was displaced */
 
 /**
- * vireo_switch_init() - ask the processor what MXCSR has (Intel SDM vol. 1, 11.6.6)
+ * vireo_switch_init() - look at what the host has
  * Context: Module load.
  * Return: 0 or -ENOMEM.
  */
 int vireo_switch_init(void)
 {
-	struct fxregs_state fx __aligned(16) = {};
 	u32 unused;
 
-	kernel_fpu_begin();
-	asm volatile("fxsave64 %0" : "+m" (fx));
-	kernel_fpu_end();
-	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
+	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
+		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrl(MSR_IA32_XSS, host_xss);
 	fpu_mask = vireo_xcr0 & ~(u64)XFEATURE_MASK_PKRU;
 	if (vireo_xcr0 & XFEATURE_MASK_PKRU)
 		cpuid_count(0xd, XFEATURE_PKRU, &unused, &pkru_offset, &unused, &unused);
@@ -69,59 +67,35 @@ void vireo_switch_exit(void)
 }
 
 /**
- * vireo_switch_enable() - look at what the host has; on each processor
- * Context: Interrupts off.
- */
-void vireo_switch_enable(void)
-{
-	struct switch_cpu *c = this_cpu_ptr(&switch_cpus);
-
-	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
-		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-	if (boot_cpu_has(X86_FEATURE_XSAVES))
-		rdmsrl(MSR_IA32_XSS, host_xss);
-	if (boot_cpu_has(X86_FEATURE_RDTSCP))
-		rdmsrl(MSR_TSC_AUX, c->tsc_aux);
-	c->last = NULL;
-}
-
-/**
- * vireo_switch_forget() - a vCPU goes away
- * @v: the vCPU; its address may come back as another's, which needs a barrier
- * Context: Any.
- */
-void vireo_switch_forget(struct vireo_vcpu *v)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		cmpxchg(&per_cpu_ptr(&switch_cpus, cpu)->last, v, NULL);
-}
-
-/**
  * vireo_switch_dr() - the guest gets its own DR0 to DR3, until the stay ends
  * @v: the vCPU
  * Context: Between load and put.
  */
 void vireo_switch_dr(struct vireo_vcpu *v)
 {
+	unsigned int i;
+
 	/* The host's breakpoints must not look at the guest's addresses. */
 	set_debugreg(DR7_OFF, 7);
-	set_debugreg(v->dr[0], 0);
-	set_debugreg(v->dr[1], 1);
-	set_debugreg(v->dr[2], 2);
-	set_debugreg(v->dr[3], 3);
+	for (i = 0; i < ARRAY_SIZE(v->dr); i++)
+		set_debugreg(v->dr[i], i);
 	v->dr_loaded = true;
 }
 
-static void put_dr(struct vireo_vcpu *v)
+static noinline void put_dr(struct vireo_vcpu *v)
 {
+	unsigned int i;
+
 	set_debugreg(DR7_OFF, 7);	/* as the exit should have */
-	get_debugreg(v->dr[0], 0);
-	get_debugreg(v->dr[1], 1);
-	get_debugreg(v->dr[2], 2);
-	get_debugreg(v->dr[3], 3);
+	for (i = 0; i < ARRAY_SIZE(v->dr); i++)
+		get_debugreg(v->dr[i], i);
 	v->dr_loaded = false;
+}
+
+/* TSC_AUX as the host has it on this processor */
+static __always_inline u64 host_tsc_aux(void)
+{
+	return vdso_encode_cpunode(raw_smp_processor_id(), numa_node_id());
 }
 
 static __always_inline void fpu_save(struct xregs_state *x, u64 mask)
@@ -160,13 +134,13 @@ void vireo_switch_load(struct vireo_vcpu *v)
 
 	fpu_save(this_cpu_ptr(fpu_host), fpu_mask);
 	fpu_load(v, v->fpu, fpu_mask);
-	compat_cet_enter(&c->cet);
-	if (c->last != v) {
-		c->last = v;
+	compat_cet(&c->cet, true);
+	if (c->last != v->serial) {
+		c->last = v->serial;
 		if (!cpu_feature_enabled(X86_FEATURE_IBPB_ON_VMEXIT))
 			indirect_branch_prediction_barrier();
 	}
-	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
+	if (cpu_feature_enabled(X86_FEATURE_RDTSCP) && v->tsc_aux != host_tsc_aux())
 		wrmsrl(MSR_TSC_AUX, v->tsc_aux);
 	if (host_xcr0 && v->xcr0 != host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
@@ -204,8 +178,6 @@ static void put_xcr0(struct vireo_vcpu *v)
  */
 void vireo_switch_put(struct vireo_vcpu *v)
 {
-	struct switch_cpu *c = this_cpu_ptr(&switch_cpus);
-
 	/* The guest may have had CR4.PKE and OSXSAVE set at any time since. */
 	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
 		v->pkru = rdpkru();
@@ -213,9 +185,9 @@ void vireo_switch_put(struct vireo_vcpu *v)
 			wrpkru(v->host_pkru);
 	}
 	put_xcr0(v);
-	compat_cet_leave(&c->cet);
-	if (v->tsc_aux != c->tsc_aux && boot_cpu_has(X86_FEATURE_RDTSCP))
-		wrmsrl(MSR_TSC_AUX, c->tsc_aux);
+	compat_cet(this_cpu_ptr(&switch_cpus.cet), false);
+	if (cpu_feature_enabled(X86_FEATURE_RDTSCP) && v->tsc_aux != host_tsc_aux())
+		wrmsrl(MSR_TSC_AUX, host_tsc_aux());
 	if (unlikely(v->dr_loaded))
 		put_dr(v);
 	if (hw_breakpoint_active())	/* the exit has switched them off */
@@ -239,16 +211,8 @@ int vireo_switch_create(struct vireo_vcpu *v)
 		return -ENOMEM;
 	v->fpu->i387.cwd = 0x37f;
 	v->fpu->i387.mxcsr = MXCSR_DEFAULT;
+	v->serial = atomic64_inc_return(&vcpus);
 	return 0;
-}
-
-static int fpu_get(struct vireo_vcpu *v, void __user *to)
-{
-	if (pkru_offset) {	/* XRSTOR is never told to look at it */
-		v->fpu->header.xfeatures |= XFEATURE_MASK_PKRU;
-		*(u32 *)((u8 *)v->fpu + pkru_offset) = v->pkru;
-	}
-	return copy_to_user(to, v->fpu, vireo_xsave_size) ? -EFAULT : 0;
 }
 
 /* XRSTOR would fault on anything else (Intel SDM vol. 1, 13.8.1). */
@@ -256,40 +220,43 @@ static bool fpu_valid(const struct xregs_state *x)
 {
 	return !(x->header.xfeatures & ~vireo_xcr0) && !x->header.xcomp_bv &&
 	       !memchr_inv(x->header.reserved, 0, sizeof(x->header.reserved)) &&
-	       !(x->i387.mxcsr & ~mxcsr_mask);
-}
-
-static int fpu_set(struct vireo_vcpu *v, const void __user *from)
-{
-	struct xregs_state *x = memdup_user(from, vireo_xsave_size);
-	int err = -EINVAL;
-
-	if (IS_ERR(x))
-		return PTR_ERR(x);
-	if (fpu_valid(x)) {
-		v->pkru = x->header.xfeatures & XFEATURE_MASK_PKRU ?
-			  *(u32 *)((u8 *)x + pkru_offset) : 0;
-		memcpy(v->fpu, x, vireo_xsave_size);
-		err = 0;
-	}
-	kfree(x);
-	return err;
+	       !(x->i387.mxcsr & ~mxcsr_feature_mask);
 }
 
 /**
  * vireo_vcpu_xsave() - VIREO_GET_XSAVE, VIREO_SET_XSAVE
- * @v: the vCPU
+ * @vcpu: the vCPU
  * @cmd: which of them
  * @arg: struct vireo_xsave
  * Context: Process context, the vCPU's mutex held.
  * Return: 0, -EFAULT, -EINVAL or -ENOMEM; nothing changed on failure.
  */
-long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg)
+long vireo_vcpu_xsave(void *vcpu, unsigned int cmd, void *arg)
 {
-	const struct vireo_xsave *x = arg;
+	const struct vireo_xsave *a = arg;
+	void __user *data = u64_to_user_ptr(a->data);
+	struct vireo_vcpu *v = vcpu;
+	struct xregs_state *x;
+	bool valid;
 
-	if (x->bytes != vireo_xsave_size)
+	if (a->bytes != vireo_xsave_size)
 		return -EINVAL;
-	return cmd == VIREO_SET_XSAVE ? fpu_set(v, u64_to_user_ptr(x->data)) :
-					fpu_get(v, u64_to_user_ptr(x->data));
+	if (cmd == VIREO_GET_XSAVE) {
+		if (pkru_offset) {	/* XRSTOR is never told to look at it */
+			v->fpu->header.xfeatures |= XFEATURE_MASK_PKRU;
+			*(u32 *)((u8 *)v->fpu + pkru_offset) = v->pkru;
+		}
+		return copy_to_user(data, v->fpu, vireo_xsave_size) ? -EFAULT : 0;
+	}
+	x = memdup_user(data, vireo_xsave_size);
+	if (IS_ERR(x))
+		return PTR_ERR(x);
+	valid = fpu_valid(x);
+	if (valid) {
+		v->pkru = x->header.xfeatures & XFEATURE_MASK_PKRU ?
+			  *(u32 *)((u8 *)x + pkru_offset) : 0;
+		memcpy(v->fpu, x, vireo_xsave_size);
+	}
+	kfree(x);
+	return valid ? 0 : -EINVAL;
 }

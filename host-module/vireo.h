@@ -307,6 +307,7 @@ struct vireo_vcpu {
 
 	struct vireo_vm *vm;	/* (i) holds no reference: the fd does */
 	unsigned int id;	/* (i) */
+	u64 serial;		/* (i) no other vCPU has or had it */
 	unsigned long mutex;	/* bit 0: all that is (v); tried, never waited for */
 	struct vireo_run *run;	/* (i) the shared page: hostile */
 	struct task_struct __rcu *task;	/* (a) the thread in VIREO_RUN */
@@ -394,8 +395,6 @@ int vireo_switch_init(void);
 void vireo_switch_exit(void);
 int vireo_switch_create(struct vireo_vcpu *v);
 long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg);
-void vireo_switch_enable(void);
-void vireo_switch_forget(struct vireo_vcpu *v);
 void vireo_switch_dr(struct vireo_vcpu *v);
 void vireo_switch_load(struct vireo_vcpu *v);
 void vireo_switch_put(struct vireo_vcpu *v);

@@ -160,7 +160,6 @@ static void vcpu_free(struct vireo_vcpu *v)
 	if (v->apic.page)
 		hrtimer_cancel(&v->apic.timer);
 	free_page((unsigned long)v->apic.page);
-	vireo_switch_forget(v);
 	kfree(v->fpu);
 	free_page((unsigned long)v->run);
 	kfree(v);
