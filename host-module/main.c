@@ -272,16 +272,13 @@ static int __init vireo_init(void)
 	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
 	if (!vireo_wq)
 		return -ENOMEM;
-	err = vireo_ops->init(&features);
-	if (err)
-		goto fail_queue;
 	static_call_update(vireo_load, vireo_ops->load);
 	static_call_update(vireo_put, vireo_ops->put);
 	static_call_update(vireo_run, vireo_ops->run);
 	vireo_cpuid_init();
-	err = vireo_switch_init();
+	err = vireo_switch_init() ?: vireo_ops->init(&features);
 	if (err)
-		goto fail_backend;
+		goto fail_switch;
 
 	err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
 				hw_cpu_online, hw_cpu_offline);
@@ -308,9 +305,6 @@ fail_hw:
 	cpuhp_remove_state(hw_cpuhp_state);
 fail_switch:
 	vireo_switch_exit();
-fail_backend:
-	vireo_ops->exit();
-fail_queue:
 	destroy_workqueue(vireo_wq);
 	return err;
 }
@@ -324,7 +318,6 @@ static void __exit vireo_exit(void)
 	unregister_syscore_ops(&hw_syscore_ops);
 	cpuhp_remove_state(hw_cpuhp_state);
 	vireo_switch_exit();
-	vireo_ops->exit();
 }
 
 module_init(vireo_init);

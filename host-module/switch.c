@@ -28,6 +28,8 @@ struct switch_cpu {
 	u64 last;		/* vCPU whose branches trained the predictors */
 };
 
+#define BITMAP_ORDER	3	/* 20 KiB for AMD-V */
+
 static DEFINE_PER_CPU(struct switch_cpu, switch_cpus);
 static atomic64_t vcpus;	/* made so far */
 
@@ -35,12 +37,13 @@ static atomic64_t vcpus;	/* made so far */
 static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
 static u64 fpu_mask;		/* components that are switched here: all but PKRU */
 static u32 pkru_offset;		/* in the standard format; 0: there is none */
-static struct xregs_state __percpu *fpu_host;	/* the processor's own: what was displaced */
+void *vireo_bitmap;
+void __percpu *vireo_cpu_pages;
 
 /**
- * vireo_switch_init() - look at what the host has
+ * vireo_switch_init() - look at what the host has, allocate what all vCPUs use
  * Context: Module load.
- * Return: 0 or -ENOMEM.
+ * Return: 0 or -ENOMEM; vireo_switch_exit() in any case.
  */
 int vireo_switch_init(void)
 {
@@ -53,8 +56,12 @@ int vireo_switch_init(void)
 	fpu_mask = vireo_xcr0 & ~(u64)XFEATURE_MASK_PKRU;
 	if (vireo_xcr0 & XFEATURE_MASK_PKRU)
 		cpuid_count(0xd, XFEATURE_PKRU, &unused, &pkru_offset, &unused, &unused);
-	fpu_host = __alloc_percpu(vireo_xsave_size, 64);
-	return fpu_host ? 0 : -ENOMEM;
+	vireo_bitmap = (void *)__get_free_pages(GFP_KERNEL, BITMAP_ORDER);
+	vireo_cpu_pages = __alloc_percpu(2 * PAGE_SIZE + vireo_xsave_size, PAGE_SIZE);
+	if (!vireo_bitmap || !vireo_cpu_pages)
+		return -ENOMEM;
+	memset(vireo_bitmap, 0xff, PAGE_SIZE << BITMAP_ORDER);
+	return 0;
 }
 
 /**
@@ -63,7 +70,8 @@ int vireo_switch_init(void)
  */
 void vireo_switch_exit(void)
 {
-	free_percpu(fpu_host);
+	free_percpu(vireo_cpu_pages);
+	free_pages((unsigned long)vireo_bitmap, BITMAP_ORDER);
 }
 
 /**
@@ -96,6 +104,12 @@ static noinline void put_dr(struct vireo_vcpu *v)
 static __always_inline u64 host_tsc_aux(void)
 {
 	return vdso_encode_cpunode(raw_smp_processor_id(), numa_node_id());
+}
+
+/* The processor's own: what was displaced */
+static __always_inline struct xregs_state *host_fpu(void)
+{
+	return this_cpu_ptr(vireo_cpu_pages) + 2 * PAGE_SIZE;
 }
 
 static __always_inline void fpu_save(struct xregs_state *x, u64 mask)
@@ -132,7 +146,7 @@ void vireo_switch_load(struct vireo_vcpu *v)
 {
 	struct switch_cpu *c = this_cpu_ptr(&switch_cpus);
 
-	fpu_save(this_cpu_ptr(fpu_host), fpu_mask);
+	fpu_save(host_fpu(), fpu_mask);
 	fpu_load(v, v->fpu, fpu_mask);
 	compat_cet(&c->cet, true);
 	if (c->last != v->serial) {
@@ -193,7 +207,7 @@ void vireo_switch_put(struct vireo_vcpu *v)
 	if (hw_breakpoint_active())	/* the exit has switched them off */
 		hw_breakpoint_restore();
 	fpu_save(v->fpu, fpu_mask);
-	fpu_load(v, this_cpu_ptr(fpu_host), fpu_mask);
+	fpu_load(v, host_fpu(), fpu_mask);
 	compat_guest_ran();
 }
 

@@ -153,8 +153,7 @@ struct vireo_ops {
 	u64 leaf;			/* vireo_tree.leaf */
 
 	/* Module: process context. */
-	int (*init)(u64 *features);	/* 0, -ENODEV or -ENOMEM; says why in the log */
-	void (*exit)(void);
+	int (*init)(u64 *features);	/* 0 or -ENODEV; says why in the log */
 	/* On each processor, interrupts off. */
 	int (*cpu_enable)(void);	/* 0, -EBUSY (somebody else's) or -EIO */
 	void (*cpu_disable)(void);
@@ -391,6 +390,8 @@ int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
 #define DR6_BD		BIT(13)
 #define DR7_GD		BIT(13)
 #define DR7_OFF		0x400UL
+extern void *vireo_bitmap;	/* all ones, 32 KiB: what exits, for the backend to clear */
+extern void __percpu *vireo_cpu_pages;	/* the backend's first two on each processor */
 int vireo_switch_init(void);
 void vireo_switch_exit(void);
 int vireo_switch_create(struct vireo_vcpu *v);

@@ -20,6 +20,9 @@
 #include "../vireo.h"
 #include "../compat.h"
 
+/* In vireo_bitmap: for 12 KiB (15.10.1) that all ports exit, then 8 KiB for MSRs (15.11) */
+#define MSRPM			(3 * PAGE_SIZE)
+
 /* 15.15.3: what the processor may keep from the last VMRUN of the same VMCB */
 #define CLEAN_INTERCEPTS	BIT(0)
 #define CLEAN_ASID		BIT(2)
@@ -59,9 +62,6 @@ struct svm_vcpu {
 
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 static u32 max_asid;		/* constant after init, like all below */
-static void __percpu *host_pages;	/* VM_HSAVE_PA (15.30.4), then host_pa's */
-static void *iopm;		/* 15.10.1: 12 KiB, for all vCPUs: all ports exit */
-static void *msrpm;		/* 15.11: 8 KiB behind it */
 static u32 intercepts[MAX_INTERCEPT];	/* at first: all of exits[] */
 static unsigned int nr_switched;
 static bool la57;		/* 15.25.3: a page behind the VMCB is the top of five levels */
@@ -90,7 +90,7 @@ static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
  * What is intercepted, by the number that is both an intercept's (appendix B) and its
  * exit's (appendix C): what there is to say of it, and the instruction's length.
  */
-static const struct {
+static const struct svm_exit {
 	u8 kind, len;
 } exits[] = {
 	[INTERCEPT_DR0_READ ... INTERCEPT_EXCEPTION_OFFSET - 1] = { VEXIT_DR },
@@ -127,14 +127,8 @@ static void msrpm_allow(u32 msr)
 	u32 base = msr >= 0xc0010000 ? 0x1000 : msr >= 0xc0000000 ? 0x800 : 0;
 	u32 bit = (msr & 0x1fff) * 2;
 
-	clear_bit(bit, msrpm + base);
-	clear_bit(bit + 1, msrpm + base);
-}
-
-static void svm_exit(void)
-{
-	free_percpu(host_pages);
-	free_pages((unsigned long)iopm, 3);
+	clear_bit(bit, vireo_bitmap + MSRPM + base);
+	clear_bit(bit + 1, vireo_bitmap + MSRPM + base);
 }
 
 static int svm_init(u64 *features)
@@ -155,14 +149,6 @@ static int svm_init(u64 *features)
 		return -ENODEV;
 	}
 	max_asid = cpuid_ebx(0x8000000a) - 1;
-	iopm = (void *)__get_free_pages(GFP_KERNEL, 3);
-	host_pages = __alloc_percpu(2 * PAGE_SIZE, PAGE_SIZE);
-	if (!iopm || !host_pages) {
-		svm_exit();
-		return -ENOMEM;
-	}
-	memset(iopm, 0xff, PAGE_SIZE << 3);
-	msrpm = iopm + 3 * PAGE_SIZE;
 	nr_switched = ARRAY_SIZE(switched) - !boot_cpu_has(X86_FEATURE_V_SPEC_CTRL);
 	for (i = 1; i < nr_switched; i++)
 		msrpm_allow(switched[i].msr);
@@ -181,14 +167,15 @@ static int svm_init(u64 *features)
 static int svm_cpu_enable(void)
 {
 	struct svm_cpu *c = this_cpu_ptr(&svm_cpus);
+	void *pages = this_cpu_ptr(vireo_cpu_pages);
 	u64 efer;
 
 	rdmsrl(MSR_EFER, efer);
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	wrmsrl(MSR_EFER, efer | EFER_SVME);
-	wrmsrl(MSR_VM_HSAVE_PA, slow_virt_to_phys(this_cpu_ptr(host_pages)));
-	c->host_pa = slow_virt_to_phys(this_cpu_ptr(host_pages) + PAGE_SIZE);
+	wrmsrl(MSR_VM_HSAVE_PA, slow_virt_to_phys(pages));	/* 15.30.4 */
+	c->host_pa = slow_virt_to_phys(pages + PAGE_SIZE);
 	c->asid_gen++;
 	c->next_asid = max_asid + 1;	/* the first guest flushes what was there */
 	compat_srso(true);
@@ -242,8 +229,8 @@ static int svm_vcpu_create(struct vireo_vcpu *v)
 		return -ENOMEM;
 	s->vmcb_pa = __pa(vmcb);
 	memcpy(vmcb->control.intercepts, intercepts, sizeof(intercepts));
-	vmcb->control.iopm_base_pa = __pa(iopm);
-	vmcb->control.msrpm_base_pa = __pa(msrpm);
+	vmcb->control.iopm_base_pa = __pa(vireo_bitmap);
+	vmcb->control.msrpm_base_pa = __pa(vireo_bitmap + MSRPM);
 	vmcb->control.int_ctl = V_INTR_MASKING_MASK;
 	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
 	vmcb->control.nested_cr3 = __pa(v->vm->mem.tree.root);
@@ -475,7 +462,7 @@ static void exit_ioio(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 	v->exit.string = info & SVM_IOIO_STR_MASK;
 }
 
-static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb_control_area *c)
+static void exit_npf(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 {
 	v->exit.gpa = c->exit_info_2;
 	v->exit.write = c->exit_info_1 & NPF_WRITE;
@@ -483,7 +470,6 @@ static enum vireo_exit exit_npf(struct vireo_vcpu *v, const struct vmcb_control_
 	v->exit.insn_len = boot_cpu_has(X86_FEATURE_DECODEASSISTS) ?
 			   min_t(u8, c->insn_len, sizeof(c->insn_bytes)) : 0;
 	memcpy(v->exit.insn, c->insn_bytes, v->exit.insn_len);
-	return VEXIT_FAULT;
 }
 
 static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)
@@ -508,35 +494,6 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)
 	return VEXIT_EXCEPTION;
 }
 
-static enum vireo_exit exit_iret(struct vireo_vcpu *v, struct svm_vcpu *s)
-{
-	intercept(s, INTERCEPT_IRET, false);
-	s->iret_seen = true;
-	s->step_rip = v->rip;
-	return VEXIT_WINDOW;
-}
-
-/* What is not all in exits[] */
-static noinline enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu *s)
-{
-	switch (v->exit.code) {
-	case SVM_EXIT_NPF:
-		return exit_npf(v, &s->vmcb->control);
-	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
-		load_debug(v);
-		return VEXIT_DR;
-	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_LAST_EXCP:
-		return exit_exception(v, s);
-	case SVM_EXIT_IRET:
-		return exit_iret(v, s);
-	case SVM_EXIT_VINTR:
-		return VEXIT_WINDOW;
-	case SVM_EXIT_ERR:
-		return VEXIT_FAIL;
-	}
-	return VEXIT_UNKNOWN;
-}
-
 /*
  * 15.7.1: an intercepted instruction ends at the next RIP.  What does not save
  * that, which is emulators, is taken to have met the instruction without prefixes:
@@ -545,31 +502,41 @@ static noinline enum vireo_exit exit_rare(struct vireo_vcpu *v, struct svm_vcpu 
 static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
 	const struct vmcb *vmcb = s->vmcb;
-	unsigned int kind;
+	u64 code = v->exit.code;
+	const struct svm_exit *e = &exits[code < ARRAY_SIZE(exits) ? code : 0];
 
-	if (v->exit.code >= ARRAY_SIZE(exits))
-		return exit_rare(v, s);
-	kind = exits[v->exit.code].kind;
 	v->next_rip = static_cpu_has(X86_FEATURE_NRIPS) ?
-		      vmcb->control.next_rip : v->rip + exits[v->exit.code].len;
-	switch (kind) {
-	case VEXIT_HYPERCALL:
+		      vmcb->control.next_rip : v->rip + e->len;
+	switch (code) {
+	case SVM_EXIT_VMMCALL:
 		v->exit.cpl = vmcb->save.cpl;
 		v->exit.wide = (vmcb->save.efer & EFER_LMA) &&
 			       (vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK);
-		return kind;
-	case VEXIT_RDMSR:
-		return vmcb->control.exit_info_1 ? VEXIT_WRMSR : kind;
-	case VEXIT_IO:
+		break;
+	case SVM_EXIT_MSR:
+		return vmcb->control.exit_info_1 ? VEXIT_WRMSR : VEXIT_RDMSR;
+	case SVM_EXIT_IOIO:
 		exit_ioio(v, &vmcb->control);
-		return kind;
-	case VEXIT_DR:
-	case VEXIT_EXCEPTION:
-	case 0:
-		return exit_rare(v, s);
-	default:
-		return kind;
+		break;
+	case SVM_EXIT_NPF:
+		exit_npf(v, &vmcb->control);
+		return VEXIT_FAULT;
+	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
+		load_debug(v);
+		break;
+	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_LAST_EXCP:
+		return exit_exception(v, s);
+	case SVM_EXIT_IRET:
+		intercept(s, INTERCEPT_IRET, false);
+		s->iret_seen = true;
+		s->step_rip = v->rip;
+		return VEXIT_WINDOW;
+	case SVM_EXIT_VINTR:
+		return VEXIT_WINDOW;
+	case SVM_EXIT_ERR:
+		return VEXIT_FAIL;
 	}
+	return e->kind ?: VEXIT_UNKNOWN;
 }
 
 static void step_prepare(struct vireo_vcpu *v, struct svm_vcpu *s)
@@ -652,7 +619,6 @@ const struct vireo_ops svm_ops = {
 	.name = "AMD-V",
 	.leaf = NPT_LEAF,
 	.init = svm_init,
-	.exit = svm_exit,
 	.cpu_enable = svm_cpu_enable,
 	.cpu_disable = svm_cpu_disable,
 	.vcpu_create = svm_vcpu_create,

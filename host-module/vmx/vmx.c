@@ -164,10 +164,8 @@ static DEFINE_PER_CPU(struct vireo_vcpu *, vmcs_here);	/* whose VMCS is current,
 /* Constant after init: */
 static u32 revision;
 static u32 ctl[NR_CTLS];
-static void __percpu *vmxon;	/* VMXON regions (25.11.5) */
 static u64 cr4_mask;		/* CR4 bits that the guest does not own */
 static u64 host_sys[MSR_I_CSTAR];
-static void *msr_bitmap;	/* 25.6.9: for all vCPUs */
 static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
 static bool flush_l1d, flush_l1d_always, have_apicv;
 
@@ -213,9 +211,9 @@ static void msr_allow(u32 msr, bool read, bool write)
 	u32 bit = (msr & 0x1fff) + (msr >= 0xc0000000 ? 0x2000 : 0);
 
 	if (read)
-		clear_bit(bit, msr_bitmap);
+		clear_bit(bit, vireo_bitmap);
 	if (write)
-		clear_bit(bit + 0x4000, msr_bitmap);
+		clear_bit(bit + 0x4000, vireo_bitmap);
 }
 
 /*
@@ -242,12 +240,6 @@ static void init_apicv(void)
 	msr_allow(0x808, false, true);		/* TPR */
 	msr_allow(0x80b, false, true);		/* EOI */
 	msr_allow(0x83f, false, true);		/* SELF IPI */
-}
-
-static void vmx_exit(void)
-{
-	free_percpu(vmxon);
-	free_page((unsigned long)msr_bitmap);
 }
 
 static bool l1tf_affected(void)
@@ -279,13 +271,6 @@ static int vmx_init(u64 *features)
 	}
 	if (init_controls())
 		return -ENODEV;
-	msr_bitmap = (void *)__get_free_page(GFP_KERNEL);
-	vmxon = __alloc_percpu(PAGE_SIZE, PAGE_SIZE);
-	if (!msr_bitmap || !vmxon) {
-		vmx_exit();
-		return -ENOMEM;
-	}
-	memset(msr_bitmap, 0xff, PAGE_SIZE);
 	for (i = MSR_I_KERNEL_GS; i < ARRAY_SIZE(msrs) - 1; i++)
 		msr_allow(msrs[i].msr, true, true);
 	init_apicv();
@@ -303,12 +288,13 @@ static int vmx_init(u64 *features)
 
 static int vmx_cpu_enable(void)
 {
-	u64 pa = slow_virt_to_phys(this_cpu_ptr(vmxon));
+	u32 *vmxon = this_cpu_ptr(vireo_cpu_pages);	/* 25.11.5 */
+	u64 pa = slow_virt_to_phys(vmxon);
 	bool failed = true;
 
 	if (__read_cr4() & X86_CR4_VMXE)
 		return -EBUSY;
-	*(u32 *)this_cpu_ptr(vmxon) = revision;
+	*vmxon = revision;
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
 	/* 30.2: CF or ZF say that it failed; it faults where firmware has locked it off. */
@@ -452,7 +438,7 @@ static void vmcs_init(struct vireo_vcpu *v)
 	vmx_write(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
 	vmx_write(CR0_GUEST_HOST_MASK, CR0_MASK);
 	vmx_write(CR4_GUEST_HOST_MASK, cr4_mask);
-	vmx_write(MSR_BITMAP, __pa(msr_bitmap));
+	vmx_write(MSR_BITMAP, __pa(vireo_bitmap));
 	vmx_write(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic.page));
 	vmx_write(EPT_POINTER, __pa(v->vm->mem.tree.root) | VMX_EPTP_MT_WB | VMX_EPTP_PWL_4);
 	vmx_write(VMCS_LINK_POINTER, ~0ULL);
@@ -1062,7 +1048,6 @@ const struct vireo_ops vmx_ops = {
 	.name = "VT-x",
 	.leaf = EPT_LEAF,
 	.init = vmx_init,
-	.exit = vmx_exit,
 	.cpu_enable = vmx_cpu_enable,
 	.cpu_disable = vmx_cpu_disable,
 	.vcpu_create = vmx_vcpu_create,
