@@ -52,9 +52,10 @@ static bool regs_addresses_ok(const struct vireo_regs *r)
 		    (i < VIREO_FS ? base >> 32 : !canonical(base, r->cr4)))
 			return false;
 	}
-	return !(r->gdt.limit >> 16 || r->idt.limit >> 16 || r->gdt.reserved || r->idt.reserved) &&
-	       canonical(r->gdt.base, r->cr4) && canonical(r->idt.base, r->cr4) &&
-	       (r->efer & EFER_LMA ? canonical(r->rip, r->cr4) : !(r->rip >> 32));
+	for (i = VIREO_GDTR; i < VIREO_SEGS; i++)
+		if (r->seg[i].limit >> 16 || r->seg[i].selector || r->seg[i].attr)
+			return false;
+	return r->efer & EFER_LMA ? canonical(r->rip, r->cr4) : !(r->rip >> 32);
 }
 
 static bool regs_events_ok(const struct vireo_regs *r)
@@ -191,12 +192,11 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
 		.rip = 0xfff0,
 		.rflags = X86_EFLAGS_FIXED,
 		.seg = {
-			data, { 0xffff0000, 0xffff, 0xf000, 0x9b }, data, data, data, data,
+			data, { 0xf000, 0x9b, 0xffff, 0xffff0000 }, data, data, data, data,
 			[VIREO_LDTR] = { .limit = 0xffff, .attr = 0x82 },
 			[VIREO_TR] = { .limit = 0xffff, .attr = 0x8b },
+			[VIREO_GDTR] = { .limit = 0xffff }, [VIREO_IDTR] = { .limit = 0xffff },
 		},
-		.gdt = { .limit = 0xffff },
-		.idt = { .limit = 0xffff },
 		.cr0 = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET,
 		.xcr0 = XFEATURE_MASK_FP,
 		.dr = { [4] = 0xffff0ff0, [5] = 0x400 },

@@ -372,16 +372,10 @@ struct vireo_fork {
 
 /* Segment attributes, as in a descriptor's bytes 5 and 6 without the limit */
 struct vireo_segment {
-	__u64 base;
-	__u32 limit;
 	__u16 selector;
 	__u16 attr;		/* type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11 */
-};
-
-struct vireo_table {
-	__u64 base;
 	__u32 limit;
-	__u32 reserved;
+	__u64 base;
 };
 
 /* vireo_regs.mp_state */
@@ -398,10 +392,13 @@ enum {
 	VIREO_R12, VIREO_R13, VIREO_R14, VIREO_R15
 };
 
-/* vireo_regs.seg[]: in the order of their encoding, then the system segments */
+/*
+ * vireo_regs.seg[]: in the order of their encoding, then the system segments, then
+ * the tables, which have no selector and no attributes (both 0)
+ */
 enum {
 	VIREO_ES, VIREO_CS, VIREO_SS, VIREO_DS, VIREO_FS, VIREO_GS,
-	VIREO_LDTR, VIREO_TR, VIREO_SEGS
+	VIREO_LDTR, VIREO_TR, VIREO_GDTR, VIREO_IDTR, VIREO_SEGS
 };
 
 /* vireo_regs.events */
@@ -422,9 +419,7 @@ enum {
  * @gpr: general registers, VIREO_RAX to VIREO_R15
  * @rip: instruction pointer
  * @rflags: flags; bit 1 is always set
- * @seg: VIREO_ES to VIREO_TR
- * @gdt: GDTR
- * @idt: IDTR
+ * @seg: VIREO_ES to VIREO_IDTR
  * @cr0: control registers; cr8 is the task priority, 0 to 15
  * @cr2: likewise
  * @cr3: likewise
@@ -449,8 +444,6 @@ struct vireo_regs {
 	__u64 rip;
 	__u64 rflags;
 	struct vireo_segment seg[VIREO_SEGS];
-	struct vireo_table gdt;
-	struct vireo_table idt;
 	__u64 cr0;
 	__u64 cr2;
 	__u64 cr3;

@@ -249,11 +249,8 @@ static void svm_vcpu_free(struct vireo_vcpu *v)
 	kfree(to_svm(v));
 }
 
-static struct vmcb_seg *vmcb_seg(struct vmcb_save_area *save, unsigned int i)
-{
-	/* GDTR and IDTR stand before and behind LDTR. */
-	return i == VIREO_LDTR ? &save->ldtr : i == VIREO_TR ? &save->tr : &save->es + i;
-}
+/* Where vireo_regs.seg[] is in the save area, in segments; both have the same format. */
+static const u8 seg_at[VIREO_SEGS] = { 0, 1, 2, 3, 4, 5, 7, 9, 6, 8 };
 
 static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 {
@@ -261,20 +258,14 @@ static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 	unsigned int i;
 
 	for (i = 0; i < VIREO_SEGS; i++) {
-		const struct vmcb_seg *seg = vmcb_seg(save, i);
-
-		r->seg[i].base = seg->base;
-		r->seg[i].limit = seg->limit;
-		r->seg[i].selector = seg->selector;
-		r->seg[i].attr = seg->attrib & 0xfff;
+		memcpy(&r->seg[i], &save->es + seg_at[i], sizeof(r->seg[i]));
+		r->seg[i].attr &= 0xfff;
 	}
 	/* SYSRET leaves SS as it is, and the CPL apart from it. */
 	r->seg[VIREO_SS].attr &= ~SVM_SELECTOR_DPL_MASK;
 	r->seg[VIREO_SS].attr |= save->cpl << SVM_SELECTOR_DPL_SHIFT;
-	r->gdt.base = save->gdtr.base;
-	r->gdt.limit = save->gdtr.limit & 0xffff;
-	r->idt.base = save->idtr.base;
-	r->idt.limit = save->idtr.limit & 0xffff;
+	r->seg[VIREO_GDTR].limit &= 0xffff;
+	r->seg[VIREO_IDTR].limit &= 0xffff;
 	r->cr0 = save->cr0;
 	r->cr2 = save->cr2;
 	r->cr3 = save->cr3;
@@ -290,19 +281,9 @@ static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	struct vmcb_save_area *save = &s->vmcb->save;
 	unsigned int i;
 
-	for (i = 0; i < VIREO_SEGS; i++) {
-		struct vmcb_seg *seg = vmcb_seg(save, i);
-
-		seg->base = r->seg[i].base;
-		seg->limit = r->seg[i].limit;
-		seg->selector = r->seg[i].selector;
-		seg->attrib = r->seg[i].attr;
-	}
-	save->cpl = r->seg[VIREO_SS].attr >> 5 & 3;
-	save->gdtr.base = r->gdt.base;
-	save->gdtr.limit = r->gdt.limit;
-	save->idtr.base = r->idt.base;
-	save->idtr.limit = r->idt.limit;
+	for (i = 0; i < VIREO_SEGS; i++)
+		memcpy(&save->es + seg_at[i], &r->seg[i], sizeof(r->seg[i]));
+	save->cpl = r->seg[VIREO_SS].attr >> SVM_SELECTOR_DPL_SHIFT & 3;
 	save->cr0 = r->cr0;
 	save->cr2 = r->cr2;
 	save->cr3 = r->cr3;

@@ -491,19 +491,18 @@ static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 	if (!vmcs_begin(v, &flags))
 		return;
 	for (i = 0; i < VIREO_SEGS; i++) {
-		u32 ar = vmx_read(GUEST_ES_AR_BYTES + 2 * i);
+		u32 ar;
 
 		r->seg[i].base = vmx_read(GUEST_ES_BASE + 2 * i);
 		r->seg[i].limit = vmx_read(GUEST_ES_LIMIT + 2 * i);
+		if (i >= VIREO_GDTR)
+			continue;
+		ar = vmx_read(GUEST_ES_AR_BYTES + 2 * i);
 		r->seg[i].selector = vmx_read(GUEST_ES_SELECTOR + 2 * i);
 		r->seg[i].attr = (ar & 0xff) | (ar >> 4 & 0xf00);
 		if (ar & VMX_AR_UNUSABLE_MASK)
 			r->seg[i].attr &= ~BIT(7);
 	}
-	r->gdt.base = vmx_read(GUEST_GDTR_BASE);
-	r->gdt.limit = vmx_read(GUEST_GDTR_LIMIT);
-	r->idt.base = vmx_read(GUEST_IDTR_BASE);
-	r->idt.limit = vmx_read(GUEST_IDTR_LIMIT);
 	r->cr0 = (vmx_read(GUEST_CR0) & ~CR0_MASK) | (vmx_read(CR0_READ_SHADOW) & CR0_MASK);
 	r->cr2 = x->cr2;
 	r->cr3 = vmx_read(GUEST_CR3);
@@ -533,9 +532,11 @@ static void set_segment(unsigned int i, const struct vireo_segment *seg)
 		ar |= VMX_AR_G_MASK;
 	else if (~seg->limit & 0xfff)
 		ar &= ~VMX_AR_G_MASK;
-	vmx_write(GUEST_ES_SELECTOR + 2 * i, seg->selector);
 	vmx_write(GUEST_ES_BASE + 2 * i, seg->base);
 	vmx_write(GUEST_ES_LIMIT + 2 * i, seg->limit);
+	if (i >= VIREO_GDTR)
+		return;
+	vmx_write(GUEST_ES_SELECTOR + 2 * i, seg->selector);
 	vmx_write(GUEST_ES_AR_BYTES + 2 * i, ar);
 }
 
@@ -569,10 +570,6 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 		return;
 	for (i = 0; i < VIREO_SEGS; i++)
 		set_segment(i, &r->seg[i]);
-	vmx_write(GUEST_GDTR_BASE, r->gdt.base);
-	vmx_write(GUEST_GDTR_LIMIT, r->gdt.limit);
-	vmx_write(GUEST_IDTR_BASE, r->idt.base);
-	vmx_write(GUEST_IDTR_LIMIT, r->idt.limit);
 	set_cr(r, pdpte);
 	x->sce = r->efer & EFER_SCE;
 	x->cr2 = r->cr2;

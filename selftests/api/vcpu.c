@@ -57,8 +57,8 @@ TEST(regs_round_trip)
 			set.seg[i].selector = 0x10 + i;
 	set.seg[VIREO_FS].base = 0xffff888000000000;
 	set.seg[VIREO_GS].base = 0x00007fff00000000;
-	set.seg[VIREO_LDTR] = (struct vireo_segment) { 0x5000, 0xfff, 0x48, SEG_LDT };
-	set.gdt.base = 0xffffffff81000000;
+	set.seg[VIREO_LDTR] = (struct vireo_segment) { 0x48, SEG_LDT, 0xfff, 0x5000 };
+	set.seg[VIREO_GDTR].base = 0xffffffff81000000;
 	set.cr2 = 0xdeadbeef0000;
 	set.cr8 = 9;
 	for (i = 0; i < 4; i++)
@@ -147,12 +147,12 @@ static const struct refusal refusals[] = {
 	CHANGE("non-canonical GS base", seg[VIREO_GS].base, BIT_ULL(62), 0),
 	CHANGE("non-canonical LDTR base", seg[VIREO_LDTR].base, BIT_ULL(62), 0),
 	CHANGE("non-canonical TR base", seg[VIREO_TR].base, BIT_ULL(62), 0),
-	CHANGE("non-canonical GDT base", gdt.base, BIT_ULL(47), 0),
-	CHANGE("non-canonical IDT base", idt.base, BIT_ULL(62), 0),
-	CHANGE("GDT limit above 0xffff", gdt.limit, 0x10000, 0),
-	CHANGE("IDT limit above 0xffff", idt.limit, 0x80000000, 0),
-	CHANGE("GDT reserved", gdt.reserved, 1, 0),
-	CHANGE("IDT reserved", idt.reserved, 1, 0),
+	CHANGE("non-canonical GDT base", seg[VIREO_GDTR].base, BIT_ULL(47), 0),
+	CHANGE("non-canonical IDT base", seg[VIREO_IDTR].base, BIT_ULL(62), 0),
+	CHANGE("GDT limit above 0xffff", seg[VIREO_GDTR].limit, 0x10000, 0),
+	CHANGE("IDT limit above 0xffff", seg[VIREO_IDTR].limit, 0x80000000, 0),
+	CHANGE("GDT selector", seg[VIREO_GDTR].selector, 1, 0),
+	CHANGE("IDT attributes", seg[VIREO_IDTR].attr, 1, 0),
 	CHANGE("mp_state 3", mp_state, 3, 0),
 	CHANGE("mp_state 2^31", mp_state, BIT(31), 0),
 	CHANGE("unknown event", events, BIT(6), 0),

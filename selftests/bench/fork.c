@@ -401,8 +401,10 @@ static void kvm_adopt(struct kvm_vm *m, const struct vireo_regs *r)
 	s.gs = kvm_segment(&r->seg[VIREO_GS]);
 	s.ldt = kvm_segment(&r->seg[VIREO_LDTR]);
 	s.tr = kvm_segment(&r->seg[VIREO_TR]);
-	s.gdt = (struct kvm_dtable) { .base = r->gdt.base, .limit = r->gdt.limit };
-	s.idt = (struct kvm_dtable) { .base = r->idt.base, .limit = r->idt.limit };
+	s.gdt.base = r->seg[VIREO_GDTR].base;
+	s.gdt.limit = r->seg[VIREO_GDTR].limit;
+	s.idt.base = r->seg[VIREO_IDTR].base;
+	s.idt.limit = r->seg[VIREO_IDTR].limit;
 	s.cr0 = r->cr0;
 	s.cr3 = r->cr3;
 	s.cr4 = r->cr4;

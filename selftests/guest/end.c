@@ -28,7 +28,7 @@ TEST(triple_fault)
 	EXPECT_EQ(vcpu->run->shutdown.reason, VIREO_SHUTDOWN_TRIPLE_FAULT);
 	/* Its registers can be read */
 	vcpu_get_regs(vcpu, &regs);
-	EXPECT_EQ(regs.idt.limit, 0);
+	EXPECT_EQ(regs.seg[VIREO_IDTR].limit, 0);
 }
 
 TEST(triple_fault_real_mode)
@@ -42,7 +42,7 @@ TEST(triple_fault_real_mode)
 	vcpu = &vm.vcpu[0];
 	vcpu_set_code(vcpu, MODE_REAL, code, sizeof(code));
 	vcpu_get_regs(vcpu, &regs);
-	regs.idt.limit = 0;
+	regs.seg[VIREO_IDTR].limit = 0;
 	vcpu_set_regs(vcpu, &regs);
 	vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
 	EXPECT_EQ(vcpu->run->shutdown.reason, VIREO_SHUTDOWN_TRIPLE_FAULT);

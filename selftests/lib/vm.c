@@ -420,22 +420,22 @@ u64 vcpu_stat(struct test_vcpu *vcpu, unsigned int counter)
 static void regs_segments(struct vireo_regs *regs, enum vm_mode mode)
 {
 	static const struct vireo_segment code[MODE_COUNT] = {
-		[MODE_REAL] = { VM_CODE, 0xffff, VM_CODE >> 4, SEG_CODE16 },
-		[MODE_PROT16] = { VM_CODE, 0xffff, SEL_CODE16, SEG_CODE16 },
-		[MODE_PROT32] = { 0, ~0U, SEL_CODE32, SEG_CODE32 },
-		[MODE_PAGING32] = { 0, ~0U, SEL_CODE32, SEG_CODE32 },
-		[MODE_PAE32] = { 0, ~0U, SEL_CODE32, SEG_CODE32 },
-		[MODE_LONG] = { 0, ~0U, SEL_CODE64, SEG_CODE64 },
-		[MODE_COMPAT32] = { 0, ~0U, SEL_CODE32, SEG_CODE32 },
+		[MODE_REAL] = { VM_CODE >> 4, SEG_CODE16, 0xffff, VM_CODE },
+		[MODE_PROT16] = { SEL_CODE16, SEG_CODE16, 0xffff, VM_CODE },
+		[MODE_PROT32] = { SEL_CODE32, SEG_CODE32, ~0U, 0 },
+		[MODE_PAGING32] = { SEL_CODE32, SEG_CODE32, ~0U, 0 },
+		[MODE_PAE32] = { SEL_CODE32, SEG_CODE32, ~0U, 0 },
+		[MODE_LONG] = { SEL_CODE64, SEG_CODE64, ~0U, 0 },
+		[MODE_COMPAT32] = { SEL_CODE32, SEG_CODE32, ~0U, 0 },
 	};
-	static const struct vireo_segment real = { 0, 0xffff, 0, SEG_DATA16 };
-	static const struct vireo_segment flat = { 0, ~0U, SEL_DATA, SEG_DATA };
+	static const struct vireo_segment real = { 0, SEG_DATA16, 0xffff, 0 };
+	static const struct vireo_segment flat = { SEL_DATA, SEG_DATA, ~0U, 0 };
 	int i;
 
 	for (i = VIREO_ES; i <= VIREO_GS; i++)
 		regs->seg[i] = mode == MODE_REAL ? real : flat;
 	regs->seg[VIREO_CS] = code[mode];
-	regs->seg[VIREO_LDTR] = (struct vireo_segment) { 0, 0xffff, 0, SEG_LDT };
+	regs->seg[VIREO_LDTR] = (struct vireo_segment) { 0, SEG_LDT, 0xffff, 0 };
 }
 
 static void regs_control(struct vireo_regs *regs, enum vm_mode mode, u64 xcr0)
@@ -474,15 +474,17 @@ void vcpu_mode_regs(struct test_vcpu *vcpu, enum vm_mode mode, u64 rip,
 	regs_segments(regs, mode);
 	regs_control(regs, mode, vcpu->vm->info.xcr0);
 	regs->seg[VIREO_TR] = (struct vireo_segment) {
-		VM_TSS + vcpu->id * 0x100, 0x67, SEL_TSS, SEG_TSS64,
+		SEL_TSS, SEG_TSS64, 0x67, VM_TSS + vcpu->id * 0x100,
 	};
-	regs->gdt = (struct vireo_table) { .base = VM_GDT, .limit = 0x3f };
+	regs->seg[VIREO_GDTR] = (struct vireo_segment) { .base = VM_GDT, .limit = 0x3f };
 	if (mode >= MODE_LONG)
-		regs->idt = (struct vireo_table) { .base = VM_IDT, .limit = 0xfff };
+		regs->seg[VIREO_IDTR] = (struct vireo_segment) { .base = VM_IDT, .limit = 0xfff };
 	else if (mode == MODE_REAL)
-		regs->idt = (struct vireo_table) { .base = 0, .limit = 0x3ff };
+		regs->seg[VIREO_IDTR] = (struct vireo_segment) { .base = 0, .limit = 0x3ff };
 	else
-		regs->idt = (struct vireo_table) { .base = VM_IDT32, .limit = 0x7ff };
+		regs->seg[VIREO_IDTR] = (struct vireo_segment) {
+			.base = VM_IDT32, .limit = 0x7ff,
+		};
 	regs->mp_state = VIREO_MP_RUNNABLE;
 	regs->events = 0;
 }

@@ -369,8 +369,8 @@ static int set_registers(struct vireo_vcpu *vcpu, const struct vireo_kernel *ker
 	regs.seg[VIREO_TR] = (struct vireo_segment){
 		.limit = 0x67, .selector = BOOT_TR, .attr = ATTR_TSS,
 	};
-	regs.gdt = (struct vireo_table){ .base = GDT_BASE, .limit = 6 * 8 - 1 };
-	regs.idt = (struct vireo_table){ .base = 0, .limit = 0 };
+	regs.seg[VIREO_GDTR] = (struct vireo_segment){ .base = GDT_BASE, .limit = 6 * 8 - 1 };
+	regs.seg[VIREO_IDTR] = (struct vireo_segment){ .base = 0, .limit = 0 };
 	regs.cr0 = CR0_PE | CR0_ET | (pvh ? 0 : CR0_NE | CR0_PG);
 	regs.cr3 = pvh ? 0 : PML4_BASE;
 	regs.cr4 = pvh ? 0 : CR4_PAE;

@@ -28,7 +28,9 @@ void vireo_regs_print(const struct vireo_regs *regs, FILE *out)
 		"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
 		"r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15",
 	};
-	static const char *const seg[] = { "es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr" };
+	static const char *const seg[VIREO_SEGS] = {
+		"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr",
+	};
 	unsigned int i;
 
 	fprintf(out, "  rip %016llx  rflags %016llx  events %x inject %x error %x\n",
@@ -43,7 +45,5 @@ void vireo_regs_print(const struct vireo_regs *regs, FILE *out)
 		fprintf(out, "  %-4s %04x base %016llx limit %08x attr %04x\n", seg[i],
 			regs->seg[i].selector, regs->seg[i].base, regs->seg[i].limit,
 			regs->seg[i].attr);
-	fprintf(out, "  gdt       base %016llx limit %08x\n", regs->gdt.base, regs->gdt.limit);
-	fprintf(out, "  idt       base %016llx limit %08x\n", regs->idt.base, regs->idt.limit);
 	fprintf(out, "  dr6 %016llx  dr7 %016llx\n", regs->dr[4], regs->dr[5]);
 }
