@@ -202,20 +202,17 @@ static inline void compat_self_ipi(void)
 #else
 static inline void compat_iocb_write_end(struct kiocb *iocb)
 {
-	struct super_block *sb = file_inode(iocb->ki_filp)->i_sb;
-
-	__sb_writers_acquired(sb, SB_FREEZE_WRITE);
-	sb_end_write(sb);
+	__sb_writers_acquired(file_inode(iocb->ki_filp)->i_sb, SB_FREEZE_WRITE);
+	file_end_write(iocb->ki_filp);
 }
 
 static inline ssize_t compat_iocb_write(struct file *file, struct kiocb *iocb,
 					struct iov_iter *iter)
 {
-	struct super_block *sb = file_inode(file)->i_sb;
 	ssize_t ret;
 
-	sb_start_write(sb);
-	__sb_writers_release(sb, SB_FREEZE_WRITE);
+	file_start_write(file);
+	__sb_writers_release(file_inode(file)->i_sb, SB_FREEZE_WRITE);
 	ret = vfs_iocb_iter_write(file, iocb, iter);
 	if (ret != -EIOCBQUEUED)
 		compat_iocb_write_end(iocb);

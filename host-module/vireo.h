@@ -160,7 +160,7 @@ struct vireo_ops {
 
 	/* vCPU: process context, the vCPU's mutex held. */
 	int (*vcpu_create)(struct vireo_vcpu *v);
-	void (*vcpu_free)(struct vireo_vcpu *v);
+	void (*vcpu_free)(struct vireo_vcpu *v);	/* also after a create that failed */
 	void (*get_regs)(struct vireo_vcpu *v, struct vireo_regs *r);
 	void (*set_regs)(struct vireo_vcpu *v, const struct vireo_regs *r);
 	/* An MSR that the hardware switches: 0, or -ENOENT if not this backend's. */

@@ -35,9 +35,6 @@
 #define VIREO_FEAT_SVM		(1ULL << 0)	/* backend is AMD-V */
 #define VIREO_FEAT_VMX		(1ULL << 1)	/* backend is VT-x */
 #define VIREO_FEAT_NEXT_RIP	(1ULL << 2)	/* hardware saves the next RIP */
-#define VIREO_FEAT_DECODE	(1ULL << 3)	/* hardware saves instruction bytes */
-#define VIREO_FEAT_FLUSH_ASID	(1ULL << 4)	/* hardware flushes single ASIDs */
-#define VIREO_FEAT_CLEAN_BITS	(1ULL << 5)	/* hardware caches unchanged state */
 #define VIREO_FEAT_TSC_STABLE	(1ULL << 6)	/* host TSC is invariant */
 #define VIREO_FEAT_APICV	(1ULL << 7)	/* hardware delivers interrupts, ends them */
 

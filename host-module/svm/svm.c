@@ -156,11 +156,7 @@ static int svm_init(u64 *features)
 		if (exits[i].kind)
 			intercepts[i / 32] |= BIT(i % 32);
 	la57 = __read_cr4() & X86_CR4_LA57;
-	*features = VIREO_FEAT_SVM |
-		    (boot_cpu_has(X86_FEATURE_NRIPS) ? VIREO_FEAT_NEXT_RIP : 0) |
-		    (boot_cpu_has(X86_FEATURE_DECODEASSISTS) ? VIREO_FEAT_DECODE : 0) |
-		    (boot_cpu_has(X86_FEATURE_FLUSHBYASID) ? VIREO_FEAT_FLUSH_ASID : 0) |
-		    (boot_cpu_has(X86_FEATURE_VMCBCLEAN) ? VIREO_FEAT_CLEAN_BITS : 0);
+	*features = VIREO_FEAT_SVM | (boot_cpu_has(X86_FEATURE_NRIPS) ? VIREO_FEAT_NEXT_RIP : 0);
 	return 0;
 }
 
@@ -520,12 +516,6 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 	return e->kind ?: VEXIT_UNKNOWN;
 }
 
-static void step_prepare(struct vireo_vcpu *v, struct svm_vcpu *s)
-{
-	s->guest_tf = v->rflags & X86_EFLAGS_TF;
-	s->vmcb->save.rflags |= X86_EFLAGS_TF;
-}
-
 /* Whether the instruction at step_rip is done, be it stepped or not. */
 static void step_finish(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
@@ -562,8 +552,10 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 		}
 		v->inject.info = 0;
 	}
-	if (unlikely(s->step))
-		step_prepare(v, s);
+	if (unlikely(s->step)) {
+		s->guest_tf = v->rflags & X86_EFLAGS_TF;
+		vmcb->save.rflags |= X86_EFLAGS_TF;
+	}
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL) &&
 	    !cpu_feature_enabled(X86_FEATURE_V_SPEC_CTRL)) {
 		guest_spec = v->spec_ctrl;

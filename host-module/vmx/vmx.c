@@ -83,8 +83,9 @@ struct vmx_vcpu {
 	u32 blocked;		/* VIREO_BLOCKED_* */
 	u32 proc;		/* primary controls */
 	struct {
-		u64 tsc_offset, cr3, cr4, fs, perf;
+		u64 cr3, cr4, fs, perf;
 	} loaded;		/* likewise: see load_host() */
+	u64 tsc_offset;		/* likewise */
 
 	/* (v) the guest's */
 	u64 cr2;
@@ -112,49 +113,36 @@ static const struct {
 	u32 msr, field, need, want;
 	const char *name;
 } ctls[NR_CTLS] = {
-	[CTLS_EPT] = {		/* the same as the next, for what is said without it */
-		MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
-		SECONDARY_EXEC_ENABLE_EPT, 0, "EPT"
-	},
-	[CTLS_PROC2] = {
-		MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
+	/* The first two are one; apart, for what is said without them. */
+	[CTLS_EPT] = { MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
+		SECONDARY_EXEC_ENABLE_EPT, 0, "EPT" },
+	[CTLS_PROC2] = { MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
 		SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST,
 		SECONDARY_EXEC_ENABLE_RDTSCP | SECONDARY_EXEC_ENABLE_VPID |
 		SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENABLE_INVPCID |
-		SECONDARY_EXEC_ENCLS_EXITING | VMCS_CONTROL_BIT(XSAVES),
-		"unrestricted guest"
-	},
-	[CTLS_PIN] = {
-		MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_BASED_VM_EXEC_CONTROL,
+		SECONDARY_EXEC_ENCLS_EXITING | VMCS_CONTROL_BIT(XSAVES), "unrestricted guest" },
+	[CTLS_PIN] = { MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_BASED_VM_EXEC_CONTROL,
 		PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
-		PIN_BASED_VMX_PREEMPTION_TIMER, "virtual NMIs"
-	},
-	[CTLS_PROC] = {
-		MSR_IA32_VMX_TRUE_PROCBASED_CTLS, CPU_BASED_VM_EXEC_CONTROL,
+		PIN_BASED_VMX_PREEMPTION_TIMER, "virtual NMIs" },
+	[CTLS_PROC] = { MSR_IA32_VMX_TRUE_PROCBASED_CTLS, CPU_BASED_VM_EXEC_CONTROL,
 		CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_HLT_EXITING |
 		CPU_BASED_MWAIT_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_TPR_SHADOW |
 		CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
 		CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_MONITOR_EXITING |
-		CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, 0, "TPR shadow or MSR bitmaps"
-	},
-	[CTLS_EXIT] = {
-		MSR_IA32_VMX_TRUE_EXIT_CTLS, VM_EXIT_CONTROLS,
+		CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, 0, "TPR shadow or MSR bitmaps" },
+	[CTLS_EXIT] = { MSR_IA32_VMX_TRUE_EXIT_CTLS, VM_EXIT_CONTROLS,
 		VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
 		VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
 		VM_EXIT_LOAD_IA32_EFER,
-		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, "switching of EFER and PAT"
-	},
-	[CTLS_ENTRY] = {
-		MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_CONTROLS,
-		VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT |
-		VM_ENTRY_LOAD_IA32_EFER, VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL,
-		"switching of EFER and PAT"
-	},
+		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, "switching of EFER and PAT" },
+	[CTLS_ENTRY] = { MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_CONTROLS,
+		VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT | VM_ENTRY_LOAD_IA32_EFER,
+		VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, "switching of EFER and PAT" },
 };
 
 static unsigned int longest_ms;
 module_param(longest_ms, uint, 0444);
-MODULE_PARM_DESC(longest_ms, "VT-x: longest stay in a guest, ms, for emulators that lose interrupts there (0: any)");
+MODULE_PARM_DESC(longest_ms, "VT-x: longest time in a guest, ms, for emulators that lose interrupts there (0: any)");
 
 static bool apicv = true;
 module_param(apicv, bool, 0444);
@@ -312,12 +300,12 @@ static void vmx_clear(struct vireo_vcpu *v)
 	asm volatile("vmclear %0" : : "m" (to_vmx(v)->vmcs_pa) : "cc", "memory");
 }
 
-/* Writes the VMCS that this processor holds back to memory (25.11.3); maybe in an NMI. */
-static void vmcs_clear(void)
+/* Writes the VMCS that is here back to memory (25.11.3), if it is @of's; maybe in an NMI. */
+static void vmcs_clear(void *of)
 {
 	struct vireo_vcpu *v = this_cpu_read(vmcs_here);
 
-	if (!v)
+	if (!v || v != of)
 		return;
 	vmx_clear(v);
 	to_vmx(v)->launched = false;
@@ -329,7 +317,7 @@ static void vmx_cpu_disable(void)
 {
 	if (!(__read_cr4() & X86_CR4_VMXE))
 		return;
-	vmcs_clear();
+	vmcs_clear(this_cpu_read(vmcs_here));
 	asm volatile("vmxoff" : : : "cc", "memory");
 	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 	intel_pt_handle_vmx(0);
@@ -363,19 +351,13 @@ static void vmcs_init_host(struct vmx_vcpu *x)
 	memset(&x->loaded, 0xff, sizeof(x->loaded));	/* none of it can be that */
 }
 
-static void vmcs_clear_here(void *v)
-{
-	if (this_cpu_read(vmcs_here) == v)
-		vmcs_clear();
-}
-
 /* Has the processor that holds a VMCS write it back; one that has gone offline has. */
 static void vmcs_release(struct vireo_vcpu *v)
 {
 	int cpu = READ_ONCE(v->cpu);
 
 	if (cpu >= 0)
-		smp_call_function_single(cpu, vmcs_clear_here, v, 1);
+		smp_call_function_single(cpu, vmcs_clear, v, 1);
 }
 
 /* Makes a VMCS current where the thread is, unless the extension is off there. */
@@ -387,7 +369,7 @@ static void vmx_migrate(struct vireo_vcpu *v)
 	vmcs_release(v);
 	local_irq_save(flags);
 	if (this_cpu_read(vireo_cpu_enabled)) {
-		vmcs_clear();
+		vmcs_clear(this_cpu_read(vmcs_here));
 		this_cpu_write(vmcs_here, v);	/* first: see vmcs_clear() */
 		vmx_clear(v);			/* 25.11.3: before its first use */
 		asm volatile("vmptrld %0" : : "m" (x->vmcs_pa) : "cc", "memory");
@@ -441,6 +423,7 @@ static void vmcs_init(struct vireo_vcpu *v)
 	vmx_write(MSR_BITMAP, __pa(vireo_bitmap));
 	vmx_write(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic.page));
 	vmx_write(EPT_POINTER, __pa(v->vm->mem.tree.root) | VMX_EPTP_MT_WB | VMX_EPTP_PWL_4);
+	vmx_write(TSC_OFFSET, 0);	/* as x->tsc_offset */
 	vmx_write(VMCS_LINK_POINTER, ~0ULL);
 	vmx_write(GUEST_IA32_DEBUGCTL, 0);
 	vmx_write(GUEST_IA32_PAT, VIREO_PAT_RESET);
@@ -657,13 +640,8 @@ static void vmx_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 /* 25.4.2: the guest interrupt status */
 static void vmx_apic_changed(struct vireo_vcpu *v)
 {
-	u16 status;
-
-	if (!v->apic.delivers)
-		return;
-	status = vireo_lapic_status(v);
-	if (vmx_read(GUEST_INTR_STATUS) != status)
-		vmx_write(GUEST_INTR_STATUS, status);
+	if (v->apic.delivers)
+		vmx_write(GUEST_INTR_STATUS, vireo_lapic_status(v));
 }
 
 /* ---- A stay on a processor ------------------------------------------------------------------ */
@@ -679,7 +657,7 @@ static __always_inline void host_set(u64 *was, unsigned long field, u64 value)
 /* What an entry and an exit load from the VMCS, where it has changed since the last stay */
 static void load_host(struct vireo_vcpu *v, struct vmx_vcpu *x)
 {
-	host_set(&x->loaded.tsc_offset, TSC_OFFSET, v->tsc_offset);
+	host_set(&x->tsc_offset, TSC_OFFSET, v->tsc_offset);
 	host_set(&x->loaded.cr3, HOST_CR3, __native_read_cr3());
 	host_set(&x->loaded.cr4, HOST_CR4, __read_cr4());
 	host_set(&x->loaded.fs, HOST_FS_BASE,
