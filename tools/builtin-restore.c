@@ -25,13 +25,28 @@ static const char restore_help[] =
 	"  -e, --eager          copy all memory at once; else each has the pages of the file\n"
 	"                       until it writes to them, and nobody can write to the file\n"
 	"  -p, --paused         stand still until vireo resume\n"
-	"      --verify         compare the memory with its checksums first\n"
+	"      --verify         compare memory and overlays with their checksums first\n"
+	"      --net INTERFACE[,bridge=B][,mac=M]  name of its first interface, then of its\n"
+	"                       second, and so on; may hold one %d; else as in the snapshot,\n"
+	"                       with another number; without mac= the guest's address is random\n"
+	"      --disk-dir DIRECTORY  where its disk images are made, as IMAGE.NAME; without\n"
+	"                       this each where the first machine has its own\n"
+	"      --copy-disks     copy these where the file system cannot share their blocks\n"
+	"      --cgroup DIRECTORY  run each in a cgroup of its name below that\n"
 	"      --console WHERE  stdio (default), file:PATH (output alone) or none\n"
 	"      --stat           print exit counters and memory on stderr at the end\n"
 	"\n"
 	"Exit status: as vireo run's.\n";
 
-enum { OPT_VERIFY = 256, OPT_CONSOLE, OPT_STAT };
+enum {
+	OPT_VERIFY = 256,
+	OPT_CONSOLE,
+	OPT_STAT,
+	OPT_NET,
+	OPT_DISK_DIR,
+	OPT_COPY_DISKS,
+	OPT_CGROUP,
+};
 
 static const struct option restore_options[] = {
 	{ "name", required_argument, NULL, 'n' },
@@ -40,6 +55,10 @@ static const struct option restore_options[] = {
 	{ "eager", no_argument, NULL, 'e' },
 	{ "paused", no_argument, NULL, 'p' },
 	{ "verify", no_argument, NULL, OPT_VERIFY },
+	{ "net", required_argument, NULL, OPT_NET },
+	{ "disk-dir", required_argument, NULL, OPT_DISK_DIR },
+	{ "copy-disks", no_argument, NULL, OPT_COPY_DISKS },
+	{ "cgroup", required_argument, NULL, OPT_CGROUP },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "stat", no_argument, NULL, OPT_STAT },
 	{ "help", no_argument, NULL, 'h' },
@@ -49,6 +68,23 @@ static const struct option restore_options[] = {
 static struct session session;
 static const char *log_dir;
 static int tell_fd = -1;	/* of one of many: where its name goes when it runs */
+
+/* The rest of an interface is as the guest knows it. */
+static int set_net(struct run_options *opt, const char *text)
+{
+	struct device_spec *spec = &opt->net[opt->nets];
+	struct vireo_error err = { .code = 0 };
+
+	if (opt->nets == ARRAY_SIZE(opt->net))
+		return usage_error("restore", "too many interfaces: %zu are possible",
+				   ARRAY_SIZE(opt->net));
+	if (device_parse(spec, DEVICE_NET, text, &err))
+		return usage_error("restore", "--net %s: %s", text, err.text);
+	if (spec->net.mtu != 1500 || spec->net.pairs || spec->net.filter)
+		return usage_error("restore", "--net %s: bridge= and mac= are possible", text);
+	opt->nets++;
+	return -1;
+}
 
 /* Returns an exit status, or -1: go on. */
 static int set_option(struct run_options *opt, __u64 *count, int c, const char *arg)
@@ -76,6 +112,18 @@ static int set_option(struct run_options *opt, __u64 *count, int c, const char *
 	case OPT_VERIFY:
 		opt->verify = true;
 		return -1;
+	case OPT_NET:
+		return set_net(opt, arg);
+	case OPT_DISK_DIR:
+		opt->disk_dir = arg;
+		return -1;
+	case OPT_COPY_DISKS:
+		opt->copy_disks = true;
+		return -1;
+	case OPT_CGROUP:
+		if (realpath(arg, opt->cgroup))
+			return -1;
+		return usage_error("restore", "--cgroup %s: %s", arg, strerror(errno));
 	case OPT_CONSOLE:
 		opt->console = arg;
 		return -1;

@@ -338,12 +338,22 @@ static int device_command(struct session *s, const char *command, const char *na
 	return vireo_machine_detach(&s->machine, pv, !strcmp(command, "pull"), err);
 }
 
+/* While somebody copies the disks all that could change them or the machine waits. */
+static bool must_wait(const struct session *s, const char *command)
+{
+	return s->copying && strcmp(command, "stat") && strcmp(command, "info") &&
+	       strcmp(command, "stop") && strncmp(command, "snapshot", 8);
+}
+
 static int do_command(struct session *s, const char *command, struct json_object *request,
 		      struct json_object *reply, struct vireo_error *err)
 {
 	int ret = 0;
 
-	if (!strcmp(command, "stat"))
+	if (must_wait(s, command))
+		ret = vireo_fail(err, EBUSY,
+				 "its disks are being copied for a snapshot: try again when that is done");
+	else if (!strcmp(command, "stat"))
 		ret = add_stat(s, reply, err);
 	else if (!strcmp(command, "attach-disk"))
 		ret = attach(s, DEVICE_DISK, get_text(request, "device"), err);
@@ -356,6 +366,8 @@ static int do_command(struct session *s, const char *command, struct json_object
 		ret = session_fork(s, request, reply, err);
 	else if (!strcmp(command, "snapshot"))
 		ret = session_snapshot(s, request, reply, err);
+	else if (!strcmp(command, "snapshot-disks"))
+		ret = session_snapshot_disks(s, err);
 	else if (!strcmp(command, "snapshot-done"))
 		ret = session_snapshot_done(s, request, err);
 	else if (!strcmp(command, "pause"))

@@ -18,21 +18,33 @@
 #define ASK_SECONDS	60
 
 static const char snapshot_help[] =
-	"usage: vireo snapshot NAME DIRECTORY [--incremental]\n"
+	"usage: vireo snapshot NAME DIRECTORY [--incremental] [--copy-disks]\n"
 	"\n"
 	"Store a virtual machine, which runs on, in DIRECTORY, for vireo restore. A\n"
 	"snapshot that is there is replaced, but only by a complete one.\n"
 	"\n"
 	"  -i, --incremental   only what has changed since the last snapshot, which must\n"
 	"                      stay where it is\n"
+	"      --copy-disks    copy disks that the guest writes to where the file system cannot\n"
+	"                      share their blocks (btrfs and XFS can); the machine stands still\n"
+	"                      meanwhile\n"
 	"\n"
-	"Disks must be read-only, and stay as they are; network interfaces and devices in\n"
-	"slots cannot be in a snapshot.\n";
+	"Of a disk with an overlay (`,overlay`) what was written is stored. A read-only disk, or\n"
+	"that below an overlay, must stay as it is. Devices in slots cannot be in a snapshot.\n";
+
+enum { OPT_COPY_DISKS = 256 };
 
 static const struct option snapshot_options[] = {
 	{ "incremental", no_argument, NULL, 'i' },
+	{ "copy-disks", no_argument, NULL, OPT_COPY_DISKS },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 }
+};
+
+struct options {
+	bool incremental;
+	bool copy_disks;
+	bool check;
 };
 
 /* On a terminal, at most ten times a second */
@@ -90,8 +102,8 @@ static int set_parent(struct vireo_store *s, struct json_object *reply,
 	return 0;
 }
 
-/* Write all of it; @fds as in control.h */
-static int write_all(struct vireo_store *s, const int *fds, struct json_object *config,
+/* Write all but images; @fds as in control.h */
+static int write_all(struct vireo_store *s, const int *fds, int base, struct json_object *config,
 		     struct vireo_error *err)
 {
 	const char *text;
@@ -99,9 +111,7 @@ static int write_all(struct vireo_store *s, const int *fds, struct json_object *
 	void *state;
 	int ret;
 
-	if (isatty(STDERR_FILENO))
-		s->progress = show_progress;
-	ret = vireo_store_memory(s, fds[0], fds[2], err);
+	ret = vireo_store_memory(s, fds[0], base, err);
 	if (ret)
 		return ret;
 	if (fstat(fds[1], &st))
@@ -113,6 +123,75 @@ static int write_all(struct vireo_store *s, const int *fds, struct json_object *
 					      JSON_C_TO_STRING_NOSLASHESCAPE);
 	ret = vireo_store_commit(s, state, (size_t)st.st_size, text, err);
 	munmap(state, (size_t)st.st_size);
+	return ret;
+}
+
+static int ask(int fd, const char *name, const char *command, struct options *o,
+	       struct json_object **reply, int *fds, struct vireo_error *err)
+{
+	struct json_object *request = json_object_new_object();
+	unsigned int i;
+	int ret;
+
+	for (i = 0; fds && i < CONTROL_FDS; i++)
+		fds[i] = -1;
+	json_object_object_add(request, "command", json_object_new_string(command));
+	json_object_object_add(request, "incremental", json_object_new_boolean(o->incremental));
+	json_object_object_add(request, "check", json_object_new_boolean(o->check));
+	ret = control_exchange(fd, name, request, ASK_SECONDS, reply, fds, err);
+	json_object_put(request);
+	return ret;
+}
+
+/* Before anything stands still: whether it can be done as it should */
+static int check(int fd, const char *name, struct vireo_store *s, struct options o,
+		 struct vireo_error *err)
+{
+	struct json_object *reply, *disks = NULL;
+	int fds[CONTROL_FDS], ret;
+	size_t i, n;
+
+	o.check = true;
+	ret = ask(fd, name, "snapshot", &o, &reply, fds, err);
+	if (ret)
+		return ret;
+	json_object_object_get_ex(reply, "disks", &disks);
+	n = disks ? json_object_array_length(disks) : 0;
+	for (i = 0; i < n && i < CONTROL_FDS && fds[i] >= 0; i++) {
+		if (!ret && !o.copy_disks && !vireo_store_can_share(s, fds[i]))
+			ret = vireo_fail(err, EOPNOTSUPP,
+					 "%s is writable, and %s cannot share its blocks: use --copy-disks, which stops the machine for as long as that takes, or have both on one file system, of btrfs or XFS, or give the disk with `,overlay`",
+					 info_text(json_object_array_get_idx(disks, i), "name"),
+					 s->path);
+		close(fds[i]);
+	}
+	json_object_put(reply);
+	return ret;
+}
+
+/* What disks hold: of images at once, for the machine waits, of overlays when it runs. */
+static int store_disks(struct vireo_store *s, struct json_object *disks, const int *fds,
+		       __u32 kind, unsigned int *count, struct vireo_error *err)
+{
+	size_t i, n = disks ? json_object_array_length(disks) : 0;
+	struct json_object *disk;
+	__u32 number;
+	int ret = 0;
+
+	*count = 0;
+	for (i = 0; i < n && !ret; i++) {
+		disk = json_object_array_get_idx(disks, i);
+		number = (__u32)info_number(disk, "number");
+		if (info_number(disk, "kind") != kind)
+			continue;
+		++*count;
+		if (i >= VIREO_STORE_DISKS || fds[i] < 0)
+			ret = vireo_fail(err, EPROTO, "the machine does not give its disks");
+		else if (kind == VIREO_CONTENT_IMAGE)
+			ret = vireo_store_image(s, number, fds[i], true, err);
+		else
+			ret = vireo_store_overlay(s, number, fds[i], err);
+	}
 	return ret;
 }
 
@@ -135,29 +214,54 @@ static int tell_done(int fd, const char *name, struct vireo_store *s, const char
 	return ret;
 }
 
-static int take(int fd, const char *name, struct vireo_store *s, bool incremental,
+/* @fds: of memory, state, perhaps what to build on, and disks */
+static int write_from(int fd, const char *name, struct vireo_store *s, struct options *o,
+		      struct json_object **reply, const int *fds, struct vireo_error *err)
+{
+	struct json_object *config = NULL, *disks = NULL, *more, *pause;
+	const int *disk_fds = fds + (o->incremental ? 3 : 2);
+	unsigned int count;
+	char id[33];
+	int ret;
+
+	if (fds[0] < 0 || fds[1] < 0 || (o->incremental && fds[2] < 0) ||
+	    !json_object_object_get_ex(*reply, "config", &config))
+		return vireo_fail(err, EPROTO, "%s does not answer as expected", name);
+	json_object_object_get_ex(*reply, "disks", &disks);
+	id_format(s->id, id);
+	json_object_object_add(config, "id", json_object_new_string(id));
+	ret = o->incremental ? set_parent(s, *reply, config, err) : 0;
+	if (!ret)
+		ret = store_disks(s, disks, disk_fds, VIREO_CONTENT_IMAGE, &count, err);
+	if (!ret && count) {
+		ret = ask(fd, name, "snapshot-disks", o, &more, NULL, err);
+		if (!ret) {	/* which knows how long it stood still */
+			pause = json_object_new_uint64(info_number(more, "pause_ns"));
+			json_object_object_add(*reply, "pause_ns", pause);
+			json_object_put(more);
+		}
+	}
+	if (!ret)
+		ret = store_disks(s, disks, disk_fds, VIREO_CONTENT_OVERLAY, &count, err);
+	return ret ? ret : write_all(s, fds, o->incremental ? fds[2] : -1, config, err);
+}
+
+static int take(int fd, const char *name, struct vireo_store *s, struct options o,
 		struct vireo_error *err)
 {
-	struct json_object *request = json_object_new_object(), *reply, *config = NULL;
-	int fds[CONTROL_FDS] = { -1, -1, -1 }, ret;
+	struct json_object *reply;
+	int fds[CONTROL_FDS], ret;
 	char id[33], size[32];
 
-	json_object_object_add(request, "command", json_object_new_string("snapshot"));
-	json_object_object_add(request, "incremental", json_object_new_boolean(incremental));
-	ret = control_exchange(fd, name, request, ASK_SECONDS, &reply, fds, err);
-	json_object_put(request);
+	if (isatty(STDERR_FILENO))
+		s->progress = show_progress;
+	ret = check(fd, name, s, o, err);
+	if (!ret)
+		ret = ask(fd, name, "snapshot", &o, &reply, fds, err);
 	if (ret)
 		return ret;
-	if (fds[0] < 0 || fds[1] < 0 || (incremental && fds[2] < 0) ||
-	    !json_object_object_get_ex(reply, "config", &config))
-		ret = vireo_fail(err, EPROTO, "%s does not answer as expected", name);
+	ret = write_from(fd, name, s, &o, &reply, fds, err);
 	id_format(s->id, id);
-	if (!ret)
-		json_object_object_add(config, "id", json_object_new_string(id));
-	if (!ret && incremental)
-		ret = set_parent(s, reply, config, err);
-	if (!ret)
-		ret = write_all(s, fds, config, err);
 	format_size(s->written, size, sizeof(size));
 	if (!ret) {
 		printf("%s: %s of memory, the machine stood still for %.1f ms\n", s->path, size,
@@ -172,7 +276,7 @@ int cmd_snapshot(int argc, char **argv)
 {
 	static struct vireo_store store;
 	struct vireo_error err = { .code = 0 };
-	bool incremental = false;
+	struct options o = { .incremental = false };
 	int c, fd, ret;
 
 	opterr = 0;
@@ -183,7 +287,8 @@ int cmd_snapshot(int argc, char **argv)
 		}
 		if (c == '?')
 			return usage_error("snapshot", "unknown option %s", argv[optind - 1]);
-		incremental = true;
+		o.incremental |= c == 'i';
+		o.copy_disks |= c == OPT_COPY_DISKS;
 	}
 	if (optind + 2 != argc)
 		return usage_error("snapshot", "NAME and DIRECTORY are needed");
@@ -194,7 +299,7 @@ int cmd_snapshot(int argc, char **argv)
 	}
 	ret = vireo_store_create(&store, argv[optind + 1], &err);
 	if (!ret)
-		ret = take(fd, argv[optind], &store, incremental, &err);
+		ret = take(fd, argv[optind], &store, o, &err);
 	vireo_store_close(&store);
 	close(fd);
 	if (ret)

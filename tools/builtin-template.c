@@ -12,13 +12,13 @@
 #include "builtin.h"
 
 static const char template_help[] =
-	"usage: vireo template create TEMPLATE NAME\n"
+	"usage: vireo template create TEMPLATE NAME [OPTION]...\n"
 	"       vireo template run TEMPLATE [OPTION]...\n"
 	"       vireo template list\n"
 	"       vireo template remove TEMPLATE\n"
 	"\n"
 	"Make a template of the running virtual machine NAME, and start others from it;\n"
-	"the options are those of vireo restore. Templates are snapshots in\n"
+	"the options are those of vireo snapshot and vireo restore. Templates are snapshots in\n"
 	"/var/lib/vireo/templates or, of other users than root, below $XDG_STATE_HOME\n"
 	"(~/.local/state).\n";
 
@@ -74,25 +74,19 @@ static int list(const char *dir)
 /* VMs that run from it keep what they need. */
 static int remove_template(const char *path, const char *name)
 {
-	static const char *const files[] = { "state", "config.json", "memory" };
-	char file[PATH_MAX + 100];
-	size_t i;
+	struct vireo_error err;
 
-	for (i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(file, sizeof(file), "%s/%s", path, files[i]);
-		if (unlink(file) && !i) {
-			complain("no template %s: %s", name, strerror(errno));
-			return STATUS_ERROR;
-		}
-	}
-	if (!rmdir(path))
+	if (!vireo_store_remove(path, &err))
 		return STATUS_OK;
-	complain("cannot remove %s: %s", path, strerror(errno));
+	if (err.code == ENOENT)
+		complain("no template %s", name);
+	else
+		complain("%s", err.text);
 	return STATUS_ERROR;
 }
 
-/* @argv: create, the template's name, the machine's name */
-static int store_template(const char *dir, char *path, char **argv)
+/* @argv: create, the template's name, the machine's name, perhaps options */
+static int store_template(const char *dir, char *path, int argc, char **argv)
 {
 	int ret = make_dirs(dir);
 
@@ -102,7 +96,7 @@ static int store_template(const char *dir, char *path, char **argv)
 	}
 	argv[1] = argv[2];
 	argv[2] = path;
-	return cmd_snapshot(3, argv);
+	return cmd_snapshot(argc, argv);
 }
 
 int cmd_template(int argc, char **argv)
@@ -125,8 +119,8 @@ int cmd_template(int argc, char **argv)
 	if (!name_is_valid(argv[2]))
 		return usage_error("template", "`%s` is not a name", argv[2]);
 	snprintf(path, sizeof(path), "%s/%s", dir, argv[2]);
-	if (argc == 4 && !strcmp(argv[1], "create"))
-		return store_template(dir, path, argv + 1);
+	if (argc >= 4 && !strcmp(argv[1], "create"))
+		return store_template(dir, path, argc - 1, argv + 1);
 	if (argc == 3 && !strcmp(argv[1], "remove"))
 		return remove_template(path, argv[2]);
 	if (strcmp(argv[1], "run"))

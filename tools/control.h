@@ -10,9 +10,14 @@
  *		"disk-dir": DIRECTORY, "cgroup": DIRECTORY}, all but the first optional;
  *		in the reply "clones": [NAME, ...]
  *	{"command": "snapshot", "incremental": BOOL}: the reply comes with the fds
- *		of a copy of the VM, of its state and, with true, of the VM as of
- *		the last snapshot, which "parent" and "path" tell; then, on the
- *		same connection, {"command": "snapshot-done", "id": ID, "path": PATH}
+ *		of a copy of the VM, of its state, with true of the VM as of the
+ *		last snapshot, which "parent" and "path" tell, and of what its
+ *		disks hold, which "disks" tells; then, on the same connection,
+ *		if there are images, {"command": "snapshot-disks"}, as soon as
+ *		they are copied: it stands still until then; and at the end
+ *		{"command": "snapshot-done", "id": ID, "path": PATH}
+ *	{"command": "snapshot", "check": true, "incremental": BOOL}: whether one is
+ *		possible; the reply comes with the fds of images alone
  *	{"ok": true, ...} or {"ok": false, "error": "one line"}
  */
 #ifndef _VIREO_CONTROL_H
@@ -27,7 +32,7 @@
 #include "lib/libvireo.h"
 
 #define CONTROL_CLIENTS	8
-#define CONTROL_FDS	3	/* that may go with a reply */
+#define CONTROL_FDS	(3 + VIREO_STORE_DISKS)	/* that may go with a reply */
 #define CONTROL_LINE	8192	/* longest request, bytes */
 #define CLONES_MAX	1000	/* of one request */
 

@@ -15,12 +15,14 @@ enum { DEVICE_DISK, DEVICE_NET };
  * @text: the option's value, cut into the strings that @disk and @net point to
  * @disk: a disk; 0 queues: as many as suit the VM
  * @net: an interface; 0 pairs: likewise
+ * @image: restore: what @disk is to be made of, or NULL
  */
 struct device_spec {
 	int kind;
 	char *text;
 	struct vireo_disk_spec disk;
 	struct vireo_net_spec net;
+	struct vireo_content *image;
 };
 
 int device_parse(struct device_spec *spec, int kind, const char *text, struct vireo_error *err);

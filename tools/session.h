@@ -23,6 +23,9 @@
  * @bare: leave the default command line out
  * @stat: print counters at the end
  * @rng: give it random numbers
+ * @hvc: restore: it has this console
+ * @copy_disks: restore: where blocks cannot be shared
+ * @disk_dir: restore: directory for disk images, NULL: that of each when it was stored
  * @vcpus: processors
  * @memory: bytes
  * @name: the VM's name
@@ -31,6 +34,8 @@
  * @slots: for devices that come and go
  * @devices: number of @device
  * @device: disks and interfaces, in the order of their slots
+ * @nets: number of @net
+ * @net: restore: interfaces, as they are to be named
  */
 struct run_options {
 	const char *kernel;
@@ -43,6 +48,9 @@ struct run_options {
 	bool bare;
 	bool stat;
 	bool rng;
+	bool hvc;
+	bool copy_disks;
+	const char *disk_dir;
 	__u64 vcpus;
 	__u64 memory;
 	char name[65];
@@ -51,6 +59,8 @@ struct run_options {
 	__u64 slots;
 	unsigned int devices;
 	struct device_spec device[VIREO_PCI_SLOTS - 1];
+	unsigned int nets;
+	struct device_spec net[VIREO_PCI_SLOTS - 1];
 };
 
 /**
@@ -67,6 +77,11 @@ struct run_options {
  * @pause_ns: how long the last fork stopped it
  * @frozen: the VM as of the last snapshot, which an incremental one compares with
  * @writing: ... of one that @writer has not written yet
+ * @copying: @writer copies disks, and the VM stands still until it has
+ * @was_paused: ... and afterwards
+ * @begin_ns: ... since then
+ * @given: number of @given_fd
+ * @given_fd: what @writer was given beside that
  * @left: the user typed Ctrl-A x
  * @start: when it began, CLOCK_MONOTONIC
  * @cmdline: the kernel command line
@@ -88,6 +103,11 @@ struct session {
 		char path[PATH_MAX];
 	} frozen, writing;
 	struct control_client *writer;
+	bool copying;
+	bool was_paused;
+	__u64 begin_ns;
+	unsigned int given;
+	int given_fd[VIREO_STORE_DISKS];
 	bool left;
 	struct timespec start;
 	char cmdline[8192];
@@ -105,6 +125,7 @@ void session_forget(struct session *s);
 void session_client_gone(void *ctx, struct control_client *client);
 int session_snapshot(struct session *s, struct json_object *request, struct json_object *reply,
 		     struct vireo_error *err);
+int session_snapshot_disks(struct session *s, struct vireo_error *err);
 int session_snapshot_done(struct session *s, struct json_object *request,
 			  struct vireo_error *err);
 int session_open_snapshot(struct session *s, struct vireo_error *err);

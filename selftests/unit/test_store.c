@@ -129,6 +129,11 @@ int vireo_machine_serve(struct vireo_machine *m, bool here, struct vireo_error *
 	return 0;
 }
 
+int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err)
+{
+	return 0;
+}
+
 int vireo_machine_renew_identity(struct vireo_machine *m, struct vireo_error *err)
 {
 	return 0;
@@ -280,7 +285,7 @@ TEST(memory_comes_back)
 	for (i = 0; i < fake.ranges; at += fake.range[i++].bytes)
 		EXPECT_EQ(fake.range[i].gpa, at);
 	EXPECT_EQ(at, SIZE);
-	EXPECT_EQ(fake.file, s.memory_fd);
+	EXPECT_EQ(fake.file, s.memory.fd);
 	vireo_store_close(&s);
 	clean();
 	close(vm);
@@ -345,6 +350,122 @@ TEST(damaged_memory)
 	EXPECT_EQ(open_only(path), -ENOENT);
 	clean();
 	close(vm);
+}
+
+/* ---- Disks ------------------------------------------------------------------------------- */
+
+/* An overlay with two blocks, the second all zero, and an image */
+static void store_disks(int vm, int overlay, int image)
+{
+	static struct vireo_store s;
+	u8 page[PAGE];
+
+	memset(page, 7, PAGE);
+	ASSERT_EQ(pwrite(overlay, page, PAGE, PAGE), PAGE);
+	memset(page, 0, PAGE);
+	ASSERT_EQ(pwrite(overlay, page, PAGE, 9 * PAGE), PAGE);
+	ASSERT_EQ(ftruncate(image, 5000 * 512), 0);
+	ASSERT_EQ(pwrite(image, "image", 5, 3 * PAGE), 5);
+	ASSERT_EQ(vireo_store_create(&s, path, &err), 0);
+	ASSERT_EQ(vireo_store_image(&s, 3, image, true, &err), 0);
+	ASSERT_EQ(vireo_store_overlay(&s, 0, overlay, &err), 0);
+	EXPECT_EQ(vireo_store_overlay(&s, VIREO_STORE_DISKS, overlay, &err), -E2BIG);
+	ASSERT_EQ(vireo_store_memory(&s, vm, -1, &err), 0);
+	ASSERT_EQ(vireo_store_commit(&s, "\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0x", 17, "{}", &err), 0);
+	vireo_store_close(&s);
+}
+
+static void expect_ranges(const char *flags)
+{
+	unsigned int i;
+	u64 at = 0;
+
+	ASSERT_EQ(fake.ranges, strlen(flags));
+	for (i = 0; i < fake.ranges; at += fake.range[i++].bytes) {
+		EXPECT_EQ(fake.range[i].gpa, at);
+		EXPECT_EQ(!!(fake.range[i].flags & VIREO_MEMORY_FILE), flags[i] == 'f');
+	}
+	EXPECT_EQ(at, VIREO_MAX_GPA);
+}
+
+TEST(disks)
+{
+	int vm = new_vm(), overlay = new_vm(), image = new_vm();
+	struct vireo_vm to = { .fd = new_vm() };
+	static struct vireo_store s;
+	struct vireo_content *c;
+	u8 page[PAGE];
+	int fd;
+
+	work_dir();
+	store_disks(vm, overlay, image);
+	ASSERT_EQ(vireo_store_open(&s, path, &err), 0);
+	EXPECT_EQ(s.disks, 2);
+	EXPECT_EQ(s.state.end, 17);	/* the machine's, without theirs */
+	EXPECT_EQ(vireo_store_verify(&s, &err), 0);
+	EXPECT_TRUE(!vireo_store_disk(&s, 0, VIREO_CONTENT_IMAGE));
+	EXPECT_TRUE(!vireo_store_disk(&s, 1, VIREO_CONTENT_OVERLAY));
+	c = vireo_store_disk(&s, 0, VIREO_CONTENT_OVERLAY);
+	ASSERT_TRUE(c);
+	EXPECT_EQ(c->bytes, 10 * PAGE);
+
+	/* A zero block is there, and what is not there is not: both when mapped and copied */
+	memset(&fake, 0, sizeof(fake));
+	ASSERT_EQ(vireo_store_map_overlay(&s, c, &to, false, &err), 0);
+	EXPECT_EQ(fake.file, c->fd);
+	expect_ranges("-f-f-");
+	memset(&fake, 0, sizeof(fake));
+	ASSERT_EQ(vireo_store_map_overlay(&s, c, &to, true, &err), 0);
+	expect_ranges("-----");
+	EXPECT_EQ(lseek(to.fd, 0, SEEK_DATA), PAGE);
+	EXPECT_EQ(lseek(to.fd, 2 * PAGE, SEEK_DATA), 9 * PAGE);
+	ASSERT_EQ(pread(to.fd, page, PAGE, PAGE), PAGE);
+	EXPECT_EQ(page[PAGE - 1], 7);
+
+	c = vireo_store_disk(&s, 3, VIREO_CONTENT_IMAGE);
+	ASSERT_TRUE(c);
+	EXPECT_EQ(c->bytes, 5000 * 512);
+	ASSERT_EQ(vireo_store_give_image(&s, c, other, true, &err), 0);
+	EXPECT_EQ(vireo_store_give_image(&s, c, other, true, &err), -EEXIST);
+	fd = open(other, O_RDONLY);
+	EXPECT_EQ(lseek(fd, 0, SEEK_END), 5000 * 512);
+	ASSERT_EQ(pread(fd, page, 5, 3 * PAGE), 5);
+	EXPECT_TRUE(!memcmp(page, "image", 5));
+	close(fd);
+	vireo_store_close(&s);
+	clean();
+	close(to.fd);
+	close(vm);
+	close(overlay);
+	close(image);
+}
+
+TEST(damaged_disks)
+{
+	int vm = new_vm(), overlay = new_vm(), image = new_vm();
+	static struct vireo_store s;
+	char name[160];
+
+	work_dir();
+	store_disks(vm, overlay, image);
+	change_byte(path, "disk0", PAGE + 5);
+	ASSERT_EQ(vireo_store_open(&s, path, &err), 0);
+	EXPECT_EQ(vireo_store_verify(&s, &err), -EINVAL);
+	vireo_store_close(&s);
+	snprintf(name, sizeof(name), "%s/disk3", path);
+	ASSERT_EQ(truncate(name, 5001 * 512), 0);
+	EXPECT_EQ(open_only(path), -EINVAL);
+	ASSERT_EQ(truncate(name, 5000 * 512), 0);
+	EXPECT_EQ(open_only(path), 0);
+	snprintf(name, sizeof(name), "%s/disk0", path);
+	unlink(name);
+	EXPECT_EQ(open_only(path), -ENOENT);
+	EXPECT_EQ(vireo_store_remove(path, &err), 0);
+	EXPECT_EQ(vireo_store_remove(path, &err), -ENOENT);
+	clean();
+	close(vm);
+	close(overlay);
+	close(image);
 }
 
 /* ---- The state file -------------------------------------------------------------------- */
@@ -600,9 +721,9 @@ TEST(version_1)
 	close(fd);
 
 	ASSERT_EQ(vireo_store_open(&s, path, &err), 0);
-	EXPECT_EQ(s.extents, 1);
-	EXPECT_EQ(s.extent[0].gpa, 3 * PAGE);
-	EXPECT_EQ(s.extent[0].bytes, PAGE);
+	EXPECT_EQ(s.memory.extents, 1);
+	EXPECT_EQ(s.memory.extent[0].gpa, 3 * PAGE);
+	EXPECT_EQ(s.memory.extent[0].bytes, PAGE);
 	to.fd = new_vm();
 	EXPECT_EQ(vireo_store_verify(&s, &err), 0);
 	EXPECT_EQ(vireo_store_map(&s, &to, SIZE, true, &err), 0);

@@ -25,6 +25,7 @@ static_assert_that(sizeof(struct vireo_blk_config) % 4 == 0, "whole registers");
  * @file: the image; its lock goes with it
  * @overlay: the guest writes to @blocks, and @file is not written
  * @overlay_max: bytes of that
+ * @stored: ... that it began with
  * @blocks: a VM that does not run, whose memory at an offset is the disk's there
  * @frozen: of an overlay such a VM, of an image such a file, as clones find it, or -1
  * @bps: limit
@@ -37,11 +38,12 @@ struct disk {
 	int file;
 	bool overlay;
 	__u64 overlay_max;
+	__u64 stored;
 	struct vireo_vm blocks;
 	int frozen;
 	__u64 bps;
 	__u64 iops;
-	__u8 serial[VIREO_BLK_SERIAL];
+	char serial[VIREO_BLK_SERIAL + 1];
 };
 
 static struct disk *to_disk(struct vireo_pv *pv)
@@ -214,7 +216,8 @@ static int make_disk(struct disk *d, bool readonly, struct vireo_error *err)
 	if (d->overlay) {
 		create.flags = VIREO_DISK_OVERLAY;
 		create.overlay = d->blocks.mem_fd;
-		create.overlay_max = d->overlay_max;
+		/* What it began with does not count there; 0 bytes would be no limit's. */
+		create.overlay_max = d->overlay_max > d->stored ? d->overlay_max - d->stored : 1;
 	}
 	d->pv.fd = ioctl(d->pv.vm->fd, VIREO_CREATE_DISK, &create);
 	if (d->pv.fd >= 0)
@@ -227,11 +230,19 @@ static int make_disk(struct disk *d, bool readonly, struct vireo_error *err)
 }
 
 /* All of it is RAM: what is not touched costs nothing. */
-static int make_blocks(struct disk *d, struct vireo_error *err)
+static int make_blocks(struct disk *d, const struct vireo_disk_spec *spec,
+		       struct vireo_error *err)
 {
 	struct vireo_memory memory = { .size = sizeof(memory), .bytes = VIREO_MAX_GPA };
 	int ret = vireo_vm_create(&d->blocks, 1, err);
+	size_t i;
 
+	if (!ret && spec->store) {
+		for (i = 0; i < spec->content->extents; i++)
+			d->stored += spec->content->extent[i].bytes;
+		return vireo_store_map_overlay(spec->store, spec->content, &d->blocks, spec->eager,
+					       err);
+	}
 	if (ret || !ioctl(d->blocks.fd, VIREO_ADD_MEMORY, &memory))
 		return ret;
 	return vireo_fail(err, errno, "cannot make an overlay for disk %s: %s", d->pv.backing,
@@ -365,6 +376,59 @@ __u64 vireo_disk_overlay(struct vireo_pv *pv)
 	return stat.resident_bytes;
 }
 
+/**
+ * vireo_disk_describe - what a disk was created as, for another that is like it
+ * @pv: any device
+ * @spec: filled in; its texts live as long as the device
+ *
+ * Return: whether it is a disk.
+ */
+bool vireo_disk_describe(struct vireo_pv *pv, struct vireo_disk_spec *spec)
+{
+	struct disk *d = to_disk(pv);
+
+	if (pv->ops->fork != disk_fork)
+		return false;
+	*spec = (struct vireo_disk_spec){
+		.path = d->path, .readonly = !d->overlay && !has_image(d),
+		.overlay = d->overlay, .overlay_max = d->overlay_max, .serial = d->serial,
+		.queues = pv->queues, .bps = d->bps, .iops = d->iops,
+	};
+	return true;
+}
+
+/** vireo_disk_content - of a disk, where the guest's writes go: VIREO_CONTENT_*; else 0 */
+__u32 vireo_disk_content(struct vireo_pv *pv)
+{
+	if (pv->ops->fork != disk_fork)
+		return 0;
+	if (to_disk(pv)->overlay)
+		return VIREO_CONTENT_OVERLAY;
+	return has_image(to_disk(pv)) ? VIREO_CONTENT_IMAGE : 0;
+}
+
+/**
+ * vireo_disk_content_fd - what a disk holds
+ * @pv: a disk with vireo_disk_content()
+ * @err: why not
+ *
+ * Return: an fd: of an overlay, a VM with its blocks as they are now; of an image, that
+ * for reading; or a negative errno.
+ */
+int vireo_disk_content_fd(struct vireo_pv *pv, struct vireo_error *err)
+{
+	struct disk *d = to_disk(pv);
+	char path[32];
+	int fd;
+
+	if (d->overlay)
+		return vireo_vm_fork(d->blocks.fd, err);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", d->file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 ? fd : vireo_fail(err, errno, "cannot read %s (%s): %s", pv->name,
+					 pv->backing, strerror(errno));
+}
+
 static const struct vireo_pv_ops disk_ops = {
 	.kind = "disk",
 	.refresh = disk_refresh,
@@ -382,8 +446,8 @@ static void set_serial(struct disk *d, const struct vireo_disk_spec *spec)
 	const char *text = spec->serial ? spec->serial : slash ? slash + 1 : spec->path;
 	size_t i;
 
-	for (i = 0; i < sizeof(d->serial) && text[i]; i++)
-		d->serial[i] = text[i] > ' ' && text[i] < 0x7f ? (__u8)text[i] : '_';
+	for (i = 0; i < VIREO_BLK_SERIAL && text[i]; i++)
+		d->serial[i] = text[i] > ' ' && text[i] < 0x7f ? text[i] : '_';
 }
 
 static int disk_init(struct disk *d, const struct vireo_disk_spec *spec, struct vireo_error *err)
@@ -402,7 +466,7 @@ static int disk_init(struct disk *d, const struct vireo_disk_spec *spec, struct 
 				  "disk %s is empty: give it a size, with truncate --size=10G %s",
 				  spec->path, spec->path);
 	if (d->overlay)
-		ret = make_blocks(d, err);
+		ret = make_blocks(d, spec, err);
 	if (!ret)
 		ret = make_disk(d, spec->readonly, err);
 	if (!ret)

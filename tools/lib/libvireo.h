@@ -603,6 +603,9 @@ void vireo_pv_destroy(struct vireo_pv *pv);
  * @readonly: the guest may not write
  * @overlay: what it writes is kept in memory, not in @path
  * @overlay_max: bytes of that
+ * @store: what it holds at first is from there, NULL: it is empty
+ * @content: ... vireo_store_disk()'s
+ * @eager: ... copied at once
  * @serial: serial number, NULL: from @path
  * @queues: 1 to VIREO_PCI_QUEUES
  * @bps: limit, bytes per second, 0: none
@@ -613,6 +616,9 @@ struct vireo_disk_spec {
 	bool readonly;
 	bool overlay;
 	__u64 overlay_max;
+	struct vireo_store *store;
+	struct vireo_content *content;
+	bool eager;
 	const char *serial;
 	unsigned int queues;
 	__u64 bps;
@@ -624,6 +630,13 @@ struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_
 
 /* Bytes that the overlay of a disk holds; 0 of any other device */
 __u64 vireo_disk_overlay(struct vireo_pv *pv);
+
+/* For snapshots: as it was created; false: it is another device */
+bool vireo_disk_describe(struct vireo_pv *pv, struct vireo_disk_spec *spec);
+
+/* ... what the guest has written, if not to where it stays: VIREO_CONTENT_*, 0: nothing */
+__u32 vireo_disk_content(struct vireo_pv *pv);
+int vireo_disk_content_fd(struct vireo_pv *pv, struct vireo_error *err);
 
 /* ---- net.c ----------------------------------------------------------------- */
 
@@ -653,6 +666,12 @@ struct vireo_pv *vireo_net_create(struct vireo_vm *vm, const struct vireo_net_sp
 				  struct vireo_error *err);
 int vireo_net_watch(struct vireo_error *err);
 void vireo_net_watch_read(int fd);
+
+/* As it was created, if it is an interface; name and bridge live as long as it */
+bool vireo_net_describe(struct vireo_pv *pv, struct vireo_net_spec *spec);
+
+/* The pattern that names of copies of an interface have; @name has room for 16 bytes */
+void vireo_net_derive_name(char *name);
 
 /* ---- console.c ------------------------------------------------------------- */
 
@@ -923,27 +942,52 @@ struct vireo_extent {
 	__u32 reserved;
 };
 
+#define VIREO_STORE_DISKS	(VIREO_PCI_SLOTS + VIREO_PORTS)
+
+#define VIREO_CONTENT_OVERLAY	1	/* blocks that stand for those of an image */
+#define VIREO_CONTENT_IMAGE	2	/* a whole disk, without extents */
+
+/**
+ * struct vireo_content - a file of a snapshot that holds memory, or a disk
+ * @name: in the directory
+ * @kind: of a disk: VIREO_CONTENT_*
+ * @number: ... which
+ * @fd: the file
+ * @bytes: its length
+ * @extents: number of @extent
+ * @extent: what is stored
+ */
+struct vireo_content {
+	char name[16];
+	__u32 kind;
+	__u32 number;
+	int fd;
+	__u64 bytes;
+	size_t extents;
+	struct vireo_extent *extent;
+};
+
 /**
  * struct vireo_store - a snapshot's directory, being written or read
  * @path: of it
  * @id: of the snapshot
  * @parent: of the one that it is an increment of; all zero: none
- * @memory: length of the file `memory`
- * @extents: number of @extent
- * @extent: what is stored of the memory
+ * @memory: the memory
+ * @disks: number of @disk
+ * @disk: disks that it holds
  * @state: reading: the machine
  * @progress: writing: called now and then; may be NULL
- * @total: bytes of memory to write
+ * @total: bytes to write, of what has begun
  * @done: ... that were written
- * @written: ... that were not zero
+ * @written: ... that were not zero, but for images
  */
 struct vireo_store {
 	char path[4096];
 	__u8 id[16];
 	__u8 parent[16];
-	__u64 memory;
-	size_t extents;
-	struct vireo_extent *extent;
+	struct vireo_content memory;
+	unsigned int disks;
+	struct vireo_content disk[VIREO_STORE_DISKS];
 	struct vireo_state state;
 	void (*progress)(const struct vireo_store *s);
 	__u64 total;
@@ -952,13 +996,15 @@ struct vireo_store {
 	/* private: */
 	int dir;
 	int parent_dir;
-	int memory_fd;
 	char new_name[256];
-	bool plain;
 };
 
 int vireo_store_create(struct vireo_store *s, const char *path, struct vireo_error *err);
 int vireo_store_memory(struct vireo_store *s, int vm, int base, struct vireo_error *err);
+int vireo_store_overlay(struct vireo_store *s, __u32 number, int vm, struct vireo_error *err);
+bool vireo_store_can_share(struct vireo_store *s, int image);
+int vireo_store_image(struct vireo_store *s, __u32 number, int image, bool copy,
+		      struct vireo_error *err);
 int vireo_store_commit(struct vireo_store *s, const void *machine, size_t len,
 		       const char *config, struct vireo_error *err);
 int vireo_store_open(struct vireo_store *s, const char *path, struct vireo_error *err);
@@ -967,6 +1013,12 @@ int vireo_store_verify(struct vireo_store *s, struct vireo_error *err);
 int vireo_store_map(struct vireo_store *s, struct vireo_vm *vm, __u64 bytes, bool eager,
 		    struct vireo_error *err);
 int vireo_store_apply(struct vireo_store *s, struct vireo_vm *vm, struct vireo_error *err);
+struct vireo_content *vireo_store_disk(struct vireo_store *s, __u32 number, __u32 kind);
+int vireo_store_map_overlay(struct vireo_store *s, struct vireo_content *c, struct vireo_vm *vm,
+			    bool eager, struct vireo_error *err);
+int vireo_store_give_image(struct vireo_store *s, struct vireo_content *c, const char *path,
+			   bool copy, struct vireo_error *err);
+int vireo_store_remove(const char *path, struct vireo_error *err);
 void vireo_store_close(struct vireo_store *s);
 
 /* ---- regs.c ---------------------------------------------------------------- */

@@ -195,8 +195,8 @@ static int net_can_fork(struct vireo_pv *pv, struct vireo_error *err)
 	return get_net(pv, &net, err);	/* it may be gone, with its namespace */
 }
 
-/* "vireo3" is one of "vireo%d". */
-static void derive_name(char *name)
+/** vireo_net_derive_name - "vireo3" is one of "vireo%d" */
+void vireo_net_derive_name(char *name)
 {
 	size_t len = strlen(name);
 
@@ -217,7 +217,7 @@ static int net_fork(struct vireo_pv *pv, const struct vireo_clone *clone, struct
 	int ret;
 
 	snprintf(name, sizeof(name), "%.*s", IFNAMSIZ - 1, pv->backing);
-	derive_name(name);
+	vireo_net_derive_name(name);
 	if (pv->number < ARRAY_SIZE(clone->net) && clone->net[pv->number].name[0])
 		strcpy(name, clone->net[pv->number].name);
 	if (pv->number < ARRAY_SIZE(clone->net) && clone->net[pv->number].bridge[0])
@@ -287,6 +287,23 @@ struct vireo_pv *vireo_net_create(struct vireo_vm *vm, const struct vireo_net_sp
 		return NULL;
 	}
 	return &n->pv;
+}
+
+/** vireo_net_describe - what an interface is now; false: it is another device */
+bool vireo_net_describe(struct vireo_pv *pv, struct vireo_net_spec *spec)
+{
+	struct net *n = to_net(pv);
+
+	if (pv->ops != &net_ops)
+		return false;
+	*spec = (struct vireo_net_spec){
+		.name = pv->backing,
+		.mtu = ((const struct vireo_net_config *)pv->config)->mtu,
+		.pairs = pv->queues / 2, .filter = n->filter,
+		.bridge = n->bridge[0] ? n->bridge : NULL,
+	};
+	memcpy(spec->mac, n->mac, sizeof(spec->mac));
+	return true;
 }
 
 /**

@@ -12,21 +12,6 @@
 
 static_assert_that(sizeof(struct vireo_rng_sub) == VIREO_RING_ENTRY, "an entry");
 
-/**
- * struct rng - a source
- * @pv: its device
- * @epoch: how often the machine was copied, or was told that it was
- */
-struct rng {
-	struct vireo_pv pv;
-	__u64 epoch;
-};
-
-static struct rng *to_rng(struct vireo_pv *pv)
-{
-	return (struct rng *)((char *)pv - offsetof(struct rng, pv));
-}
-
 /* Fill an entry's segments; its status. */
 static __u16 fill(struct vireo_sring *r, const void *entry, __u32 *bytes)
 {
@@ -78,7 +63,8 @@ static int rng_refresh(struct vireo_pv *pv, void *config, struct vireo_error *er
 	struct vireo_rng_config *c = config;
 
 	(void)err;
-	c->epoch = ++to_rng(pv)->epoch;
+	memcpy(c, pv->config, sizeof(*c));
+	c->epoch++;	/* how often the machine was copied, or was told that it was */
 	return 0;
 }
 
@@ -101,7 +87,7 @@ static int rng_fork(struct vireo_pv *pv, const struct vireo_clone *clone,
 
 static void rng_destroy(struct vireo_pv *pv)
 {
-	free(to_rng(pv));
+	free(pv);
 }
 
 static const struct vireo_pv_ops rng_ops = {
@@ -122,18 +108,18 @@ static const struct vireo_pv_ops rng_ops = {
  */
 struct vireo_pv *vireo_rng_create(struct vireo_vm *vm, struct vireo_error *err)
 {
-	struct rng *rng = calloc(1, sizeof(*rng));
+	struct vireo_pv *pv = calloc(1, sizeof(*pv));
 
-	if (!rng) {
+	if (!pv) {
 		vireo_fail(err, ENOMEM, "out of memory");
 		return NULL;
 	}
-	rng->pv.ops = &rng_ops;
-	rng->pv.vm = vm;
-	rng->pv.fd = -1;
-	rng->pv.queues = 1;
-	rng->pv.queue_max = QUEUE_MAX;
-	rng->pv.config_len = sizeof(struct vireo_rng_config);
-	snprintf(rng->pv.backing, sizeof(rng->pv.backing), "getrandom");
-	return &rng->pv;
+	pv->ops = &rng_ops;
+	pv->vm = vm;
+	pv->fd = -1;
+	pv->queues = 1;
+	pv->queue_max = QUEUE_MAX;
+	pv->config_len = sizeof(struct vireo_rng_config);
+	snprintf(pv->backing, sizeof(pv->backing), "getrandom");
+	return pv;
 }

@@ -290,7 +290,7 @@ static void put_pv(struct vireo_state *s, struct vireo_pv *pv, __u32 number)
 	bytes(s, pv->config, pv->config_len);
 	for (i = 0; i < pv->queues; i++)
 		put_queue(s, pv, &pv->queue[i]);
-	s->bad |= (pv->accepted & ~pv->offered) || pv->status > VIREO_STATUS_FAILED;
+	s->bad |= pv->status > VIREO_STATUS_FAILED;
 	finish(s, start, end);
 }
 
@@ -343,24 +343,26 @@ static void put_devices(struct vireo_state *s, struct vireo_machine *m, struct v
  */
 int vireo_machine_can_snapshot(struct vireo_machine *m, struct vireo_error *err)
 {
-	unsigned int i;
+	unsigned int i, before = 0;
+	int ret = 0;
 
-	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
+	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {
 		struct vireo_pv *pv = m->device[i];
 
-		if (pv && pv->port)
+		if (!pv)
+			continue;
+		if (pv->port)
 			return vireo_fail(err, EOPNOTSUPP,
 					  "%s (%s) is in a slot: a snapshot cannot have it, detach it first",
 					  pv->name, pv->backing);
-		if (pv && strcmp(pv->ops->kind, "disk"))
-			return vireo_fail(err, EOPNOTSUPP, "%s (%s) cannot be in a snapshot",
-					  pv->name, pv->backing);
-		if (pv && !(pv->offered & VIREO_BLK_F_READONLY))
+		if (before++ != i)	/* a restored machine would have it elsewhere */
 			return vireo_fail(err, EOPNOTSUPP,
-					  "%s (%s) is writable: a snapshot can have read-only disks alone",
+					  "%s (%s) comes behind a device that was pulled: a snapshot cannot have it, pull it too",
 					  pv->name, pv->backing);
+		if (!strcmp(pv->ops->kind, "net"))	/* it may be gone, with its namespace */
+			ret = pv->ops->can_fork(pv, err);
 	}
-	return 0;
+	return ret;
 }
 
 /**
@@ -495,19 +497,48 @@ static int load_vcpus(struct vireo_state *s, struct vireo_machine *m,
 	return ret;
 }
 
+/* A disk is as large as it was. */
+static int check_disk(struct vireo_pv *pv, struct vireo_error *err)
+{
+	const struct vireo_blk_config *was = (const struct vireo_blk_config *)pv->config;
+	__u8 config[VIREO_PV_CONFIG] = { 0 };
+	const struct vireo_blk_config *is = (const struct vireo_blk_config *)config;
+	int ret = pv->ops->refresh(pv, config, err);
+
+	if (ret || is->sectors == was->sectors)
+		return ret;
+	return vireo_fail(err, EINVAL,
+			  "%s (%s) has %llu sectors, and had %llu when the snapshot was taken",
+			  pv->name, pv->backing, is->sectors, was->sectors);
+}
+
+/* Have what is behind a device do what the guest has agreed with it. */
+static int resume_device(struct vireo_pv *pv, struct vireo_error *err)
+{
+	if ((pv->accepted & ~pv->offered) ||
+	    (pv->status == VIREO_STATUS_OK && pv->ops->accept &&
+	     pv->ops->accept(pv, true, pv->accepted)))
+		return vireo_fail(err, EINVAL,
+				  "%s (%s) does not offer what the guest uses, as it did when the snapshot was taken",
+				  pv->name, pv->backing);
+	return strcmp(pv->ops->kind, "disk") ? 0 : check_disk(pv, err);
+}
+
 static int resume_devices(struct vireo_machine *m, struct vireo_error *err)
 {
 	unsigned int i;
+	int ret = 0;
 
-	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
-		struct vireo_pv *pv = m->device[i];
-
-		if (pv && pv->status == VIREO_STATUS_OK && pv->ops->accept &&
-		    pv->ops->accept(pv, true, pv->accepted))
-			return vireo_fail(err, EINVAL, "%s does not offer what the guest uses",
-					  pv->name);
+	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {
+		if (m->device[i])
+			ret = resume_device(m->device[i], err);
 	}
-	return vireo_machine_serve(m, true, err);
+	/* Addresses, random numbers and terminals are this machine's own. */
+	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {
+		if (m->device[i] && vireo_pv_refresh(m->device[i], err) < 0)
+			ret = -err->code;
+	}
+	return ret ? ret : vireo_machine_serve(m, true, err);
 }
 
 /**

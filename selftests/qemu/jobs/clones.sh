@@ -104,17 +104,6 @@ unchanged()
 	[ "$(md5sum </tmp/work/disk)" = "$image" ]
 }
 
-# on_time NAME: the guest's clock is that of the host
-on_time()
-{
-	now=$(date +%s)
-	says "$1" "guest: time" && goes_on "$1" || return
-	then=$(sed -n 's/^guest: time \([0-9]*\).*/\1/p' "/tmp/log/$1.log" | tail -n 1)
-	[ "$then" -ge $((now - 2)) ] && [ "$then" -le $(($(date +%s) + 2)) ] && return
-	echo "# $then, not $now"
-	false
-}
-
 refuses_hook()
 {
 	vireo fork web --name hooked --exec false >/tmp/refused 2>&1 && return 1

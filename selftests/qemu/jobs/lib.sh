@@ -160,10 +160,72 @@ refuses() # PATTERN COMMAND...
 {
 	pattern=$1
 	shift
-	if "$@" >/tmp/refused 2>&1 || [ "$(wc -l </tmp/refused)" != 1 ] || ! grep -q "$pattern" /tmp/refused; then
+	if timeout 60 "$@" >/tmp/refused 2>&1 || [ "$(wc -l </tmp/refused)" != 1 ] || ! grep -q "$pattern" /tmp/refused; then
 		quote /tmp/refused
 		false
 	fi
+}
+
+# background NAME COMMAND...: a guest in the background, until it counts
+background()
+{
+	name=$1
+	shift
+	"$@" --name "$name" </dev/null >"/tmp/log/$name.log" 2>&1 &
+	counts "$name" 1
+}
+
+# The first number that one has printed
+first()
+{
+	sed -n 's/^guest: count \([0-9]*\).*/\1/p' "/tmp/log/$1.log" 2>/dev/null | head -n 1
+}
+
+# From a snapshot a guest goes on from what it had counted to then, which is between
+# what was seen before and behind it.
+from_there() # NAME BEFORE BEHIND
+{
+	number=$(first "$1")
+	[ "$number" -gt "$2" ] && [ "$number" -le $(($3 + 1)) ] && return
+	echo "# $1 begins at $number, not behind $2 to $3"
+	false
+}
+
+# stop NAME...: end them, and wait for their processes
+stop()
+{
+	for name in "$@"; do
+		vireo stop "$name"
+	done
+	sleep 1
+}
+
+# flip FILE OFFSET: change a byte
+flip()
+{
+	byte=$(dd if="$1" bs=1 skip="$2" count=1 2>/dev/null | hexdump -v -e '1/1 "%u"')
+	printf "\\$(printf %o $(((byte + 1) % 256)))" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+
+# complete DIRECTORY OPTION...: what is there can be restored
+complete()
+{
+	vireo restore "$@" --verify --paused --name complete --count 1 >/tmp/complete 2>&1 || {
+		quote /tmp/complete
+		return 1
+	}
+	vireo stop "$(cat /tmp/complete)"
+}
+
+# on_time NAME: the guest's clock is that of the host
+on_time()
+{
+	now=$(date +%s)
+	says "$1" "guest: time" && goes_on "$1" || return
+	then=$(sed -n 's/^guest: time \([0-9]*\).*/\1/p' "/tmp/log/$1.log" | tail -n 1)
+	[ "$then" -ge $((now - 2)) ] && [ "$then" -le $(($(date +%s) + 2)) ] && return
+	echo "# $then, not $now"
+	false
 }
 
 # fine NAME...: none has printed that something is odd
