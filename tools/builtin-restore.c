@@ -24,6 +24,9 @@ static const char restore_help[] =
 	"  -l, --log DIRECTORY  with --count: console and messages of each, in NAME.log there\n"
 	"  -e, --eager          copy all memory at once; else each has the pages of the file\n"
 	"                       until it writes to them, and nobody can write to the file\n"
+	"      --advance-clock  the guest's clocks go on by what has passed since the snapshot;\n"
+	"                       else its time stood still, and its time of day is late until\n"
+	"                       the guest sets it\n"
 	"  -p, --paused         stand still until vireo resume\n"
 	"      --verify         compare memory and overlays with their checksums first\n"
 	"      --net INTERFACE[,bridge=B][,mac=M]  name of its first interface, then of its\n"
@@ -46,6 +49,7 @@ enum {
 	OPT_DISK_DIR,
 	OPT_COPY_DISKS,
 	OPT_CGROUP,
+	OPT_ADVANCE_CLOCK,
 };
 
 static const struct option restore_options[] = {
@@ -53,6 +57,7 @@ static const struct option restore_options[] = {
 	{ "count", required_argument, NULL, 'c' },
 	{ "log", required_argument, NULL, 'l' },
 	{ "eager", no_argument, NULL, 'e' },
+	{ "advance-clock", no_argument, NULL, OPT_ADVANCE_CLOCK },
 	{ "paused", no_argument, NULL, 'p' },
 	{ "verify", no_argument, NULL, OPT_VERIFY },
 	{ "net", required_argument, NULL, OPT_NET },
@@ -108,6 +113,9 @@ static int set_option(struct run_options *opt, __u64 *count, int c, const char *
 		return -1;
 	case 'p':
 		opt->paused = true;
+		return -1;
+	case OPT_ADVANCE_CLOCK:
+		opt->advance = true;
 		return -1;
 	case OPT_VERIFY:
 		opt->verify = true;

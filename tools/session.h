@@ -24,6 +24,7 @@
  * @stat: print counters at the end
  * @rng: give it random numbers
  * @hvc: restore: it has this console
+ * @advance: restore: the guest's time goes on by what has passed since
  * @copy_disks: restore: where blocks cannot be shared
  * @disk_dir: restore: directory for disk images, NULL: that of each when it was stored
  * @vcpus: processors
@@ -49,6 +50,7 @@ struct run_options {
 	bool stat;
 	bool rng;
 	bool hvc;
+	bool advance;
 	bool copy_disks;
 	const char *disk_dir;
 	__u64 vcpus;

@@ -631,6 +631,7 @@ int session_open_snapshot(struct session *s, struct vireo_error *err)
 		return dev;
 	close(dev);
 	ret = vireo_state_head(&chain[0].state, &head, &info, err);
+	head.advance = s->opt.advance;
 	if (!ret)
 		ret = get_options(s, err);
 	if (!ret)

@@ -22,6 +22,7 @@
 #define PAGE		4096ULL
 #define SIZE		(16 * MIB)
 #define PAGES		(SIZE / PAGE)
+#define PVCLOCK		0x5000ULL	/* where the guest has KVM's clock */
 
 /* ---- A module that is made up ------------------------------------------------------- */
 
@@ -89,6 +90,14 @@ int vireo_vm_write(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
 		   struct vireo_error *err)
 {
 	return pwrite(vm->fd, data, len, gpa) == (ssize_t)len ? 0 : -EIO;
+}
+
+int vireo_vm_read(struct vireo_vm *vm, __u64 gpa, void *data, size_t len, struct vireo_error *err)
+{
+	if (gpa != PVCLOCK + 29)
+		return -ENXIO;
+	*(u8 *)data = 1;
+	return 0;
 }
 
 int vireo_vm_write_sparse(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
@@ -664,6 +673,71 @@ TEST(machine_comes_back)
 		load_machine(&cut);
 		vireo_state_close(&cut);
 	}
+	vireo_state_close(&s);
+}
+
+#define SECOND	1000000000ULL
+
+/* Loads a machine that was stored @ago; the fake's clock and vCPU are then what it got. */
+static void load_later(const struct vireo_state *stored, s64 ago, bool advance)
+{
+	struct vireo_state s = { .data = malloc(stored->end), .end = stored->end };
+	struct vireo_info info = machine.vm.info;
+	struct vireo_state_head h = { .vcpus = 0 };
+
+	memcpy(s.data, stored->data, s.end);
+	memset(&loaded, 0, sizeof(loaded));
+	loaded.vm.info = info;
+	loaded.vm.fd = new_vm();
+	ASSERT_EQ(vireo_state_head(&s, &h, &info, &err), 0);
+	h.real_ns -= ago;
+	h.advance = advance;
+	ASSERT_EQ(vireo_state_load(&s, &h, &loaded, &uart, &err), 0);
+	vireo_state_close(&s);
+}
+
+static u8 stopped_flag(void)
+{
+	u8 byte;
+
+	ASSERT_EQ(pread(loaded.vm.fd, &byte, 1, PVCLOCK + 29), 1);
+	close(loaded.vm.fd);
+	return byte;
+}
+
+TEST(clock)
+{
+	struct vireo_vcpu_state v;
+	struct vireo_state s;
+	u64 still, moved;
+
+	make_machine(&v);
+	v.msr[1] = (struct vireo_msr){ .index = 0x4b564d01, .value = PVCLOCK | 1 };
+	ASSERT_EQ(vireo_state_store(&s, &machine, &uart, &v, &err), 0);
+
+	/* It stands still: the time of its boot is later. */
+	load_later(&s, 100 * SECOND, false);
+	still = fake.clock.tsc_base;
+	EXPECT_GE(fake.clock.boot_ns, 88 + 100 * SECOND);
+	EXPECT_LT(fake.clock.boot_ns, 88 + 130 * SECOND);
+	EXPECT_EQ(fake.vcpu.lapic.timer_left, 12345);
+	EXPECT_EQ(stopped_flag(), 0);
+
+	/* It goes on, and its timers with it. */
+	load_later(&s, 100 * SECOND, true);
+	moved = fake.clock.tsc_base;
+	EXPECT_EQ(fake.clock.boot_ns, 88);
+	EXPECT_GE(still - moved, 95 * 999999000ULL);	/* ticks, less those in between */
+	EXPECT_LT(still - moved, 130 * 999999000ULL);
+	EXPECT_EQ(1000000 - fake.vcpu.msr[0].value, moved - 77);
+	EXPECT_EQ(fake.vcpu.lapic.timer_left, 0);
+	EXPECT_EQ(stopped_flag(), 3);
+
+	/* The host's clock was set back: no time of the guest's does that. */
+	load_later(&s, -3600 * (s64)SECOND, true);
+	EXPECT_GE(fake.clock.tsc_base, still);
+	EXPECT_EQ(fake.vcpu.lapic.timer_left, 12345);
+	EXPECT_EQ(stopped_flag(), 0);
 	vireo_state_close(&s);
 }
 

@@ -908,6 +908,7 @@ struct vireo_state {
  * @host_tsc: then
  * @real_ns: time of day then
  * @clock: the guest's
+ * @advance: not stored: the guest's time goes on as if it had run since
  */
 struct vireo_state_head {
 	__u32 vcpus;
@@ -920,6 +921,7 @@ struct vireo_state_head {
 	__u64 host_tsc;
 	__u64 real_ns;
 	struct vireo_clock clock;
+	bool advance;
 };
 
 int vireo_machine_can_snapshot(struct vireo_machine *m, struct vireo_error *err);

@@ -19,6 +19,10 @@
 #include "libvireo.h"
 #include "util.h"
 
+#define MSR_KVM_CLOCK		0x4b564d01	/* where it is, and bit 0 */
+#define PVCLOCK_FLAGS		29		/* a byte, there */
+#define PVCLOCK_GUEST_STOPPED	0x02
+
 enum {
 	PART_MACHINE = 1,
 	PART_CPUID,
@@ -419,6 +423,7 @@ int vireo_state_head(struct vireo_state *s, struct vireo_state_head *h,
 
 	s->load = true;
 	s->at = 0;
+	h->advance = false;
 	put_head(s, h);
 	if (s->bad || !h->vcpus || h->vcpus > VIREO_MAX_VCPUS || h->slots > VIREO_PORTS ||
 	    !h->clock.tsc_khz)
@@ -439,27 +444,64 @@ int vireo_state_head(struct vireo_state *s, struct vireo_state_head *h,
 	return 0;
 }
 
-/* The guest's clocks stood still since: the TSC goes on, the time of day is today's. */
-static int set_clock(struct vireo_vm *vm, const struct vireo_state_head *h, __u64 *elapsed,
+/**
+ * struct pause - the time between storing and loading
+ * @passed: ns of it that the guest sees
+ * @hidden: ticks of the TSC that it does not see
+ */
+struct pause {
+	__u64 passed;
+	__u64 hidden;
+};
+
+/* What the guest does not see of the time since moves its TSC; the time of day is today's. */
+static int set_clock(struct vireo_vm *vm, const struct vireo_state_head *h, struct pause *p,
 		     struct vireo_error *err)
 {
 	struct vireo_clock clock = h->clock;
+	__u64 now = real_ns();
 
-	*elapsed = __builtin_ia32_rdtsc() - h->host_tsc;
-	clock.tsc_base += *elapsed;
-	clock.boot_ns += real_ns() - h->real_ns;
+	p->passed = h->advance && now > h->real_ns ? now - h->real_ns : 0;
+	p->hidden = __builtin_ia32_rdtsc() - h->host_tsc - p->passed / 1000000 * clock.tsc_khz -
+		    p->passed % 1000000 * clock.tsc_khz / 1000000;
+	clock.tsc_base += p->hidden;
+	clock.boot_ns += now - h->real_ns - p->passed;
 	if (ioctl(vm->fd, VIREO_SET_CLOCK, &clock))
 		return vireo_fail(err, errno, "cannot set the clock: %s", strerror(errno));
 	return 0;
 }
 
-static void move_tsc(struct vireo_vcpu_state *v, __u64 elapsed)
+static void move_tsc(struct vireo_vcpu_state *v, const struct pause *p)
 {
 	__u32 i;
 
 	for (i = 0; i < v->msrs; i++) {
 		if (v->msr[i].index == VIREO_MSR_TSC_OFFSET)
-			v->msr[i].value -= elapsed;
+			v->msr[i].value -= p->hidden;
+	}
+	if (v->lapic.timer_left != ~0ULL)
+		v->lapic.timer_left -= v->lapic.timer_left < p->passed ? v->lapic.timer_left :
+									 p->passed;
+}
+
+/*
+ * Where KVM's clock is, say that time has passed in which nothing ran (kvm_para.h,
+ * PVCLOCK_GUEST_STOPPED): Linux' watchdogs would take it for a lockup.
+ */
+static void tell_stopped(struct vireo_machine *m, const struct vireo_vcpu_state *v)
+{
+	struct vireo_error err;
+	__u8 flags;
+	__u64 gpa;
+	__u32 i;
+
+	for (i = 0; i < v->msrs; i++) {
+		gpa = (v->msr[i].value & ~1ULL) + PVCLOCK_FLAGS;
+		if (v->msr[i].index != MSR_KVM_CLOCK || !(v->msr[i].value & 1) ||
+		    vireo_vm_read(&m->vm, gpa, &flags, sizeof(flags), &err))
+			continue;
+		flags |= PVCLOCK_GUEST_STOPPED;
+		vireo_vm_write(&m->vm, gpa, &flags, sizeof(flags), &err);
 	}
 }
 
@@ -467,7 +509,7 @@ static int load_vcpus(struct vireo_state *s, struct vireo_machine *m,
 		      const struct vireo_state_head *h, struct vireo_error *err)
 {
 	struct vireo_vcpu_state *vcpu = calloc(h->vcpus, sizeof(*vcpu));
-	__u64 elapsed;
+	struct pause p = { .passed = 0 };
 	__u32 i;
 	int ret = 0;
 
@@ -486,13 +528,15 @@ static int load_vcpus(struct vireo_state *s, struct vireo_machine *m,
 	if (!ret)
 		ret = vireo_vm_set_cpuid(&m->vm, m->cpuid, m->cpuids, err);
 	if (!ret)
-		ret = set_clock(&m->vm, h, &elapsed, err);
+		ret = set_clock(&m->vm, h, &p, err);
 	for (i = 0; i < h->vcpus && !ret; i++)
-		move_tsc(&vcpu[i], elapsed);
+		move_tsc(&vcpu[i], &p);
 	if (!ret) {
 		m->vcpus = h->vcpus;
 		ret = vireo_machine_load(m, vcpu, err);
 	}
+	for (i = 0; i < h->vcpus && !ret && p.passed; i++)
+		tell_stopped(m, &vcpu[i]);
 	vireo_state_free(vcpu, h->vcpus);
 	return ret;
 }

@@ -2,8 +2,8 @@
 # shellcheck shell=dash
 #
 # Snapshots of a guest with disks that it writes to, an interface, random numbers and
-# hvc0; what the machines that are restored have of their own. The guest judges itself
-# what it reads.
+# hvc0; what the machines that are restored have of their own, and their time. The guest
+# judges itself what it reads.
 #
 # guests: 6.1-cloud
 # drivers: 6.1-cloud
@@ -55,6 +55,8 @@ while :; do
 	echo 3 >/proc/sys/vm/drop_caches
 	for d in a b; do cmp /model$d /dev/vrd$d || echo "guest: disk $d differs"; done
 	echo "guest: random $(dd if=/dev/hwrng bs=16 count=1 2>/dev/null | md5sum | cut -d' ' -f1)"
+	echo "guest: time $(date +%s)"
+	dmesg | grep -E 'lockup|stall|blocked for'
 	echo "guest: count $i"
 done
 END
@@ -77,6 +79,15 @@ downloads()
 		quote "/tmp/log/$name.log" 20
 		return 1
 	done
+}
+
+# late NAME...: its time goes on from when it was stored
+late()
+{
+	for name in "$@"; do
+		[ "$(said "$name" time)" -lt $(($(date +%s) - 3)) ] || return
+	done
+	[ "$(tr -d '\r' <"/tmp/log/$1.log" | sed -n 's/^guest: time //p' | head -n 1)" -le $((stored + 2)) ]
 }
 
 damage() # COMMAND...: a copy of the snapshot, changed
@@ -112,7 +123,7 @@ check "an image elsewhere is refused" refuses 'disk1 .* is writable, and /tmp/sn
 check "and leaves nothing" test ! -e /tmp/snap/all.new
 before=$(count all)
 check "stored, with blocks that the file system shares" vireo snapshot all /mnt/snap
-at=$(count all)
+at=$(count all) stored=$(date +%s)
 check "it goes on" goes_on all
 check "and downloads" downloads all
 echo "# $(ls -ls /mnt/snap | tr '\n' ';')"
@@ -122,6 +133,7 @@ check "an interface that exists" refuses 'interface br0 exists' vireo restore /m
 check "which leaves no image" test ! -e /mnt/image.none
 check "an image elsewhere" refuses 'cannot share its blocks with .*--copy-disks' vireo restore /mnt/snap --name none --disk-dir /tmp/images.d
 check "which leaves none, either" test -z "$(ls /tmp/images.d)"
+sleep 5
 check "two at once" vireo restore /mnt/snap --count 2 --name two --log /tmp/log
 check "find what they wrote, and write" goes_on two-1 two-2
 check "from there" from_there two-1 "$before" "$at"
@@ -132,15 +144,18 @@ check "and an interface" test "$(ls /sys/class/net/br0/brif | tr '\n' ' ')" = "a
 check "and an image" test -s /mnt/image.two-1 -a -s /mnt/image.two-2
 check "and other random numbers" test "$(cat /tmp/log/two-*.log | grep -c 'guest: random')" = "$(cat /tmp/log/two-*.log | grep 'guest: random' | sort -u | wc -l)"
 vireo stat --json two-1 | grep -E 'overlay_bytes|file_bytes' | sed 's/^ */# /'
+check "their time of day is late" late two-1 two-2
 check "a clone of one" vireo fork two-1 --name child --log /tmp/log
 vireo stop two-1
 check "works without it" goes_on child
 check "and downloads" downloads child
 check "a snapshot of one, incremental" vireo snapshot two-2 /mnt/next --incremental
 stop two-2 child
-check "restored at once into memory, by another name" background next vireo restore /mnt/next --eager --verify \
-	--net front,mac=02:00:00:00:00:07
+date -s "@$(($(date +%s) + 86400))" >/dev/null
+check "restored a day later, at once into memory, by another name" background next vireo restore /mnt/next --eager --verify \
+	--advance-clock --net front,mac=02:00:00:00:00:07
 check "goes on" goes_on next
+check "with the time of day" on_time next
 check "downloads" downloads next
 check "by that address" test "$(said next address)" = 02:00:00:00:00:07
 stop next
