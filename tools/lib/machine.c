@@ -491,6 +491,10 @@ static bool run_once(struct vireo_thread *t)
 	if (code == ENOMEM)
 		vireo_machine_end(m, VIREO_END_ERROR, &t->vcpu,
 				  "out of memory for the guest: raise the memory limit of this cgroup");
+	else if (code == EIO)
+		vireo_machine_end(m, VIREO_END_ERROR, &t->vcpu,
+				  "a page of the snapshot that it runs from cannot be read, or the host goes down: %s",
+				  strerror(code));
 	else
 		vireo_machine_end(m, VIREO_END_ERROR, &t->vcpu, "vCPU %u cannot run: %s",
 				  t->vcpu.id, strerror(code));

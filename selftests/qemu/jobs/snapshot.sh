@@ -7,6 +7,7 @@
 #
 # guests: 6.1-cloud
 # drivers: 6.1-cloud
+# modules: loop crc32c_generic ext4
 # machine: cpus=2 memory=2560 time=1200 limit=300
 
 # shellcheck source=lib.sh
@@ -187,6 +188,80 @@ done
 check "and the next" vireo snapshot web /tmp/snap/a
 check "leaves nothing behind" test ! -e /tmp/snap/a.new
 check "the guest goes on, too" goes_on web
+
+# A disk that fails below the file that is a guest's memory
+truncate -s 160M /tmp/work/ext2
+mke2fs -F /tmp/work/ext2 >/dev/null
+modprobe -a loop crc32c_generic ext4
+mkdir -p /bad
+mount -t ext2 -o loop,noatime /tmp/work/ext2 /bad
+check "stored on a disk" vireo snapshot web /bad/a
+sync
+check "restored, but not begun" vireo restore /bad/a --paused --name broken --count 1 --log /tmp/log
+check "nobody can truncate the file" refuses 'busy' truncate -s 4096 /bad/a/memory
+echo 3 >/proc/sys/vm/drop_caches
+cat /bad/a/state /bad/a/config.json >/dev/null
+truncate -s 20M /tmp/work/ext2
+check "the disk fails" refuses 'cannot read /bad/a/memory: I/O error' vireo restore /bad/a --verify
+vireo resume broken-1
+check "a guest runs until it needs what cannot be read" says broken-1 'a page of the snapshot that it runs from cannot be read'
+umount /bad
+rm /tmp/work/ext2
+
+# Too little memory
+mkdir /sys/fs/cgroup/vms
+echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+echo +memory >/sys/fs/cgroup/vms/cgroup.subtree_control
+echo 20M >/sys/fs/cgroup/vms/memory.max
+check "all at once does not fit" refuses 'out of memory while filling guest memory: raise the memory limit' \
+	vireo restore /tmp/snap/a --eager --cgroup /sys/fs/cgroup/vms --name small
+check "page by page it does" background small vireo restore /tmp/snap/a --cgroup /sys/fs/cgroup/vms
+stop small
+rmdir /sys/fs/cgroup/vms/small /sys/fs/cgroup/vms
+
+# What version 1 has written: a guest that counts, see fixture/counter.S. The rate of the
+# TSC is made this processor's, for the guest does not care.
+bytes() # FILE OFFSET OF-FILE OFFSET: copy four
+{
+	dd if="$3" bs=1 skip="$4" count=4 2>/dev/null | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+
+# as_here STATE LIKE: with the rate of LIKE, and its checksum
+as_here()
+{
+	extents=$(hexdump -s 72 -n 4 -e '1/4 "%u"' "$2")
+	bytes "$1" 156 "$2" $((132 + 24 * extents))
+	bytes "$1" 24 /dev/zero 0
+	gzip -c "$1" | tail -c 8 >/tmp/work/crc
+	bytes "$1" 24 /tmp/work/crc 0
+}
+
+counted()
+{
+	x=1 n=0
+	sed -n 2,101p "$1" >/tmp/numbers	# the first may be half of one
+	[ "$(sed -n 's/^count \(48[0-9]\|49[0-9]\|50[0-9]\) .*/\1/p' /tmp/numbers | wc -l)" -gt 1 ] || return
+	while read -r _ count number; do
+		while [ $n -lt "$count" ]; do
+			n=$((n + 1)) x=$(((x * 1664525 + 1013904223) & 0xffffffff))
+		done
+		[ "$x" = "$number" ] || return
+	done </tmp/numbers
+	[ "$(wc -l </tmp/numbers)" = 100 ]
+}
+
+mkdir /tmp/snap/v1
+grep -v '^#' /jobs/snapshot-v1 | base64 -d | xz -d | tar -x -C /tmp/snap/v1 -f -
+truncate -s 64M /tmp/snap/v1/memory
+as_here /tmp/snap/v1/state /tmp/snap/a/state
+vireo restore /tmp/snap/v1 --verify --name v1 --console file:/tmp/log/v1 </dev/null >/tmp/log/v1.log 2>&1 &
+for i in $(seq "$LIMIT"); do
+	[ "$(wc -l </tmp/log/v1)" -gt 101 ] && break
+	sleep 1
+done 2>/dev/null
+check "a snapshot of version 1 goes on" counted /tmp/log/v1
+tail -n 2 /tmp/log/v1 | sed 's/^/# /'
+stop v1
 
 # Templates
 check "a template" vireo template create base web
