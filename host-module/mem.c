@@ -25,11 +25,16 @@ static void mem_flush(struct vireo_tree *t)
 	vireo_vm_flush(container_of(t, struct vireo_vm, mem.tree));
 }
 
-/*
+/**
+ * vireo_mem_headroom() - whether there is room for more than the next page
+ * @mem: whose next page it is
+ *
  * When the cgroup's limit is near, guest memory ends first: what is left is for
  * the process to say so, instead of meeting the OOM killer at its next page.
+ * Context: May sleep.
+ * Return: Whether there is.
  */
-static bool supply_headroom(struct vireo_mem *mem)
+bool vireo_mem_headroom(struct vireo_mem *mem)
 {
 	void *room;
 
@@ -63,7 +68,7 @@ static int supply_alloc(struct vireo_mem *mem, struct vireo_supply *s)
 	if (s->want && (!boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) || cpu_mitigations_off()))
 		page = alloc_pages(MEM_GFP_HUGE | zero, s->want);
 	s->order = page ? s->want : 0;
-	if (!page && supply_headroom(mem))
+	if (!page && vireo_mem_headroom(mem))
 		page = alloc_page(MEM_GFP | zero);
 	if (!page)
 		return -ENOMEM;
@@ -378,7 +383,7 @@ int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent)
 		mem->file = parent->file ? get_file(parent->file) : NULL;
 		if (mem->file)	/* cannot fail: @parent has done it */
 			deny_write_access(mem->file);
-		mem->small = 1;	/* its first pages are few: see supply_headroom() */
+		mem->small = 1;	/* its first pages are few: see vireo_mem_headroom() */
 	}
 	mutex_unlock(&parent->lock);
 	return err;

@@ -43,10 +43,12 @@ static int overlay_add(const struct vireo_overlay *o, u64 pos, struct iov_iter *
 {
 	u64 block = pos & PAGE_MASK;
 	u64 size = round_down(i_size_read(o->base->f_mapping->host), SECTOR_SIZE);
-	struct bio_vec bv = { .bv_page = alloc_page(MEM_GFP | __GFP_ZERO) };
+	struct bio_vec bv = {};
 	struct iov_iter fill;
 	int err = 0;
 
+	if (vireo_mem_headroom(o->mem))
+		bv.bv_page = alloc_page(MEM_GFP | __GFP_ZERO);
 	if (!bv.bv_page)
 		return -ENOSPC;	/* not ENOMEM: the guest would try for ever */
 	bv.bv_len = min_t(u64, PAGE_SIZE, size > block ? size - block : 0);

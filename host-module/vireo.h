@@ -361,6 +361,7 @@ int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
 int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write);
 int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv);
 ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter);
+bool vireo_mem_headroom(struct vireo_mem *mem);
 int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max);
 u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data);
 struct vireo_mem *vireo_mem_of(const struct file *file);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory is charged to the cgroup of whoever touches it, and bounded by it. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -9,6 +11,7 @@
 #include "guest.h"
 #include "harness.h"
 #include "host.h"
+#include "ring.h"
 #include "vm.h"
 
 #define MOUNT	"/sys/fs/cgroup"
@@ -138,6 +141,63 @@ TEST(run_beyond_limit)
 	EXPECT_EQ(vcpu_run_done(&vm.vcpu[0]), 0);
 	EXPECT_EQ(VM_GET(&vm, touched), 64 * MB - 4096);
 	vm_close(&vm);
+	group_leave();
+}
+
+static u64 written;
+static u16 ended;
+
+/* Megabytes, up to so many; the ring is another one each time */
+static void guest_fill(u64 requests)
+{
+	struct ring r;
+
+	ring_open(&r, RING + (written ? 0x10000 : 0), ENTRIES, DOORBELL);
+	while (written < requests && !ended) {
+		ended = ring_do(&r, VIREO_BLK_WRITE, 0, written * 2048, (u8 *)DATA, MB);
+		written += !ended;
+	}
+}
+
+/* What a guest writes to an overlay is charged to who made the disk, though others copy it. */
+TEST(overlay_beyond_limit)
+{
+	struct vireo_create_disk create = { .size = sizeof(create), .flags = VIREO_DISK_OVERLAY };
+	struct test_disk d;
+	struct test_vm blocks;
+	char limit[32];
+	s64 before;
+
+	group_enter("max");
+	vm_boot(&d.vm, 1, 0x1000000);
+	vm_open(&blocks, 1);
+	ASSERT_EQ(vm_add_memory(blocks.fd, 0, 64 * MB), 0);
+	create.fd = memfd_create("base", MFD_CLOEXEC);
+	ASSERT_EQ(ftruncate(create.fd, 64 * MB), 0);
+	create.overlay = blocks.mem;
+	create.overlay_max = 64 * MB;
+	d.disk = do_ioctl(d.vm.fd, VIREO_CREATE_DISK, &create);
+	ASSERT_GE(d.disk, 0);
+	d.queue = queue_create(d.disk, DOORBELL, RING, ENTRIES);
+	ASSERT_GE(d.queue, 0);
+	vcpu_set_entry(&d.vm.vcpu[0], guest_fill, 2);	/* touches what it needs */
+	vcpu_run_done(&d.vm.vcpu[0]);
+	before = group_usage();
+	snprintf(limit, sizeof(limit), "%lld", before + 8 * MB);
+	ASSERT_EQ(file_write(GROUP "/memory.max", limit), 0);
+	close(d.queue);
+	d.queue = queue_create(d.disk, DOORBELL, RING + 0x10000, ENTRIES);
+	vcpu_set_entry(&d.vm.vcpu[0], guest_fill, 64);
+	vcpu_run_done(&d.vm.vcpu[0]);
+	EXPECT_EQ(VM_GET(&d.vm, ended), VIREO_COMP_NOSPC);
+	EXPECT_GE(VM_GET(&d.vm, written), 5);
+	EXPECT_LE(VM_GET(&d.vm, written), 11);
+	EXPECT_GE(group_usage() - before, 3 * MB);
+	EXPECT_EQ(group_kills(), 0);
+	close(d.queue);
+	close(d.disk);
+	vm_close(&blocks);
+	vm_close(&d.vm);
 	group_leave();
 }
 
