@@ -69,14 +69,8 @@ static void apic_sync(struct vireo_lapic_state *a)
 
 /* ---- Interrupts on their way to the guest ------------------------------------------------- */
 
-/**
- * vireo_lapic_raise() - a fixed interrupt arrives
- * @v: the vCPU
- * @vector: 16 to 255; others are ignored
- * Context: Any, also with interrupts off.
- * Return: Whether the APIC takes it: not while software has it disabled.
- */
-bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector)
+/* A fixed interrupt arrives; returns whether the APIC takes it. */
+static bool apic_raise(struct vireo_vcpu *v, u8 vector)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
@@ -93,7 +87,7 @@ static void lvt_raise(struct vireo_vcpu *v, u32 msr)
 	u32 entry = READ_ONCE(*reg(&v->apic, msr));
 
 	if (!(entry & APIC_LVT_MASKED))
-		vireo_lapic_raise(v, entry);
+		apic_raise(v, entry);
 }
 
 /**
@@ -205,7 +199,7 @@ static bool apic_deliver(struct vireo_vcpu *v, u32 mode, u8 vector)
 	switch (mode) {
 	case APIC_DM_FIXED:
 	case APIC_DM_LOWEST:
-		return vireo_lapic_raise(v, vector);
+		return apic_raise(v, vector);
 	case APIC_DM_NMI:
 		apic_signal(v, VAPIC_NMI);
 		return true;

@@ -113,31 +113,25 @@ static bool exit_hypercall(struct vireo_vcpu *v)
 
 /* ---- MSRs and XSETBV ------------------------------------------------------------------------ */
 
-static void exit_rdmsr(struct vireo_vcpu *v)
-{
-	u64 value;
-
-	if (vireo_msr_get(v, v->gpr[VIREO_RCX], &value, false)) {
-		inject_gp(v);
-		return;
-	}
-	v->gpr[VIREO_RAX] = (u32)value;
-	v->gpr[VIREO_RDX] = value >> 32;
-	exit_skip(v);
-}
-
-/* An MSR write may need guest memory and so end in -ENOMEM. */
-static int exit_wrmsr(struct vireo_vcpu *v)
+/* A write may need guest memory and so end in -ENOMEM. */
+static noinline int exit_msr(struct vireo_vcpu *v, bool write)
 {
 	u64 value = (u32)v->gpr[VIREO_RAX] | v->gpr[VIREO_RDX] << 32;
-	int err = vireo_msr_set(v, v->gpr[VIREO_RCX], value, false);
+	u32 index = v->gpr[VIREO_RCX];
+	int err = write ? vireo_msr_set(v, index, value, false) :
+			  vireo_msr_get(v, index, &value, false);
 
 	if (err == -ENOMEM)
 		return err;
-	if (err)
+	if (err) {
 		inject_gp(v);
-	else
-		exit_skip(v);
+		return 0;
+	}
+	if (!write) {
+		v->gpr[VIREO_RAX] = (u32)value;
+		v->gpr[VIREO_RDX] = value >> 32;
+	}
+	exit_skip(v);
 	return 0;
 }
 
@@ -175,14 +169,10 @@ static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 		return exit_hypercall(v);
 	switch (exit) {
 	case VEXIT_WRMSR:
-		if (!msr_is_fast(v->gpr[VIREO_RCX]))
-			return false;
-		exit_wrmsr(v);
-		return true;
 	case VEXIT_RDMSR:
 		if (!msr_is_fast(v->gpr[VIREO_RCX]))
 			return false;
-		exit_rdmsr(v);
+		exit_msr(v, exit == VEXIT_WRMSR);
 		return true;
 	case VEXIT_HLT:
 		if (v->pv.eoi_pending)
@@ -326,8 +316,11 @@ static int exit_hypercall_slow(struct vireo_vcpu *v)
 	return 1;
 }
 
-/* Apart, because what it has on its stack costs its caller a stack guard. */
-static noinline int exit_others(struct vireo_vcpu *v, enum vireo_exit exit)
+/*
+ * Resolves an exit, or hands it to user space: 0 to run on, 1, or -ENOMEM.
+ * Apart, because what it has on its stack costs its caller a stack guard.
+ */
+static noinline int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 {
 	switch (exit) {
 	case VEXIT_INTR:
@@ -336,10 +329,8 @@ static noinline int exit_others(struct vireo_vcpu *v, enum vireo_exit exit)
 	case VEXIT_HYPERCALL:
 		return exit_hypercall_slow(v);
 	case VEXIT_RDMSR:
-		exit_rdmsr(v);
-		break;
 	case VEXIT_WRMSR:
-		return exit_wrmsr(v);
+		return exit_msr(v, exit == VEXIT_WRMSR);
 	case VEXIT_XSETBV:
 		exit_xsetbv(v);
 		break;
@@ -377,12 +368,6 @@ static noinline int exit_others(struct vireo_vcpu *v, enum vireo_exit exit)
 		return exit_shutdown(v, VIREO_SHUTDOWN_EXIT);
 	}
 	return 0;
-}
-
-/* Resolves an exit, or hands it to user space: 0 to run on, 1, or -ENOMEM. */
-static int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
-{
-	return exit == VEXIT_IO ? exit_io(v) : exit_others(v, exit);	/* the hottest first */
 }
 
 /* ---- The loops ----------------------------------------------------------------------------- */
@@ -503,7 +488,9 @@ static int run_guest(struct vireo_vcpu *v)
 			return err;
 		schedule_timeout_uninterruptible(1);	/* off a processor that goes offline */
 	}
-	return unresolved ? exit_slow(v, exit) : 0;
+	if (unresolved)
+		return exit == VEXIT_IO ? exit_io(v) : exit_slow(v, exit); /* the hottest first */
+	return 0;
 }
 
 /* Sleeps in HLT, or until SIPI; polls a little first where that paid off. */

@@ -414,7 +414,6 @@ void vireo_lapic_reset(struct vireo_vcpu *v);
 int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
 void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
-bool vireo_lapic_raise(struct vireo_vcpu *v, u8 vector);
 u8 vireo_lapic_pending(struct vireo_vcpu *v);
 u16 vireo_lapic_status(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
