@@ -74,28 +74,19 @@ static bool regs_events_ok(const struct vireo_regs *r)
 	return e.type == VEVENT_INTERRUPT && !e.has_error && e.vector >= 16;
 }
 
-static bool regs_xcr0_ok(u64 xcr0)
+/**
+ * vireo_xcr0_ok() - whether XSETBV would take a value
+ * @xcr0: the value
+ * Context: Any.
+ * Return: True if so.
+ */
+bool vireo_xcr0_ok(u64 xcr0)
 {
 	const u64 avx512 = XFEATURE_MASK_OPMASK | XFEATURE_MASK_ZMM_Hi256 | XFEATURE_MASK_Hi16_ZMM;
 
 	return (xcr0 & XFEATURE_MASK_FP) && !(xcr0 & ~vireo_xcr0) &&
 	       (!(xcr0 & XFEATURE_MASK_YMM) || (xcr0 & XFEATURE_MASK_SSE)) &&
 	       (!(xcr0 & avx512) || ((xcr0 & avx512) == avx512 && (xcr0 & XFEATURE_MASK_YMM)));
-}
-
-/**
- * vireo_vcpu_set_xcr0() - change XCR0 as XSETBV does
- * @v: the vCPU
- * @xcr0: the new value
- * Context: The vCPU's mutex is held.
- * Return: 0 or -EINVAL, nothing changed.
- */
-int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0)
-{
-	if (!regs_xcr0_ok(xcr0))
-		return -EINVAL;
-	v->xcr0 = xcr0;
-	return 0;
 }
 
 /**
@@ -135,7 +126,7 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 	memcpy(v->gpr, r->gpr, sizeof(v->gpr));
 	v->rip = r->rip;
 	v->rflags = r->rflags | X86_EFLAGS_FIXED;
-	vireo_vcpu_set_xcr0(v, r->xcr0);
+	v->xcr0 = r->xcr0;
 	v->mp_state = r->mp_state;
 	memcpy(v->dr, r->dr, sizeof(v->dr));
 	vireo_ops->set_regs(v, r);
@@ -169,7 +160,7 @@ long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg)
 		return 0;
 	}
 	if (memchr_inv(r->reserved, 0, sizeof(r->reserved)) || !regs_modes_ok(r) ||
-	    !regs_addresses_ok(r) || !regs_events_ok(r) || !regs_xcr0_ok(r->xcr0) ||
+	    !regs_addresses_ok(r) || !regs_events_ok(r) || !vireo_xcr0_ok(r->xcr0) ||
 	    (r->dr[4] | r->dr[5]) >> 32 || r->rflags & rflags)
 		return -EINVAL;
 	regs_load(v, r);
@@ -227,6 +218,7 @@ static const struct msr_known {
 	KEPT(MSR_IA32_TSC_DEADLINE, apic.tsc_deadline),		/* 0: not armed */
 	KEPT(MSR_IA32_TSC_ADJUST, tsc_adjust),
 	KEPT(MSR_TSC_AUX, tsc_aux),
+	KEPT(MSR_IA32_SPEC_CTRL, spec_ctrl),			/* 0 where there is none */
 	KEPT(MSR_KVM_WALL_CLOCK, pv.wall_msr), KEPT(MSR_KVM_WALL_CLOCK_NEW, pv.wall_msr),
 	KEPT(MSR_KVM_SYSTEM_TIME, pv.clock_msr), KEPT(MSR_KVM_SYSTEM_TIME_NEW, pv.clock_msr),
 	KEPT(MSR_KVM_STEAL_TIME, pv.steal_msr),
@@ -317,10 +309,6 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host)
 	}
 	if (!vireo_ops->msr(v, index, value, false))
 		return 0;
-	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
-		*value = v->spec_ctrl;
-		return 0;
-	}
 	m = msr_find(index);
 	if (!m)
 		return -ENOENT;
@@ -403,10 +391,6 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 	err = vireo_ops->msr(v, index, &value, true);
 	if (err != -ENOENT)
 		return err;
-	if (index == MSR_IA32_SPEC_CTRL && boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)) {
-		v->spec_ctrl = value;
-		return 0;
-	}
 	m = msr_find(index);
 	err = m ? vireo_pv_set_msr(v, index, value) : -ENOENT;
 	if (!err && m->offset)

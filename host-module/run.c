@@ -147,11 +147,12 @@ static void exit_xsetbv(struct vireo_vcpu *v)
 	struct vireo_regs r = {};
 
 	vireo_ops->get_regs(v, &r);
-	if ((u32)v->gpr[VIREO_RCX] || (r.seg[VIREO_SS].attr >> 5 & 3) ||
-	    vireo_vcpu_set_xcr0(v, value))
+	if ((u32)v->gpr[VIREO_RCX] || (r.seg[VIREO_SS].attr >> 5 & 3) || !vireo_xcr0_ok(value)) {
 		inject_gp(v);
-	else
-		exit_skip(v);
+		return;
+	}
+	v->xcr0 = value;
+	exit_skip(v);
 }
 
 /* ---- The fast half ------------------------------------------------------------------------- */

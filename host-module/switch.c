@@ -176,8 +176,8 @@ static void put_xcr0(struct vireo_vcpu *v)
 	/* QEMU's TCG has the intercept of XSETBV but does not act on it. */
 	if (static_cpu_has(X86_FEATURE_HYPERVISOR)) {
 		xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-		if (unlikely(xcr0 != v->xcr0))
-			vireo_vcpu_set_xcr0(v, xcr0);
+		if (unlikely(xcr0 != v->xcr0) && vireo_xcr0_ok(xcr0))
+			v->xcr0 = xcr0;
 	}
 	if (xcr0 != host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);

@@ -327,7 +327,7 @@ struct vireo_vcpu {
 	u64 tsc_aux;		/* (v) IA32_TSC_AUX */
 	u32 pkru;		/* (v) protection keys, while the guest is out */
 	u32 host_pkru;		/* (v) between load and put */
-	u32 spec_ctrl;		/* (v) where the hardware does not switch it */
+	u64 spec_ctrl;		/* (v) where the hardware does not switch it */
 	bool dr_loaded;		/* (v) DR0-3 are the guest's */
 	unsigned long dr[4];	/* (v) while they are not */
 	struct vireo_lapic_state apic;
@@ -385,7 +385,7 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
 #define VIREO_PAT_RESET	0x0007040600070406ULL
 int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host);
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
-int vireo_vcpu_set_xcr0(struct vireo_vcpu *v, u64 xcr0);
+bool vireo_xcr0_ok(u64 xcr0);
 
 /* switch.c */
 #define DR6_BD		BIT(13)
