@@ -245,8 +245,14 @@ static void svm_vcpu_free(struct vireo_vcpu *v)
 	kfree(to_svm(v));
 }
 
-/* Where vireo_regs.seg[] is in the save area, in segments; both have the same format. */
-static const u8 seg_at[VIREO_SEGS] = { 0, 1, 2, 3, 4, 5, 7, 9, 6, 8 };
+/* The save area begins with what is in vireo_regs.seg[], in another order. */
+static struct vireo_segment *save_seg(struct vmcb_save_area *save, unsigned int i)
+{
+	static const u8 at[VIREO_SEGS] = { 0, 1, 2, 3, 4, 5, 7, 9, 6, 8 };
+
+	static_assert(!offsetof(struct vmcb_save_area, es));
+	return (struct vireo_segment *)save + at[i];
+}
 
 static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 {
@@ -254,7 +260,7 @@ static void svm_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 	unsigned int i;
 
 	for (i = 0; i < VIREO_SEGS; i++) {
-		memcpy(&r->seg[i], &save->es + seg_at[i], sizeof(r->seg[i]));
+		r->seg[i] = *save_seg(save, i);
 		r->seg[i].attr &= 0xfff;
 	}
 	/* SYSRET leaves SS as it is, and the CPL apart from it. */
@@ -278,7 +284,7 @@ static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	unsigned int i;
 
 	for (i = 0; i < VIREO_SEGS; i++)
-		memcpy(&save->es + seg_at[i], &r->seg[i], sizeof(r->seg[i]));
+		*save_seg(save, i) = r->seg[i];
 	save->cpl = r->seg[VIREO_SS].attr >> SVM_SELECTOR_DPL_SHIFT & 3;
 	save->cr0 = r->cr0;
 	save->cr2 = r->cr2;
