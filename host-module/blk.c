@@ -3,10 +3,11 @@
  * Disks: a guest's requests (uapi/vireo_blk.h) become bios, or direct I/O on a
  * file, on the guest's own pages.
  *
- * A doorbell takes the entries and starts them.  What may stall goes through the
- * workqueue: of a block device zeroes and what it does not take at once, and of a
- * file all but the reads that the file system can begin at once.  Whoever ends the
- * last part of a request, in any context, completes the entry.
+ * A doorbell takes the entries and starts them.  What may stall is left to the
+ * disk's workqueue: of a block device zeroes and what it does not take at once, of
+ * a file all but the reads that the file system can begin at once, and what is in
+ * an overlay.  Whoever ends the last part of a request, in any context, completes
+ * the entry.
  *
  * A request lives in a slot.  There are as many as the ring has entries, which
  * is what the ring lets be in flight.  Free slots come back by a lock-free list
@@ -16,7 +17,6 @@
 #include <linux/blkdev.h>
 #include <linux/falloc.h>
 #include <linux/llist.h>
-#include <linux/memcontrol.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sizes.h>
@@ -24,15 +24,15 @@
 
 #include "vireo.h"
 #include "compat.h"
-#include "overlay.h"
 #include "queue.h"
 #include "../uapi/vireo_blk.h"
 
-#define MAX_DISCARD	(SZ_2G / SECTOR_SIZE)	/* sectors: one bio holds them */
 #define INLINE_VECS	8
 #define BLOCK_MAX	4096U		/* largest logical block */
-#define BLOCK_VECS	(BLOCK_MAX / SECTOR_SIZE)
 #define BURST_NS	(NSEC_PER_SEC / 10)	/* what a limit lets through at once */
+#define THREADS		32		/* of a disk: what may stall at the same time */
+
+enum { LIMIT_BYTES, LIMIT_REQUESTS, LIMITS };
 
 /* A limit by the time that it takes: what is used up reaches to @until. */
 struct blk_limit {
@@ -44,8 +44,10 @@ struct blk_disk {
 	struct vireo_vm *vm;		/* (i) held */
 	struct file *file;		/* (i) held */
 	struct block_device *bdev;	/* (i) NULL: a regular file */
-	struct vireo_overlay overlay;	/* (i) files held */
-	struct mem_cgroup *memcg;	/* (i) held: whose all memory is */
+	struct file *overlay;		/* (i) held, or NULL: that of @blocks */
+	struct vireo_mem *blocks;	/* (i) what was written, at its offset on the disk */
+	u64 max;			/* (i) bytes of @blocks */
+	struct workqueue_struct *wq;	/* (i) */
 	u32 flags;			/* (i) VIREO_DISK_* */
 	u32 block;			/* (i) logical, bytes */
 	u32 align;			/* (i) mask: of segments */
@@ -53,25 +55,22 @@ struct blk_disk {
 	u64 sectors;			/* (a) */
 	bool limited;			/* (a) look at the limits */
 	spinlock_t lock;		/* the limits */
-	struct blk_limit bytes, requests;
+	struct blk_limit limit[LIMITS];
 };
 
 struct blk_request {
-	struct llist_node free;		/* or in blk_queue.late */
+	struct llist_node free;
 	struct vireo_queue *q;		/* (i) */
-	__le16 tag;
-	u8 op;
-	u8 flags;
-	bool nowait;			/* submitted so: -EAGAIN is not the end */
-	int err;			/* (a) the first error; of a file: what came back */
-	atomic_t pending;		/* parts that have not ended */
+	struct vireo_blk_sub sub;	/* the entry */
+	bool nowait;			/* -EAGAIN is not the end */
+	int err;			/* of a file: what came back */
+	atomic_t pending;		/* of a file: parts that have not ended */
 	u32 bytes;			/* of data */
 	u32 done;			/* of a file's: there already */
 	u32 nvecs;
 	u64 sector;
-	u64 sectors;
 	struct bio_vec *vec;		/* pages held */
-	void *extra;			/* bios and vectors, if there are many */
+	struct bio_vec *many;		/* @vec, if @inl has too few */
 	struct work_struct work;
 	union {
 		struct bio bio;
@@ -80,12 +79,9 @@ struct blk_request {
 	struct bio_vec inl[INLINE_VECS];
 };
 
-/* vireo_queue.room; all but the lists are (t) */
+/* vireo_queue.room; all but @free are (t) */
 struct blk_queue {
 	struct llist_head free;
-	struct llist_head late;		/* what the device did not take at once */
-	struct work_struct work;	/* waits with them; pending: holds a reference */
-	struct vireo_queue *q;		/* (i) */
 	struct llist_node *slots;
 	bool dry;			/* waits for a limit */
 	struct vireo_seg segs[VIREO_RING_INDIRECT];
@@ -98,16 +94,16 @@ static_assert(sizeof(struct vireo_blk_sub) == VIREO_RING_ENTRY);
 
 static void blk_end(struct blk_request *req, u16 status)
 {
-	struct vireo_comp comp = { .tag = req->tag, .status = cpu_to_le16(status) };
+	struct vireo_comp comp = { .tag = req->sub.tag, .status = cpu_to_le16(status) };
 	struct vireo_queue *q = req->q;
 	struct blk_queue *b = q->room;
 	unsigned int i;
 
-	if (!status && req->op == VIREO_BLK_READ)
+	if (!status && req->sub.op == VIREO_BLK_READ)
 		comp.len = cpu_to_le32(req->bytes);
 	for (i = 0; i < req->nvecs; i++)
 		put_page(req->vec[i].bv_page);
-	kfree(req->extra);
+	kfree(req->many);
 	llist_add(&req->free, &b->free);
 	vireo_queue_complete(q, &comp, 1);
 }
@@ -134,125 +130,52 @@ static u16 blk_status(int err)
 
 /* ---- Block devices ------------------------------------------------------------------------ */
 
-/* One thread waits for all of a queue. */
-static void blk_late(struct blk_request *req)
+static void blk_later(struct blk_request *req)
 {
-	struct blk_queue *b = req->q->room;
+	const struct blk_disk *d = req->q->dev;
 
-	kref_get(&b->q->ref);
-	llist_add(&req->free, &b->late);
-	if (!queue_work(vireo_wq, &b->work))
-		vireo_queue_put(b->q);
+	queue_work(d->wq, &req->work);
 }
 
 static void blk_bio_end(struct bio *bio)
 {
 	struct blk_request *req = bio->bi_private;
+	int err = blk_status_to_errno(bio->bi_status);
 
-	if (bio->bi_status)
-		cmpxchg(&req->err, 0, blk_status_to_errno(bio->bi_status));
 	bio_uninit(bio);
-	if (!atomic_dec_and_test(&req->pending))
-		return;
-	if (READ_ONCE(req->err) == -EAGAIN && req->nowait)
-		blk_late(req);
+	if (err == -EAGAIN && req->nowait)
+		blk_later(req);
 	else
-		blk_end(req, blk_status(READ_ONCE(req->err)));
+		blk_end(req, blk_status(err));
 }
 
-static void blk_bio_init(struct bio *bio, struct blk_request *req, blk_opf_t op,
-			 struct bio_vec *vec, unsigned int nvecs, u64 sector, u32 bytes)
-{
-	const struct blk_disk *d = req->q->dev;
-
-	bio_init(bio, d->bdev, vec, nvecs, op);
-	bio->bi_vcnt = nvecs;
-	bio->bi_iter.bi_sector = sector;
-	bio->bi_iter.bi_size = bytes;
-	bio->bi_private = req;
-	bio->bi_end_io = blk_bio_end;
-}
-
-/* How many vectors go into one bio: whole blocks. */
-static unsigned int blk_cut(const struct blk_request *req, unsigned int from, u32 *bytes)
-{
-	const struct blk_disk *d = req->q->dev;
-	unsigned int i, n = 0;
-	u32 size = 0;
-
-	for (i = from; i < req->nvecs && i - from < BIO_MAX_VECS; i++) {
-		size += req->vec[i].bv_len;
-		if (size & (d->block - 1))
-			continue;
-		n = i + 1 - from;
-		*bytes = size;
-	}
-	return n;
-}
-
-static void blk_submit_data(struct blk_request *req)
-{
-	blk_opf_t op = req->op == VIREO_BLK_READ ? REQ_OP_READ :
-		       REQ_OP_WRITE | REQ_SYNC | REQ_IDLE;
-	struct bio *bio = &req->bio, *more = req->extra;
-	u64 sector = req->sector;
-	unsigned int from = 0;
-	bool last;
-
-	if (req->flags & VIREO_BLK_FUA)
-		op |= REQ_FUA;
-	if (req->nowait)
-		op |= REQ_NOWAIT;
-	do {
-		u32 bytes = 0;
-		unsigned int n = blk_cut(req, from, &bytes);
-
-		blk_bio_init(bio, req, op, req->vec + from, n, sector, bytes);
-		sector += bytes >> SECTOR_SHIFT;
-		from += n;
-		last = from == req->nvecs;
-		if (!last)	/* the last one's part is there since the start */
-			atomic_inc(&req->pending);
-		submit_bio(bio);	/* the last: the request may be gone */
-		bio = more++;
-	} while (!last);
-}
-
+/* All but WRITE_ZEROES; without @nowait it may sleep. */
 static void blk_submit(struct blk_request *req, bool nowait)
 {
-	blk_opf_t op = req->op == VIREO_BLK_DISCARD ? REQ_OP_DISCARD :
-		       REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC;
+	static const blk_opf_t ops[] = {
+		[VIREO_BLK_READ] = REQ_OP_READ,
+		[VIREO_BLK_WRITE] = REQ_OP_WRITE | REQ_SYNC | REQ_IDLE,
+		[VIREO_BLK_FLUSH] = REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC,
+		[VIREO_BLK_DISCARD] = REQ_OP_DISCARD,
+	};
+	const struct blk_disk *d = req->q->dev;
+	struct bio *bio = &req->bio;
 
-	if (nowait)
-		op |= REQ_NOWAIT;
+	/* The block layer splits what has too many vectors for the device. */
+	bio_init(bio, d->bdev, req->vec, req->nvecs, ops[req->sub.op] | (nowait ? REQ_NOWAIT : 0) |
+		 (req->sub.flags & VIREO_BLK_FUA ? REQ_FUA : 0));
+	bio->bi_vcnt = req->nvecs;
+	bio->bi_iter.bi_sector = req->sector;
+	bio->bi_iter.bi_size = req->bytes;
+	if (req->sub.op == VIREO_BLK_DISCARD)
+		bio->bi_iter.bi_size = le64_to_cpu(req->sub.sectors) << SECTOR_SHIFT;
+	bio->bi_private = req;
+	bio->bi_end_io = blk_bio_end;
 	req->nowait = nowait;
-	req->err = 0;
-	atomic_set(&req->pending, 1);
-	if (req->op == VIREO_BLK_READ || req->op == VIREO_BLK_WRITE) {
-		blk_submit_data(req);
-		return;
-	}
-	/* The sectors of a flush are 0. */
-	blk_bio_init(&req->bio, req, op, NULL, 0, req->sector, req->sectors << SECTOR_SHIFT);
-	submit_bio(&req->bio);
+	submit_bio(bio);
 }
 
-/* In the order in which they came. */
-static void blk_late_work(struct work_struct *work)
-{
-	struct blk_queue *b = container_of(work, struct blk_queue, work);
-	struct llist_node *list = llist_reverse_order(llist_del_all(&b->late));
-	const struct blk_disk *d = b->q->dev;
-	struct mem_cgroup *old = set_active_memcg(d->memcg);
-	struct blk_request *req, *next;
-
-	llist_for_each_entry_safe(req, next, list, free)
-		blk_submit(req, false);
-	set_active_memcg(old);
-	vireo_queue_put(b->q);
-}
-
-/* ---- Files, and what sleeps ------------------------------------------------------------------ */
+/* ---- Files -------------------------------------------------------------------------------- */
 
 /* A part of the I/O on a file is over: the call, or the I/O that it began. */
 static void blk_file_put(struct blk_request *req)
@@ -264,9 +187,8 @@ static void blk_file_put(struct blk_request *req)
 	ret = req->err;
 	if (ret > 0)
 		req->done += ret;
-	if ((ret > 0 && req->done < req->bytes) ||
-	    (ret == -EAGAIN && req->iocb.ki_flags & IOCB_NOWAIT))
-		queue_work(vireo_wq, &req->work);
+	if ((ret > 0 && req->done < req->bytes) || (ret == -EAGAIN && req->nowait))
+		blk_later(req);
 	else	/* nothing at all: the file has become shorter */
 		blk_end(req, blk_status(ret > 0 ? 0 : ret ?: -EIO));
 }
@@ -275,27 +197,34 @@ static void blk_file_complete(struct kiocb *iocb, long ret)
 {
 	struct blk_request *req = container_of(iocb, struct blk_request, iocb);
 
-	if (req->op == VIREO_BLK_WRITE)
+	if (req->sub.op == VIREO_BLK_WRITE)
 		compat_iocb_write_end(iocb);
 	req->err = ret;
 	blk_file_put(req);
 }
 
-static void blk_file_data(struct blk_request *req, int flags)
+static void blk_iter(struct blk_request *req, struct iov_iter *iter)
 {
-	bool write = req->op == VIREO_BLK_WRITE;
+	iov_iter_bvec(iter, req->sub.op == VIREO_BLK_WRITE ? ITER_SOURCE : ITER_DEST, req->vec,
+		      req->nvecs, req->bytes);
+}
+
+static void blk_file_data(struct blk_request *req, bool nowait)
+{
+	bool write = req->sub.op == VIREO_BLK_WRITE;
 	const struct blk_disk *d = req->q->dev;
 	struct iov_iter iter;
 	ssize_t ret;
 
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, req->vec, req->nvecs, req->bytes);
+	blk_iter(req, &iter);
 	iov_iter_advance(&iter, req->done);
+	req->nowait = nowait;
 	req->iocb = (struct kiocb) {
 		.ki_filp = d->file,
 		.ki_pos = (req->sector << SECTOR_SHIFT) + req->done,
 		.ki_complete = blk_file_complete,
-		.ki_flags = d->ki_flags | flags | (write ? IOCB_WRITE : 0) |
-			    (req->flags & VIREO_BLK_FUA ? IOCB_DSYNC : 0),
+		.ki_flags = d->ki_flags | (nowait ? IOCB_NOWAIT : 0) | (write ? IOCB_WRITE : 0) |
+			    (req->sub.flags & VIREO_BLK_FUA ? IOCB_DSYNC : 0),
 		.ki_ioprio = get_current_ioprio(),
 	};
 	atomic_set(&req->pending, 2);	/* the file is not let go of before the call returns */
@@ -310,60 +239,155 @@ static void blk_file_data(struct blk_request *req, int flags)
 	blk_file_put(req);
 }
 
-/* Also a file's DISCARD, which has no flags. */
-static int blk_zero(struct blk_request *req)
-{
-	bool keep = req->flags & VIREO_BLK_NOUNMAP;
-	const struct blk_disk *d = req->q->dev;
+/*
+ * ---- Overlays: what a guest writes stays in memory ------------------------------------------
+ *
+ * It goes into 4 KiB blocks, which stand for those of the file or device, which is
+ * only read.  The memory is that of a VM, though of one that does not run: so it is
+ * shared and forked as guest memory is, and can be read through its fd.  A block comes
+ * into being with all of its content and does not go.  Who finds one may use it, and
+ * who finds none may read the file: no lock is held in between.
+ */
 
-	if (d->bdev)
-		return blkdev_issue_zeroout(d->bdev, req->sector, req->sectors, GFP_KERNEL,
-					    keep ? BLKDEV_ZERO_NOUNMAP : 0);
-	return vfs_fallocate(d->file, (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) |
-			     FALLOC_FL_KEEP_SIZE, req->sector << SECTOR_SHIFT,
-			     req->sectors << SECTOR_SHIFT);
+enum overlay_part { OF_FILE, OF_BLOCKS };
+
+/* Moves all of @len bytes. */
+static int overlay_move(const struct blk_disk *d, enum overlay_part part, u64 pos,
+			struct iov_iter *iter, size_t len)
+{
+	size_t after = iov_iter_count(iter) - len;
+	ssize_t n = 0;
+
+	iov_iter_truncate(iter, len);
+	while (n >= 0 && iov_iter_count(iter)) {
+		loff_t at = pos;
+
+		if (part == OF_FILE)	/* nothing at all: the file has become shorter */
+			n = vfs_iter_read(d->file, iter, &at, 0) ?: -EIO;
+		else
+			n = vireo_mem_copy(d->blocks, pos, iter);
+		pos += n;
+	}
+	iov_iter_reexpand(iter, iov_iter_count(iter) + after);
+	return min_t(ssize_t, n, 0);
 }
 
-static int blk_overlay(struct blk_request *req)
+static u64 disk_sectors(const struct blk_disk *d)
 {
-	bool write = req->op == VIREO_BLK_WRITE;
+	return i_size_read(d->file->f_mapping->host) >> SECTOR_SHIFT;
+}
+
+/* Makes a block; what is not written to it is as it was. */
+static int overlay_add(const struct blk_disk *d, u64 pos, struct iov_iter *iter, size_t len)
+{
+	u64 block = pos & PAGE_MASK, size = disk_sectors(d) << SECTOR_SHIFT;
+	struct bio_vec bv = {};
+	struct iov_iter fill;
+	int err = 0;
+
+	if (vireo_mem_headroom(d->blocks))
+		bv.bv_page = alloc_page(MEM_GFP | __GFP_ZERO);
+	if (!bv.bv_page)
+		return -ENOMEM;
+	bv.bv_len = min_t(u64, PAGE_SIZE, size > block ? size - block : 0);
+	if (len < PAGE_SIZE) {
+		iov_iter_bvec(&fill, ITER_DEST, &bv, 1, bv.bv_len);
+		err = overlay_move(d, OF_FILE, block, &fill, bv.bv_len);
+	}
+	if (!err && !copy_from_iter_full(page_address(bv.bv_page) + (pos - block), len, iter))
+		err = -EFAULT;
+	if (!err) {
+		err = vireo_mem_fill(d->blocks, block, bv.bv_page, d->max);
+		if (err)
+			iov_iter_revert(iter, len);
+	}
+	if (err)
+		put_page(bv.bv_page);
+	return err;
+}
+
+static int overlay_write(const struct blk_disk *d, u64 pos, struct iov_iter *iter, size_t len)
+{
+	int err = -EEXIST;
+
+	if (vireo_mem_seek(d->blocks, pos, pos + len, true) != pos)
+		err = overlay_add(d, pos, iter, len);
+	if (err == -EEXIST)
+		err = overlay_move(d, OF_BLOCKS, pos, iter, len);
+	return err == -ENOMEM ? -ENOSPC : err;	/* of ENOMEM the guest would try for ever */
+}
+
+static int overlay_rw(struct blk_request *req)
+{
+	u64 pos = req->sector << SECTOR_SHIFT, end = pos + req->bytes, next;
 	const struct blk_disk *d = req->q->dev;
 	struct iov_iter iter;
+	int err = 0;
 
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, req->vec, req->nvecs, req->bytes);
-	return vireo_overlay_rw(&d->overlay, req->sector << SECTOR_SHIFT, &iter, write);
+	blk_iter(req, &iter);
+	for (; pos < end && !err; pos = next) {
+		if (req->sub.op == VIREO_BLK_WRITE) {
+			next = min(end, (pos | ~PAGE_MASK) + 1);
+			err = overlay_write(d, pos, &iter, next - pos);
+			continue;
+		}
+		next = vireo_mem_seek(d->blocks, pos, end, true);
+		if (next > pos) {
+			err = overlay_move(d, OF_FILE, pos, &iter, next - pos);
+			continue;
+		}
+		next = vireo_mem_seek(d->blocks, pos, end, false);
+		err = overlay_move(d, OF_BLOCKS, pos, &iter, next - pos);
+	}
+	return err;
 }
 
 /* Reads of what was not written need no overlay. */
-static bool blk_needs_overlay(const struct blk_request *req)
+static bool overlay_has(const struct blk_request *req)
 {
+	u64 pos = req->sector << SECTOR_SHIFT, end = pos + req->bytes;
 	const struct blk_disk *d = req->q->dev;
 
-	return d->overlay.mem &&
-	       (req->op != VIREO_BLK_READ ||
-		vireo_overlay_has(&d->overlay, req->sector << SECTOR_SHIFT, req->bytes));
+	return req->sub.op != VIREO_BLK_READ || vireo_mem_seek(d->blocks, pos, end, true) < end;
+}
+
+/* ---- What sleeps -------------------------------------------------------------------------- */
+
+/* Also a file's DISCARD, which has no flags. */
+static int blk_zero(struct blk_request *req)
+{
+	bool keep = req->sub.flags & VIREO_BLK_NOUNMAP;
+	u64 sectors = le64_to_cpu(req->sub.sectors);
+	const struct blk_disk *d = req->q->dev;
+
+	if (d->bdev)
+		return blkdev_issue_zeroout(d->bdev, req->sector, sectors, GFP_KERNEL,
+					    keep ? BLKDEV_ZERO_NOUNMAP : 0);
+	return vfs_fallocate(d->file, (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) |
+			     FALLOC_FL_KEEP_SIZE, req->sector << SECTOR_SHIFT,
+			     sectors << SECTOR_SHIFT);
 }
 
 static void blk_work(struct work_struct *work)
 {
 	struct blk_request *req = container_of(work, struct blk_request, work);
+	struct mem_cgroup *old = set_active_memcg(req->q->memcg);
 	const struct blk_disk *d = req->q->dev;
-	struct mem_cgroup *old = set_active_memcg(d->memcg);
+	u8 op = req->sub.op;
+	int err = -EIOCBQUEUED;	/* ends by itself, and may be gone */
 
-	switch (req->op) {
-	case VIREO_BLK_FLUSH:
-		blk_end(req, blk_status(d->overlay.mem ? 0 : vfs_fsync(d->file, 1)));
-		break;
-	case VIREO_BLK_DISCARD:
-	case VIREO_BLK_WRITE_ZEROES:
-		blk_end(req, blk_status(blk_zero(req)));
-		break;
-	default:
-		if (d->overlay.mem)
-			blk_end(req, blk_status(blk_overlay(req)));
-		else
-			blk_file_data(req, 0);
-	}
+	if (d->blocks)
+		err = op == VIREO_BLK_FLUSH ? 0 : overlay_rw(req);
+	else if (op == VIREO_BLK_WRITE_ZEROES || (op == VIREO_BLK_DISCARD && !d->bdev))
+		err = blk_zero(req);
+	else if (d->bdev)
+		blk_submit(req, false);
+	else if (op == VIREO_BLK_FLUSH)
+		err = vfs_fsync(d->file, 1);
+	else
+		blk_file_data(req, false);
+	if (err != -EIOCBQUEUED)
+		blk_end(req, blk_status(err));
 	set_active_memcg(old);
 }
 
@@ -389,7 +413,7 @@ static u16 blk_pin(struct blk_request *req, const struct vireo_seg *segs, unsign
 		u32 len = le32_to_cpu(segs[i].len);
 
 		while (len) {
-			int got = vireo_mem_pin(mem, gpa, len, req->op == VIREO_BLK_READ,
+			int got = vireo_mem_pin(mem, gpa, len, req->sub.op == VIREO_BLK_READ,
 						&req->vec[req->nvecs]);
 
 			if (got < 0)
@@ -402,13 +426,12 @@ static u16 blk_pin(struct blk_request *req, const struct vireo_seg *segs, unsign
 	return VIREO_COMP_OK;
 }
 
-static u16 blk_parse_data(struct blk_request *req, const struct vireo_blk_sub *sub)
+static u16 blk_parse_data(struct blk_request *req)
 {
 	const struct blk_disk *d = req->q->dev;
 	struct blk_queue *b = req->q->room;
-	int i, n = vireo_queue_segs(req->q, sub, b->segs, VIREO_RING_INDIRECT);
+	int i, n = vireo_queue_segs(req->q, &req->sub, b->segs);
 	unsigned int vecs = 0;
-	size_t bios;
 	u16 status;
 
 	if (n < 0)
@@ -426,18 +449,17 @@ static u16 blk_parse_data(struct blk_request *req, const struct vireo_blk_sub *s
 	if (status)
 		return status;
 	req->vec = req->inl;
-	if (vecs > INLINE_VECS) {	/* and bios, where one does not hold them */
-		bios = vecs / (BIO_MAX_VECS - BLOCK_VECS) * sizeof(struct bio);
-		req->extra = kmalloc(bios + vecs * sizeof(struct bio_vec),
-				     GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-		if (!req->extra)
+	if (vecs > INLINE_VECS) {
+		req->many = kmalloc_array(vecs, sizeof(*req->vec),
+					  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		if (!req->many)
 			return VIREO_COMP_RETRY;
-		req->vec = req->extra + bios;
+		req->vec = req->many;
 	}
 	return blk_pin(req, b->segs, n);
 }
 
-static u16 blk_parse(struct blk_request *req, const struct vireo_blk_sub *sub)
+static u16 blk_parse(struct blk_request *req)
 {
 	static const u8 flags[] = {
 		[VIREO_BLK_READ] = VIREO_SUB_INDIRECT,
@@ -445,44 +467,38 @@ static u16 blk_parse(struct blk_request *req, const struct vireo_blk_sub *sub)
 		[VIREO_BLK_WRITE_ZEROES] = VIREO_BLK_NOUNMAP,
 	};
 	const struct blk_disk *d = req->q->dev;
-	bool write = sub->op == VIREO_BLK_WRITE || sub->op == VIREO_BLK_DISCARD ||
-		     sub->op == VIREO_BLK_WRITE_ZEROES;
+	u8 op = req->sub.op;
 
-	if (sub->op >= ARRAY_SIZE(flags) || (d->overlay.mem && sub->op > VIREO_BLK_FLUSH))
+	if (op >= ARRAY_SIZE(flags) || (d->blocks && op > VIREO_BLK_FLUSH))
 		return VIREO_COMP_UNSUPPORTED;
-	if (sub->flags & ~flags[sub->op] || sub->reserved)
+	if (req->sub.flags & ~flags[op] || req->sub.reserved)
 		return VIREO_COMP_INVALID;
-	if (write && d->flags & VIREO_DISK_READONLY)
+	if (d->flags & VIREO_DISK_READONLY && op != VIREO_BLK_READ && op != VIREO_BLK_FLUSH)
 		return VIREO_COMP_READONLY;
-	req->sector = le64_to_cpu(sub->sector);
-	if (sub->op == VIREO_BLK_READ || sub->op == VIREO_BLK_WRITE)
-		return blk_parse_data(req, sub);
-	if (sub->nsegs)
+	if (op == VIREO_BLK_READ || op == VIREO_BLK_WRITE)
+		return blk_parse_data(req);
+	if (req->sub.nsegs)
 		return VIREO_COMP_INVALID;
-	if (sub->op == VIREO_BLK_FLUSH)
+	if (op == VIREO_BLK_FLUSH)
 		return req->sector ? VIREO_COMP_INVALID : VIREO_COMP_OK;
-	req->sectors = le64_to_cpu(sub->sectors);
-	if (req->sectors > MAX_DISCARD)
+	if (le64_to_cpu(req->sub.sectors) > VIREO_BLK_MAX_DISCARD)
 		return VIREO_COMP_INVALID;
-	return blk_check_range(d, req->sector, req->sectors);
+	return blk_check_range(d, req->sector, le64_to_cpu(req->sub.sectors));
 }
 
 /* ---- Limits --------------------------------------------------------------------------------- */
 
-static void blk_limit_use(struct blk_limit *limit, u64 now, u32 n)
-{
-	if (limit->rate)
-		limit->until = max(limit->until, now - BURST_NS) +
-			       div64_u64(n * NSEC_PER_SEC, limit->rate);
-}
-
 static void blk_use(struct blk_disk *d, u32 bytes)
 {
+	const u64 used[] = { [LIMIT_BYTES] = bytes, [LIMIT_REQUESTS] = 1 };
 	u64 now = ktime_get_ns();
+	struct blk_limit *l;
 
 	spin_lock(&d->lock);
-	blk_limit_use(&d->bytes, now, bytes);
-	blk_limit_use(&d->requests, now, 1);
+	for (l = d->limit; l < d->limit + LIMITS; l++)
+		if (l->rate)
+			l->until = max(l->until, now - BURST_NS) +
+				   div64_u64(used[l - d->limit] * NSEC_PER_SEC, l->rate);
 	spin_unlock(&d->lock);
 }
 
@@ -494,13 +510,13 @@ static bool blk_dry(struct vireo_queue *q)
 	u64 until, now = ktime_get_ns();
 
 	spin_lock(&d->lock);
-	until = max(d->bytes.until, d->requests.until);
+	until = max(d->limit[LIMIT_BYTES].until, d->limit[LIMIT_REQUESTS].until);
 	spin_unlock(&d->lock);
 	if (until <= now || !vireo_queue_waiting(q)) {
 		b->dry = false;
 		return false;
 	}
-	q->throttled += !b->dry;
+	q->stat.throttled += !b->dry;
 	b->dry = true;
 	/* Not too late, because a limit may be lifted meanwhile. */
 	vireo_queue_defer(q, min_t(u64, nsecs_to_jiffies64(until - now) + 1, HZ / 4));
@@ -509,65 +525,60 @@ static bool blk_dry(struct vireo_queue *q)
 
 /* ---- The queue's operations --------------------------------------------------------------- */
 
-static void blk_start_one(struct vireo_queue *q, const struct vireo_blk_sub *sub)
+static void blk_start_one(struct blk_request *req)
 {
-	struct blk_queue *b = q->room;
+	struct vireo_queue *q = req->q;
 	struct blk_disk *d = q->dev;
-	struct blk_request *req;
+	u8 op = req->sub.op;
 	u16 status;
 
-	if (!b->slots)
-		b->slots = llist_del_all(&b->free);
-	req = llist_entry(b->slots, struct blk_request, free);
-	b->slots = b->slots->next;
-
-	req->tag = sub->tag;
-	req->op = sub->op;
-	req->flags = sub->flags;
+	req->sector = le64_to_cpu(req->sub.sector);
 	req->bytes = 0;
 	req->done = 0;
 	req->nvecs = 0;
-	req->sectors = 0;
-	req->extra = NULL;
-	status = blk_parse(req, sub);
-	q->bytes += req->bytes;
+	req->many = NULL;
+	status = blk_parse(req);
+	q->stat.bytes += req->bytes;
 	if (READ_ONCE(d->limited))
 		blk_use(d, req->bytes);
 	if (status)
 		blk_end(req, status);
-	else if (blk_needs_overlay(req))
-		queue_work(vireo_wq, &req->work);
-	else if (d->bdev && req->op != VIREO_BLK_WRITE_ZEROES && bdev_nowait(d->bdev))
+	else if (d->blocks && overlay_has(req))
+		blk_later(req);
+	else if (d->bdev && op != VIREO_BLK_WRITE_ZEROES && bdev_nowait(d->bdev))
 		blk_submit(req, true);
-	else if (d->bdev && req->op != VIREO_BLK_WRITE_ZEROES)
-		blk_late(req);
-	else if (req->op == VIREO_BLK_READ && d->file->f_mode & FMODE_NOWAIT)
-		blk_file_data(req, IOCB_NOWAIT);
+	else if (!d->bdev && op == VIREO_BLK_READ && d->file->f_mode & FMODE_NOWAIT)
+		blk_file_data(req, true);
 	else
-		queue_work(vireo_wq, &req->work);
+		blk_later(req);
 }
 
 static void blk_kick(struct vireo_queue *q)
 {
-	struct blk_disk *d = q->dev;
-	struct mem_cgroup *old = set_active_memcg(d->memcg);
 	unsigned int left = 2 * q->entries;
-	struct vireo_blk_sub sub;
+	struct blk_queue *b = q->room;
+	struct blk_disk *d = q->dev;
+	struct blk_request *req;
 	struct blk_plug plug;
 
 	blk_start_plug(&plug);
 	while (left--) {
 		if (READ_ONCE(d->limited) && blk_dry(q))
 			break;
-		if (vireo_queue_take(q, &sub))
-			blk_start_one(q, &sub);
-		else if (!vireo_queue_rearm(q, 0))
+		if (!b->slots)
+			b->slots = llist_del_all(&b->free);
+		req = llist_entry(b->slots, struct blk_request, free);
+		/* No slot is free: as many are in flight as may be, and there is no entry. */
+		if (b->slots && vireo_queue_take(q, &req->sub)) {
+			b->slots = b->slots->next;
+			blk_start_one(req);
+		} else if (!vireo_queue_rearm(q, 0)) {
 			break;
+		}
 	}
 	if (left == UINT_MAX)	/* a guest that never lets up does not keep its vCPU here */
 		vireo_queue_defer(q, 0);
 	blk_finish_plug(&plug);
-	set_active_memcg(old);
 }
 
 static int blk_start(struct vireo_queue *q)
@@ -580,10 +591,6 @@ static int blk_start(struct vireo_queue *q)
 	b = kvzalloc(struct_size(b, req, q->entries), GFP_KERNEL_ACCOUNT);
 	if (!b)
 		return -ENOMEM;
-	init_llist_head(&b->free);
-	init_llist_head(&b->late);
-	b->q = q;
-	INIT_WORK(&b->work, blk_late_work);
 	for (i = 0; i < q->entries; i++) {
 		b->req[i].q = q;
 		INIT_WORK(&b->req[i].work, blk_work);
@@ -593,59 +600,13 @@ static int blk_start(struct vireo_queue *q)
 	return 0;
 }
 
-static void blk_drained(struct vireo_queue *q)
-{
-	flush_work(&((struct blk_queue *)q->room)->work);
-}
-
 static const struct vireo_queue_ops blk_queue_ops = {
 	.start = blk_start,
 	.kick = blk_kick,
-	.drained = blk_drained,
 	/* Nothing that was taken waits for ever, and what was not is the guest's still. */
 };
 
 /* ---- The disk's fd --------------------------------------------------------------------------- */
-
-static u64 disk_sectors(const struct blk_disk *d)
-{
-	return d->bdev ? bdev_nr_sectors(d->bdev) :
-			 i_size_read(file_inode(d->file)) >> SECTOR_SHIFT;
-}
-
-static long disk_get(void *object, unsigned int cmd, void *arg)
-{
-	struct blk_disk *d = ((struct file *)object)->private_data;
-	struct block_device *bdev = d->bdev;
-	struct vireo_disk *g = arg;
-
-	g->flags = d->flags;
-	g->sectors = disk_sectors(d);
-	g->logical_block = d->block;
-	g->max_discard = MAX_DISCARD;
-	if (d->overlay.mem) {
-		g->physical_block = PAGE_SIZE;
-	} else if (bdev) {
-		g->features = VIREO_DISK_ZEROES;
-		g->features |= bdev_write_cache(bdev) ? VIREO_DISK_FLUSH : 0;
-		g->features |= bdev_max_discard_sectors(bdev) ? VIREO_DISK_DISCARD : 0;
-		g->physical_block = bdev_physical_block_size(bdev);
-		g->discard_align = bdev_discard_granularity(bdev);
-	} else {
-		g->features = VIREO_DISK_FLUSH;
-		if (d->file->f_op->fallocate)
-			g->features |= VIREO_DISK_DISCARD | VIREO_DISK_ZEROES;
-		g->physical_block = i_blocksize(file_inode(d->file));
-		g->discard_align = g->physical_block;
-	}
-	g->physical_block = clamp(g->physical_block, d->block, BLOCK_MAX);
-	g->discard_align = max(g->discard_align, d->block);
-	spin_lock(&d->lock);
-	g->bytes_per_second = d->bytes.rate;
-	g->requests_per_second = d->requests.rate;
-	spin_unlock(&d->lock);
-	return 0;
-}
 
 static long disk_set(void *object, unsigned int cmd, void *arg)
 {
@@ -653,12 +614,12 @@ static long disk_set(void *object, unsigned int cmd, void *arg)
 	u64 end = disk_sectors(d);
 	struct vireo_disk *s = arg;
 
-	if (s->reserved[0] || s->reserved[1] || s->sectors > end)
+	if (s->sectors > end)
 		return -EINVAL;
 	spin_lock(&d->lock);
-	d->bytes = (struct blk_limit) { .rate = s->bytes_per_second };
-	d->requests = (struct blk_limit) { .rate = s->requests_per_second };
-	WRITE_ONCE(d->limited, d->bytes.rate || d->requests.rate);
+	d->limit[LIMIT_BYTES] = (struct blk_limit) { .rate = s->bytes_per_second };
+	d->limit[LIMIT_REQUESTS] = (struct blk_limit) { .rate = s->requests_per_second };
+	WRITE_ONCE(d->limited, s->bytes_per_second || s->requests_per_second);
 	WRITE_ONCE(d->sectors, s->sectors ?: end);
 	spin_unlock(&d->lock);
 	return 0;
@@ -668,22 +629,23 @@ static long disk_create_queue(void *object, unsigned int cmd, void *arg)
 {
 	struct blk_disk *d = ((struct file *)object)->private_data;
 
-	return vireo_queue_create(d->vm, &blk_queue_ops, d, object, arg);
+	return vireo_queue_create(d->vm, &blk_queue_ops, object, arg);
 }
 
 static const struct vireo_call disk_calls[] = {
-	{ VIREO_GET_DISK, disk_get },
-	{ VIREO_SET_DISK, disk_set, VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
+	{ VIREO_SET_DISK, disk_set },
 	{ VIREO_CREATE_QUEUE, disk_create_queue, VIREO_QUEUE_RESUME },
 	{}
 };
 
 static void disk_free(struct blk_disk *d)
 {
-	mem_cgroup_put(d->memcg);
-	if (d->overlay.file)
-		fput(d->overlay.file);
-	fput(d->file);
+	if (d->wq)
+		destroy_workqueue(d->wq);
+	if (d->overlay)
+		fput(d->overlay);
+	if (d->file)
+		fput(d->file);
 	vireo_vm_put(d->vm);
 	kfree(d);
 }
@@ -695,51 +657,36 @@ static int disk_open_bdev(struct blk_disk *d)
 	struct block_device *bdev = I_BDEV(d->file->f_mapping->host);
 
 	d->bdev = bdev;
-	d->block = bdev_logical_block_size(bdev);
 	d->align |= bdev_dma_alignment(bdev);
-	if (bdev_is_zoned(bdev) || d->block > BLOCK_MAX)
+	if (bdev_is_zoned(bdev) || d->block < bdev_logical_block_size(bdev))
 		return -EINVAL;
-	if (bdev_read_only(bdev) && !d->overlay.mem)
+	if (bdev_read_only(bdev) && !d->blocks)
 		d->flags |= VIREO_DISK_READONLY;
 	/* Requests go past the page cache: what is dirty there comes first. */
 	return filemap_write_and_wait(d->file->f_mapping);
 }
 
-static int disk_open_file(struct blk_disk *d)
-{
-	struct kstat stat;
-	int err;
-
-	if (!(d->file->f_mode & FMODE_CAN_READ) || d->file->f_flags & O_APPEND)
-		return -EINVAL;
-	d->block = SECTOR_SIZE;
-	d->ki_flags = d->file->f_iocb_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC);
-	if (!(d->ki_flags & IOCB_DIRECT))
-		return 0;
-	err = vfs_getattr(&d->file->f_path, &stat, STATX_DIOALIGN, AT_STATX_DONT_SYNC);
-	if (err)
-		return err;
-	if (stat.result_mask & STATX_DIOALIGN && stat.dio_offset_align) {
-		d->block = max(d->block, stat.dio_offset_align);
-		d->align |= stat.dio_mem_align - 1;
-	}
-	return is_power_of_2(d->block) && d->block <= BLOCK_MAX ? 0 : -EINVAL;
-}
-
-static int disk_open(struct blk_disk *d)
+static int disk_open(struct blk_disk *d, const struct vireo_create_disk *c)
 {
 	fmode_t need = FMODE_READ | (d->flags ? 0 : FMODE_WRITE);
-	umode_t mode = file_inode(d->file)->i_mode;
-	int err;
+	umode_t mode;
 
-	if (!S_ISBLK(mode) && !S_ISREG(mode))
+	d->file = fget(c->fd);
+	if (!d->file)
+		return -EBADF;
+	mode = file_inode(d->file)->i_mode;
+	if ((!S_ISBLK(mode) && !S_ISREG(mode)) || d->file->f_flags & O_APPEND)
 		return -EINVAL;
 	if ((d->file->f_mode & need) != need)
 		return -EACCES;
+	d->block = c->block;
 	d->align = SECTOR_SIZE - 1;
-	err = S_ISBLK(mode) ? disk_open_bdev(d) : disk_open_file(d);
 	d->sectors = disk_sectors(d);
-	return err;
+	d->ki_flags = d->file->f_iocb_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC);
+	if (!is_power_of_2(c->block) || c->block < SECTOR_SIZE || c->block > BLOCK_MAX ||
+	    c->reserved)
+		return -EINVAL;
+	return S_ISBLK(mode) ? disk_open_bdev(d) : 0;
 }
 
 static int disk_open_overlay(struct blk_disk *d, const struct vireo_create_disk *c)
@@ -748,13 +695,12 @@ static int disk_open_overlay(struct blk_disk *d, const struct vireo_create_disk 
 		return c->overlay || c->overlay_max ? -EINVAL : 0;
 	if (d->flags & VIREO_DISK_READONLY)
 		return -EINVAL;
-	d->overlay.file = fget(c->overlay);
-	if (!d->overlay.file)
+	d->overlay = fget(c->overlay);
+	if (!d->overlay)
 		return -EBADF;
-	d->overlay.mem = vireo_mem_of(d->overlay.file);
-	d->overlay.base = d->file;
-	d->overlay.max = c->overlay_max;
-	return d->overlay.mem ? 0 : -EINVAL;
+	d->blocks = vireo_mem_of(d->overlay);
+	d->max = c->overlay_max;
+	return d->blocks ? 0 : -EINVAL;
 }
 
 /**
@@ -767,26 +713,22 @@ static int disk_open_overlay(struct blk_disk *d, const struct vireo_create_disk 
  */
 long vireo_disk_create(void *object, unsigned int cmd, void *arg)
 {
+	struct blk_disk *d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
 	struct vireo_create_disk *c = arg;
-	struct blk_disk *d;
 	int err;
 
-	d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
 	if (!d)
 		return -ENOMEM;
-	d->file = fget(c->fd);
-	if (!d->file) {
-		kfree(d);
-		return -EBADF;
-	}
 	d->vm = object;
 	vireo_vm_get(d->vm);
-	d->memcg = get_mem_cgroup_from_mm(current->mm);
 	d->flags = c->flags;
 	spin_lock_init(&d->lock);
-	err = disk_open_overlay(d, c) ?: disk_open(d);
-	if (!err)
-		err = anon_inode_getfd("vireo-disk", &disk_fops, d, O_RDWR | O_CLOEXEC);
+	err = disk_open_overlay(d, c) ?: disk_open(d, c);
+	if (!err) {
+		d->wq = alloc_workqueue("vireo-disk", WQ_UNBOUND, THREADS);
+		err = d->wq ? anon_inode_getfd("vireo-disk", &disk_fops, d, O_RDWR | O_CLOEXEC) :
+			      -ENOMEM;
+	}
 	if (err < 0)
 		disk_free(d);
 	return err;

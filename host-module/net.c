@@ -232,7 +232,7 @@ static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_n
 	const u8 *from;
 	u64 len = 0;
 
-	segs = vireo_queue_segs(q, e, tx->segs, VIREO_RING_INDIRECT);
+	segs = vireo_queue_segs(q, e, tx->segs);
 	for (i = 0; i < segs; i++)
 		len += le32_to_cpu(tx->segs[i].len);
 	if (len && len <= NET_MAX_PACKET)
@@ -253,7 +253,7 @@ static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_n
 	if (!*status)
 		*status = net_tx_offload(e, skb, READ_ONCE(net->mtu) + VLAN_ETH_HLEN);
 	if (!*status)
-		q->bytes += len;
+		q->stat.bytes += len;
 	from = ((const struct ethhdr *)skb->data)->h_source;
 	if (*status || (net->filter && !ether_addr_equal(from, net->mac))) {
 		kfree_skb(skb);
@@ -397,7 +397,7 @@ static void net_rx_copy(struct net_rx *rx, const struct sk_buff *skb)
 		memcpy(&comp->info, &info, sizeof(info));
 		info = (struct vireo_net_info){};
 	}
-	rx->q->bytes += at;
+	rx->q->stat.bytes += at;
 }
 
 /* Whether a packet of so many bytes has to wait; if so the queue is stopped. */
@@ -880,7 +880,7 @@ static long net_create_queue(void *object, unsigned int cmd, void *arg)
 
 	if (c->index >= 2 * net->pairs)
 		return -EINVAL;
-	return vireo_queue_create(net->vm, &net_queue_ops, net, object, c);
+	return vireo_queue_create(net->vm, &net_queue_ops, object, c);
 }
 
 static const struct vireo_call net_calls[] = {

@@ -12,6 +12,8 @@
  * nothing is in flight.
  */
 #include <linux/log2.h>
+#include <linux/memcontrol.h>
+#include <linux/sched/mm.h>
 
 #include "vireo.h"
 #include "queue.h"
@@ -43,7 +45,7 @@ static void queue_interrupt(struct vireo_queue *q)
 		return;
 	}
 	q->pending = false;
-	q->interrupts++;
+	q->stat.interrupts++;
 	vireo_lapic_msi(q->vm, q->msi_address, q->msi_data);
 }
 
@@ -52,8 +54,8 @@ static void queue_break(struct vireo_queue *q, u32 error)
 	unsigned long flags;
 
 	spin_lock_irqsave(&q->comp_lock, flags);
-	if (!q->error) {
-		WRITE_ONCE(q->error, error);
+	if (!q->stat.error) {
+		WRITE_ONCE(q->stat.error, error);
 		WRITE_ONCE(ring_ctl(q)->error, cpu_to_le32(error));
 		queue_interrupt(q);
 	}
@@ -79,7 +81,7 @@ u32 vireo_queue_waiting(struct vireo_queue *q)
 	u32 used = q->sub_head - le32_to_cpu(smp_load_acquire(&ctl->comp_head));
 	u32 waiting = tail - q->sub_head;
 
-	if (READ_ONCE(q->error))
+	if (READ_ONCE(q->stat.error))
 		return 0;
 	if (used > q->entries || used < vireo_queue_in_flight(q) ||
 	    waiting > q->entries - used) {
@@ -105,7 +107,7 @@ bool vireo_queue_take(struct vireo_queue *q, void *entry)
 	memcpy(entry, ring_at(q, VIREO_RING_SUB(q->entries) + slot * VIREO_RING_ENTRY),
 	       VIREO_RING_ENTRY);
 	barrier();	/* from here on the copy alone is looked at */
-	q->taken++;
+	q->stat.entries++;
 	WRITE_ONCE(q->sub_head, q->sub_head + 1);
 	WRITE_ONCE(ring_ctl(q)->sub_head, cpu_to_le32(q->sub_head));
 	return true;
@@ -175,7 +177,7 @@ void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, 
 		u32 slot = tail & (q->entries - 1);
 
 		*(struct vireo_comp *)ring_at(q, base + slot * sizeof(*comp)) = *comp;
-		q->errors += !!comp->status;
+		q->stat.errors += !!comp->status;
 	}
 	WRITE_ONCE(q->comp_tail, tail);
 	/* release: the completions, then the index that shows them */
@@ -192,26 +194,24 @@ void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, 
  * vireo_queue_segs() - the segments of an entry
  * @q: the queue
  * @entry: a copy that begins as all do: flags in byte 1, nsegs, then 12 bytes
- * @segs: where to, little-endian still, each with a length and reserved 0
- * @max: room there, at most VIREO_RING_INDIRECT
+ * @segs: where to, little-endian still, each with a length and reserved 0;
+ *	VIREO_RING_INDIRECT of them
  * Context: May sleep.
  * Return: How many, or -EINVAL: the entry breaks a rule.
  */
-int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
-		     unsigned int max)
+int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs)
 {
-	const struct vireo_seg *inl = entry + 16;
+	bool list = ((const u8 *)entry)[1] & VIREO_SUB_INDIRECT;
 	unsigned int i, n = le16_to_cpup(entry + 2);
+	const struct vireo_seg *seg = entry + 16;
 
-	if (((const u8 *)entry)[1] & VIREO_SUB_INDIRECT) {
-		if (!n || n > max || inl->reserved || le32_to_cpu(inl->len) != n * sizeof(*inl) ||
-		    vireo_mem_rw(&q->vm->mem, le64_to_cpu(inl->gpa), segs, n * sizeof(*inl), false))
-			return -EINVAL;
-	} else {
-		if (!n || n > min(max, VIREO_RING_SEGS))
-			return -EINVAL;
-		memcpy(segs, entry + 16, n * sizeof(*segs));
-	}
+	if (!n || n > (list ? VIREO_RING_INDIRECT : VIREO_RING_SEGS))
+		return -EINVAL;
+	if (!list)
+		memcpy(segs, seg, n * sizeof(*segs));
+	else if (seg->reserved || le32_to_cpu(seg->len) != n * sizeof(*seg) ||
+		 vireo_mem_rw(&q->vm->mem, le64_to_cpu(seg->gpa), segs, n * sizeof(*seg), false))
+		return -EINVAL;
 	for (i = 0; i < n; i++)
 		if (!segs[i].len || segs[i].reserved)
 			return -EINVAL;
@@ -229,6 +229,7 @@ static void queue_free(struct kref *ref)
 		put_page(q->page[i]);
 	atomic_dec(&q->vm->nr_queues);
 	kvfree(q->room);
+	mem_cgroup_put(q->memcg);
 	fput(q->owner);
 	vireo_vm_put(q->vm);
 	mutex_destroy(&q->kick_lock);
@@ -251,31 +252,28 @@ static void queue_kick(struct vireo_queue *q)
 	unsigned int rounds = KICK_ROUNDS;
 
 	set_bit(KICKED, &q->kicked);
-	/* Whoever holds the lock sees the bit before it leaves. */
-	while (test_bit(KICKED, &q->kicked) && mutex_trylock(&q->kick_lock)) {
-		bool stopped = q->stopped;
-
+	do {
+		/* Whoever holds the lock sees the bit before it leaves. */
+		if (!mutex_trylock(&q->kick_lock))
+			return;
 		clear_bit(KICKED, &q->kicked);
 		smp_mb__after_atomic();	/* the bit, then the look at the ring */
-		if (!stopped)
+		if (!q->stopped)
 			q->ops->kick(q);
 		mutex_unlock(&q->kick_lock);
-		if (stopped)
-			return;
 		smp_mb();	/* the unlock, then the look at the bit */
-		if (!--rounds) {	/* other vCPUs do not keep this one here */
-			if (test_bit(KICKED, &q->kicked))
-				vireo_queue_defer(q, 0);
-			return;
-		}
-	}
+	} while (test_bit(KICKED, &q->kicked) && --rounds);
+	if (!rounds && !READ_ONCE(q->stopped))	/* other vCPUs do not keep this one here */
+		vireo_queue_defer(q, 0);
 }
 
 static void queue_again(struct work_struct *work)
 {
 	struct vireo_queue *q = container_of(to_delayed_work(work), struct vireo_queue, again);
+	struct mem_cgroup *old = set_active_memcg(q->memcg);
 
 	queue_kick(q);
+	set_active_memcg(old);
 	vireo_queue_put(q);
 }
 
@@ -377,15 +375,12 @@ static long queue_get_stat(void *object, unsigned int cmd, void *arg)
 {
 	struct vireo_queue_stat *s = arg;
 	struct vireo_queue *q = object;
+	u32 size = s->size;
 
-	s->error = READ_ONCE(q->error);
+	*s = q->stat;
+	s->size = size;
 	s->in_flight = vireo_queue_in_flight(q);
-	s->entries = READ_ONCE(q->taken);
-	s->bytes = READ_ONCE(q->bytes);
-	s->errors = READ_ONCE(q->errors);
 	s->doorbells = atomic64_read(&q->doorbells);
-	s->interrupts = READ_ONCE(q->interrupts);
-	s->throttled = READ_ONCE(q->throttled);
 	return 0;
 }
 
@@ -399,7 +394,7 @@ static const struct vireo_call queue_calls[] = {
 static void queue_stop(struct vireo_queue *q)
 {
 	mutex_lock(&q->kick_lock);
-	q->stopped = true;
+	WRITE_ONCE(q->stopped, true);
 	if (q->ops->stop)
 		q->ops->stop(q);
 	mutex_unlock(&q->kick_lock);
@@ -422,8 +417,6 @@ static void queue_close(struct vireo_queue *q)
 	spin_lock_irq(&q->comp_lock);
 	q->masked = true;
 	spin_unlock_irq(&q->comp_lock);
-	if (q->ops->drained)	/* a fork that follows must find no queue */
-		q->ops->drained(q);
 	vireo_queue_put(q);
 }
 
@@ -473,13 +466,12 @@ out:
  * vireo_queue_create() - VIREO_CREATE_QUEUE
  * @vm: the VM
  * @ops: the backend's
- * @dev: for its use
- * @owner: the fd behind @dev, which the queue keeps
+ * @owner: the disk or interface, which the queue keeps
  * @args: unchecked
  * Context: May sleep.
  * Return: The queue's fd, or -EINVAL, -EBUSY, -ENXIO, -ENOMEM, -EMFILE...
  */
-int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, void *dev,
+int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops,
 		       struct file *owner, const struct vireo_create_queue *args)
 {
 	struct vireo_queue *q;
@@ -500,9 +492,10 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, v
 	hrtimer_init(&q->overdue, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
 	q->overdue.function = queue_overdue;
 	q->ops = ops;
-	q->dev = dev;
 	q->vm = vm;
 	q->owner = get_file(owner);
+	q->dev = owner->private_data;
+	q->memcg = get_mem_cgroup_from_mm(current->mm);
 	q->doorbell = args->doorbell;
 	q->index = args->index;
 	q->entries = args->entries;

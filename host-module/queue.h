@@ -35,8 +35,6 @@ struct vireo_queue_ops {
 	 * way may complete later.  After that nothing else is called.  NULL: done
 	 */
 	void (*stop)(struct vireo_queue *q);
-	/* Nothing is in flight: let go of the references to @q.  NULL: there are none */
-	void (*drained)(struct vireo_queue *q);
 };
 
 enum { KICKED, KICKED_BY_DOORBELL };	/* vireo_queue.kicked: bit numbers */
@@ -48,6 +46,7 @@ struct vireo_queue {
 	struct vireo_vm *vm;		/* (i) held */
 	struct file *owner;		/* (i) held: the disk or interface */
 	void *dev;			/* (i) what @owner stands for */
+	struct mem_cgroup *memcg;	/* (i) held: whose all memory is */
 	void *room;			/* the backend's; kvfree()d when nothing is in flight */
 	u32 doorbell;			/* (i) */
 	u32 index;			/* (i) */
@@ -63,7 +62,6 @@ struct vireo_queue {
 	u32 rest_head;			/* (t) sub_head when the driver was last asked to ring */
 	u64 rest_ns;			/* (t) and when that was */
 	struct hrtimer overdue;		/* kicks if nobody does, while it is busy */
-	u32 error;			/* (c) to write: VIREO_RING_ERROR_* */
 
 	spinlock_t comp_lock;		/* all that is (c) */
 	u32 comp_tail;			/* (c) completions put, ever */
@@ -72,14 +70,14 @@ struct vireo_queue {
 	u32 msi_data;			/* (c) */
 	u64 msi_address;		/* (c) */
 	wait_queue_head_t idle;		/* nothing is in flight */
-	u64 taken, bytes, throttled;	/* (t) */
-	u64 errors, interrupts;		/* (c) */
+	/* error, to write, errors and interrupts: (c); entries, bytes and throttled: (t) */
+	struct vireo_queue_stat stat;
 	atomic64_t doorbells;
 };
 
 extern struct workqueue_struct *vireo_wq;
 
-int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops, void *dev,
+int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops,
 		       struct file *owner, const struct vireo_create_queue *args);
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
 void vireo_queue_put(struct vireo_queue *q);
@@ -89,8 +87,7 @@ u32 vireo_queue_waiting(struct vireo_queue *q);
 bool vireo_queue_take(struct vireo_queue *q, void *entry);
 bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead);
 void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n);
-int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
-		     unsigned int max);
+int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs);
 
 /* Entries that are taken and not completed; exact when nothing is taken meanwhile. */
 static inline u32 vireo_queue_in_flight(const struct vireo_queue *q)

@@ -689,6 +689,9 @@ struct vireo_lapic {
  *	system has it.  Keeping other writers out is the caller's part.
  * @overlay: with OVERLAY, which excludes READONLY, a memory fd; else 0
  * @overlay_max: likewise: bytes of that memory that may come into being
+ * @block: bytes that requests are multiples of: a power of two, 512 to 4096, and no
+ *	less than what the device has, or direct I/O on the file needs
+ * @reserved: 0
  *
  * With OVERLAY @fd need not be open for writing.  What is written comes into being
  * in the memory of @overlay instead, in units of 4096 bytes, at the gpa that is the
@@ -697,7 +700,7 @@ struct vireo_lapic {
  * a disk has nothing to flush, and neither DISCARD nor WRITE_ZEROES; a full one
  * completes writes with VIREO_COMP_NOSPC.
  * Errors: EBADF; EACCES not open for what is needed; EINVAL neither a regular file
- * nor a block device, @overlay is no memory fd, or a flag.
+ * nor a block device, open for appending, @block, @overlay is no memory fd, or a flag.
  */
 struct vireo_create_disk {
 	__u32 size;
@@ -705,40 +708,25 @@ struct vireo_create_disk {
 	__s32 fd;
 	__s32 overlay;
 	__u64 overlay_max;
+	__u32 block;
+	__u32 reserved;
 };
 
-/* vireo_disk.features */
-#define VIREO_DISK_FLUSH	(1ULL << 0)	/* has a volatile cache */
-#define VIREO_DISK_DISCARD	(1ULL << 1)
-#define VIREO_DISK_ZEROES	(1ULL << 2)	/* writes zeroes without sending them */
-
 /**
- * struct vireo_disk - a disk's properties and limits (VIREO_GET_DISK, VIREO_SET_DISK)
+ * struct vireo_disk - a disk's size and limits (VIREO_SET_DISK)
  * @size: bytes of this structure
- * @flags: VIREO_DISK_*; ignored by SET
- * @features: VIREO_DISK_*; ignored by SET
- * @sectors: size in units of 512 bytes, by GET as the file or device has it now;
- *	by SET what requests may reach from now on, 0: as GET gives it
- * @logical_block: bytes; ignored by SET, like all up to @max_discard
- * @physical_block: bytes
- * @discard_align: bytes
- * @max_discard: sectors
+ * @flags: 0
+ * @sectors: units of 512 bytes that requests may reach from now on, no more than the
+ *	file or device has; 0: as many.  So it is at first
  * @bytes_per_second: limit on reads and writes together, 0: none
  * @requests_per_second: likewise, of all requests
- * @reserved: 0
  */
 struct vireo_disk {
 	__u32 size;
 	__u32 flags;
-	__u64 features;
 	__u64 sectors;
-	__u32 logical_block;
-	__u32 physical_block;
-	__u32 discard_align;
-	__u32 max_discard;
 	__u64 bytes_per_second;
 	__u64 requests_per_second;
-	__u64 reserved[2];
 };
 
 /**
@@ -871,7 +859,6 @@ struct vireo_queue_stat {
 };
 
 #define VIREO_CREATE_DISK	_IOW(VIREO_IOC, 0xa0, struct vireo_create_disk)
-#define VIREO_GET_DISK		_IOR(VIREO_IOC, 0xa1, struct vireo_disk)
 #define VIREO_SET_DISK		_IOW(VIREO_IOC, 0xa2, struct vireo_disk)
 #define VIREO_CREATE_NET	_IOW(VIREO_IOC, 0xb0, struct vireo_create_net)
 #define VIREO_GET_NET		_IOR(VIREO_IOC, 0xb1, struct vireo_net)

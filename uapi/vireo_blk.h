@@ -49,6 +49,7 @@ struct vireo_blk_sub {
 
 #define VIREO_BLK_SERIAL	32	/* bytes */
 #define VIREO_BLK_MAX_BYTES	(1U << 20)	/* the largest max_bytes */
+#define VIREO_BLK_MAX_DISCARD	(1U << 22)	/* likewise of max_discard */
 
 /**
  * struct vireo_blk_config - the device's part of BAR 0

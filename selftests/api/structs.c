@@ -35,8 +35,8 @@ SIZE(vireo_regs, 496);
 SIZE(vireo_msrs, 24);
 SIZE(vireo_xsave, 24);
 SIZE(vireo_lapic, 160);
-SIZE(vireo_create_disk, 24);
-SIZE(vireo_disk, 72);
+SIZE(vireo_create_disk, 32);
+SIZE(vireo_disk, 32);
 SIZE(vireo_create_net, 36);
 SIZE(vireo_net, 48);
 SIZE(vireo_create_queue, 32);
@@ -88,7 +88,7 @@ static const struct call {
 	enum kind kind;
 	unsigned long request;
 	u32 size;
-	struct { u32 offset, bytes; } reserved[2];
+	struct { u32 offset, bytes; } reserved[3];
 	u32 flags;		/* that it knows */
 } calls[] = {
 	{ "GET_INFO", DEV, VIREO_GET_INFO, sizeof(struct vireo_info) },
@@ -125,11 +125,10 @@ static const struct call {
 	{ "SET_LAPIC", VCPU, VIREO_SET_LAPIC, sizeof(struct vireo_lapic),
 	  { FIELD(vireo_lapic, reserved) } },
 	{ "CREATE_DISK", VM, VIREO_CREATE_DISK, sizeof(struct vireo_create_disk),
-	  { FIELD(vireo_create_disk, overlay), FIELD(vireo_create_disk, overlay_max) },
+	  { FIELD(vireo_create_disk, overlay), FIELD(vireo_create_disk, overlay_max),
+	    FIELD(vireo_create_disk, reserved) },
 	  VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
-	{ "GET_DISK", DISK, VIREO_GET_DISK, sizeof(struct vireo_disk) },
-	{ "SET_DISK", DISK, VIREO_SET_DISK, sizeof(struct vireo_disk),
-	  { FIELD(vireo_disk, reserved) }, VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
+	{ "SET_DISK", DISK, VIREO_SET_DISK, sizeof(struct vireo_disk) },
 	{ "CREATE_QUEUE", DISK, VIREO_CREATE_QUEUE, sizeof(struct vireo_create_queue),
 	  { FIELD(vireo_create_queue, start), FIELD(vireo_create_queue, index) },
 	  VIREO_QUEUE_RESUME },
@@ -233,6 +232,7 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 		break;
 	case VIREO_CREATE_DISK:
 		arg->create_disk.fd = disk_file;
+		arg->create_disk.block = 512;
 		break;
 	case VIREO_CREATE_NET:
 		strcpy(arg->create_net.name, "vireo%d");

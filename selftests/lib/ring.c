@@ -2,7 +2,9 @@
 /* Disks and queues for tests: see ring.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -12,16 +14,18 @@
 
 int disk_create(int vm, int file, u32 flags)
 {
-	struct vireo_create_disk arg = { .size = sizeof(arg), .flags = flags, .fd = file };
+	struct vireo_create_disk arg = {
+		.size = sizeof(arg), .flags = flags, .fd = file, .block = disk_block(file),
+	};
 
 	return do_ioctl(vm, VIREO_CREATE_DISK, &arg);
 }
 
-int disk_get(int disk, struct vireo_disk *d)
+u32 disk_block(int file)
 {
-	memset(d, 0, sizeof(*d));
-	d->size = sizeof(*d);
-	return do_ioctl(disk, VIREO_GET_DISK, d);
+	int block;
+
+	return ioctl(file, BLKSSZGET, &block) ? 512 : block;
 }
 
 int disk_set(int disk, struct vireo_disk *d)

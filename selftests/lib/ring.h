@@ -12,11 +12,13 @@
 
 /* The results of these are those of the system call, or -errno */
 int disk_create(int vm, int file, u32 flags);
-int disk_get(int disk, struct vireo_disk *d);
 int disk_set(int disk, struct vireo_disk *d);
 int queue_create(int disk, u32 doorbell, u64 ring, u32 entries);
 int queue_resume(int disk, u32 doorbell, u64 ring, u32 entries, u32 start);
 int queue_set_msi(int queue, u32 vcpu, u8 vector, u32 flags);
+
+/* The block of a device, of anything else 512 */
+u32 disk_block(int file);
 
 /* Ends the test if it does not work */
 struct vireo_queue_stat queue_stat(int queue);

@@ -4,16 +4,19 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "libvireo.h"
 #include "util.h"
 
 #define SECTOR		512U
+#define BLOCK_MAX	4096U	/* of a disk */
 
 static_assert_that(sizeof(struct vireo_blk_config) <= VIREO_PV_CONFIG, "the config part fits");
 static_assert_that(sizeof(struct vireo_blk_config) % 4 == 0, "whole registers");
@@ -28,6 +31,8 @@ static_assert_that(sizeof(struct vireo_blk_config) % 4 == 0, "whole registers");
  * @stored: ... that it began with
  * @blocks: a VM that does not run, whose memory at an offset is the disk's there
  * @frozen: of an overlay such a VM, of an image such a file, as clones find it, or -1
+ * @block: bytes that requests are multiples of
+ * @readonly: the guest may not write
  * @bps: limit
  * @iops: limit
  * @serial: padded with zeros
@@ -41,6 +46,8 @@ struct disk {
 	__u64 stored;
 	struct vireo_vm blocks;
 	int frozen;
+	__u32 block;
+	bool readonly;
 	__u64 bps;
 	__u64 iops;
 	char serial[VIREO_BLK_SERIAL + 1];
@@ -124,42 +131,131 @@ static int open_image(const struct vireo_disk_spec *spec, struct vireo_error *er
 	return fd;
 }
 
-/* What the module says of the disk, checked */
-static int get_disk(struct disk *d, struct vireo_disk *disk, struct vireo_error *err)
+/**
+ * struct image - what a file or device is like
+ * @features: VIREO_BLK_F_*
+ * @sectors: its size now
+ * @block: bytes that requests must be multiples of
+ * @physical: bytes that they had better be multiples of
+ * @discard: likewise of DISCARD
+ */
+struct image {
+	__u64 features;
+	__u64 sectors;
+	__u32 block;
+	__u32 physical;
+	__u32 discard;
+};
+
+/* A line about the request queue of a device, or of that which it is a part of; "" */
+static void queue_text(dev_t dev, const char *name, char *text, int size)
+{
+	static const char * const where[] = { "queue", "../queue" };
+	char path[128];
+	FILE *f = NULL;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(where) && !f; i++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
+			 where[i], name);
+		f = fopen(path, "re");
+	}
+	if (!f || !fgets(text, size, f))
+		text[0] = 0;
+	if (f)
+		fclose(f);
+}
+
+static int look_at_device(int fd, dev_t dev, struct image *im)
+{
+	int block = 0, readonly = 0;
+	__u64 bytes = 0;
+	char text[32];
+
+	if (ioctl(fd, BLKGETSIZE64, &bytes) || ioctl(fd, BLKSSZGET, &block) ||
+	    ioctl(fd, BLKPBSZGET, &im->physical) || ioctl(fd, BLKROGET, &readonly))
+		return -1;
+	im->sectors = bytes / SECTOR;
+	im->block = (__u32)block;
+	im->features = VIREO_BLK_F_ZEROES | (readonly ? VIREO_BLK_F_READONLY : 0);
+	queue_text(dev, "write_cache", text, sizeof(text));
+	if (strcmp(text, "write through\n"))	/* if it is not known, there is one */
+		im->features |= VIREO_BLK_F_FLUSH;
+	queue_text(dev, "discard_max_bytes", text, sizeof(text));
+	if (strtoull(text, NULL, 10))
+		im->features |= VIREO_BLK_F_DISCARD;
+	queue_text(dev, "discard_granularity", text, sizeof(text));
+	im->discard = (__u32)strtoul(text, NULL, 10);
+	return 0;
+}
+
+static int look_at_file(int fd, const struct stat *st, struct image *im)
+{
+	struct statx x;
+
+	im->sectors = (__u64)st->st_size / SECTOR;
+	im->block = SECTOR;
+	if (fcntl(fd, F_GETFL) & O_DIRECT &&
+	    !statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) && x.stx_mask & STATX_DIOALIGN &&
+	    x.stx_dio_offset_align > SECTOR)
+		im->block = x.stx_dio_offset_align;
+	im->physical = (__u32)st->st_blksize;
+	im->discard = im->physical;
+	im->features = VIREO_BLK_F_FLUSH;
+	/* What is behind its end can be punched without harm. */
+	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		       (st->st_size | 4095) + 1, 4096))
+		im->features |= VIREO_BLK_F_DISCARD | VIREO_BLK_F_ZEROES;
+	return 0;
+}
+
+/* What the file or device is like now, checked */
+static int look_at(struct disk *d, struct image *im, struct vireo_error *err)
 {
 	struct stat st;
 
-	memset(disk, 0, sizeof(*disk));
-	disk->size = sizeof(*disk);
-	if (fstat(d->file, &st) || ioctl(d->pv.fd, VIREO_GET_DISK, disk))
+	memset(im, 0, sizeof(*im));
+	if (fstat(d->file, &st) || (S_ISBLK(st.st_mode) ? look_at_device(d->file, st.st_rdev, im) :
+							  look_at_file(d->file, &st, im)))
 		return vireo_fail(err, errno, "no properties of disk %s: %s", d->pv.backing,
 				  strerror(errno));
 	if (S_ISREG(st.st_mode) && st.st_size % SECTOR)
 		return vireo_fail(err, EINVAL,
 				  "disk %s has %lld bytes, which is not a multiple of 512: truncate --size=%%512 %s",
 				  d->pv.backing, (long long)st.st_size, d->pv.backing);
-	if (!disk->sectors)
+	if (!im->sectors)
 		return vireo_fail(err, EINVAL,
 				  "disk %s is empty: give it a size, with truncate --size=10G %s",
 				  d->pv.backing, d->pv.backing);
-	if (disk->logical_block < SECTOR || disk->sectors % (disk->logical_block / SECTOR))
+	if (im->sectors % (im->block / SECTOR))
 		return vireo_fail(err, EINVAL,
 				  "disk %s has %llu bytes, which is not a multiple of its blocks of %u: truncate --size=%%%u %s",
-				  d->pv.backing, disk->sectors * SECTOR, disk->logical_block,
-				  disk->logical_block, d->pv.backing);
+				  d->pv.backing, im->sectors * SECTOR, im->block, im->block,
+				  d->pv.backing);
+	if (d->readonly)
+		im->features |= VIREO_BLK_F_READONLY;
+	if (d->overlay) {
+		im->features = 0;
+		im->physical = BLOCK_MAX;
+	}
+	if (im->physical < im->block)
+		im->physical = im->block;
+	if (im->physical > BLOCK_MAX)
+		im->physical = BLOCK_MAX;
+	if (im->discard < im->block)
+		im->discard = im->block;
 	return 0;
 }
 
-static void fill_config(const struct disk *d, const struct vireo_disk *disk,
-			struct vireo_blk_config *c)
+static void fill_config(const struct disk *d, const struct image *im, struct vireo_blk_config *c)
 {
 	memset(c, 0, sizeof(*c));
-	c->sectors = disk->sectors;
-	c->logical_block = disk->logical_block;
-	c->physical_block = disk->physical_block;
+	c->sectors = im->sectors;
+	c->logical_block = im->block;
+	c->physical_block = im->physical;
 	c->max_bytes = VIREO_BLK_MAX_BYTES;
-	c->max_discard = disk->max_discard;
-	c->discard_align = disk->discard_align;
+	c->max_discard = VIREO_BLK_MAX_DISCARD;
+	c->discard_align = im->discard;
 	memcpy(c->serial, d->serial, sizeof(c->serial));
 }
 
@@ -179,14 +275,14 @@ static int set_disk(struct disk *d, struct vireo_error *err)
 static int disk_refresh(struct vireo_pv *pv, void *config, struct vireo_error *err)
 {
 	struct disk *d = to_disk(pv);
-	struct vireo_disk disk;
+	struct image im;
 	int ret;
 
-	ret = get_disk(d, &disk, err);
+	ret = look_at(d, &im, err);
 	if (!ret)
 		ret = set_disk(d, err);
 	if (!ret)
-		fill_config(d, &disk, config);
+		fill_config(d, &im, config);
 	return ret;
 }
 
@@ -206,11 +302,11 @@ static void disk_destroy(struct vireo_pv *pv)
 }
 
 /* The module's part */
-static int make_disk(struct disk *d, bool readonly, struct vireo_error *err)
+static int make_disk(struct disk *d, struct vireo_error *err)
 {
 	struct vireo_create_disk create = {
-		.size = sizeof(create), .flags = readonly ? VIREO_DISK_READONLY : 0,
-		.fd = d->file,
+		.size = sizeof(create), .flags = d->readonly ? VIREO_DISK_READONLY : 0,
+		.fd = d->file, .block = d->block,
 	};
 
 	if (d->overlay) {
@@ -252,7 +348,7 @@ static int make_blocks(struct disk *d, const struct vireo_disk_spec *spec,
 /* Whether the guest's writes reach an image, of which each clone needs its own */
 static bool has_image(const struct disk *d)
 {
-	return !d->overlay && !(d->pv.offered & VIREO_BLK_F_READONLY);
+	return !d->overlay && !d->readonly;
 }
 
 static int not_shared(struct vireo_pv *pv, struct vireo_error *err)
@@ -348,7 +444,6 @@ static int copy_image(struct disk *d, const struct vireo_clone *clone, struct vi
 static int disk_fork(struct vireo_pv *pv, const struct vireo_clone *clone, struct vireo_error *err)
 {
 	struct disk *d = to_disk(pv);
-	bool readonly = !has_image(d);
 	int fd, ret = 0;
 
 	close(pv->fd);
@@ -356,12 +451,12 @@ static int disk_fork(struct vireo_pv *pv, const struct vireo_clone *clone, struc
 	if (d->overlay) {
 		fd = vireo_vm_fork(d->frozen, err);
 		ret = fd < 0 ? fd : vireo_vm_become(&d->blocks, fd, err);
-	} else if (!readonly) {
+	} else if (!d->readonly) {
 		ret = copy_image(d, clone, err);
 	}
 	disk_thaw(pv);
 	if (!ret)
-		ret = make_disk(d, readonly, err);
+		ret = make_disk(d, err);
 	return ret ? ret : set_disk(d, err);
 }
 
@@ -452,39 +547,26 @@ static void set_serial(struct disk *d, const struct vireo_disk_spec *spec)
 
 static int disk_init(struct disk *d, const struct vireo_disk_spec *spec, struct vireo_error *err)
 {
-	struct vireo_disk disk;
-	struct stat st;
-	int ret = 0;
+	struct image im;
+	int ret;
 
 	if (spec->readonly && spec->overlay)
 		return vireo_fail(err, EINVAL, "disk %s: either `ro` or `overlay`", spec->path);
 	d->file = open_image(spec, err);
 	if (d->file < 0)
 		return d->file;
-	if (!fstat(d->file, &st) && S_ISREG(st.st_mode) && !st.st_size)
-		return vireo_fail(err, EINVAL,
-				  "disk %s is empty: give it a size, with truncate --size=10G %s",
-				  spec->path, spec->path);
+	ret = look_at(d, &im, err);
+	if (ret)
+		return ret;
+	d->block = im.block;
+	d->readonly = im.features & VIREO_BLK_F_READONLY;
+	d->pv.offered = im.features;
+	fill_config(d, &im, (struct vireo_blk_config *)d->pv.config);
 	if (d->overlay)
 		ret = make_blocks(d, spec, err);
 	if (!ret)
-		ret = make_disk(d, spec->readonly, err);
-	if (!ret)
-		ret = get_disk(d, &disk, err);
-	if (!ret)
-		ret = set_disk(d, err);
-	if (ret)
-		return ret;
-	fill_config(d, &disk, (struct vireo_blk_config *)d->pv.config);
-	if (disk.features & VIREO_DISK_FLUSH)
-		d->pv.offered |= VIREO_BLK_F_FLUSH;
-	if (disk.features & VIREO_DISK_DISCARD)
-		d->pv.offered |= VIREO_BLK_F_DISCARD;
-	if (disk.features & VIREO_DISK_ZEROES)
-		d->pv.offered |= VIREO_BLK_F_ZEROES;
-	if (spec->readonly || (disk.flags & VIREO_DISK_READONLY))
-		d->pv.offered |= VIREO_BLK_F_READONLY;
-	return 0;
+		ret = make_disk(d, err);
+	return ret ? ret : set_disk(d, err);
 }
 
 /**
@@ -508,6 +590,7 @@ struct vireo_pv *vireo_disk_create(struct vireo_vm *vm, const struct vireo_disk_
 	d->frozen = -1;
 	d->blocks = (struct vireo_vm){ .fd = -1, .mem_fd = -1 };
 	d->overlay = spec->overlay;
+	d->readonly = spec->readonly;
 	d->overlay_max = spec->overlay_max;
 	d->bps = spec->bps;
 	d->iops = spec->iops;
