@@ -503,7 +503,8 @@ static bool rx_offloads(struct net_pair *pair, struct sk_buff *skb)
 	}
 	if (type == VIREO_NET_GSO_NONE || !(features & VIREO_NET_F_RX_TSO))
 		return true;
-	if (!(info->flags & VIREO_NET_CSUM) || type > VIREO_NET_GSO_TCPV6 || !gso ||
+	if (!(info->flags & VIREO_NET_CSUM) || !gso ||
+	    (type != VIREO_NET_GSO_TCPV4 && type != VIREO_NET_GSO_TCPV6) ||
 	    offset != offsetof(struct tcphdr, check) ||
 	    start + sizeof(struct tcphdr) > skb_headlen(skb))
 		return false;

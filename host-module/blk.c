@@ -63,14 +63,11 @@ struct blk_request {
 	struct vireo_queue *q;		/* (i) */
 	struct vireo_blk_sub sub;	/* the entry */
 	bool nowait;			/* -EAGAIN is not the end */
-	int err;			/* of a file: what came back */
-	atomic_t pending;		/* of a file: parts that have not ended */
 	u32 bytes;			/* of data */
 	u32 done;			/* of a file's: there already */
 	u32 nvecs;
 	u64 sector;
-	struct bio_vec *vec;		/* pages held */
-	struct bio_vec *many;		/* @vec, if @inl has too few */
+	struct bio_vec *vec;		/* pages held; @inl or allocated */
 	struct work_struct work;
 	union {
 		struct bio bio;
@@ -103,7 +100,8 @@ static void blk_end(struct blk_request *req, u16 status)
 		comp.len = cpu_to_le32(req->bytes);
 	for (i = 0; i < req->nvecs; i++)
 		put_page(req->vec[i].bv_page);
-	kfree(req->many);
+	if (req->vec != req->inl)
+		kfree(req->vec);
 	llist_add(&req->free, &b->free);
 	vireo_queue_complete(q, &comp, 1);
 }
@@ -177,14 +175,8 @@ static void blk_submit(struct blk_request *req, bool nowait)
 
 /* ---- Files -------------------------------------------------------------------------------- */
 
-/* A part of the I/O on a file is over: the call, or the I/O that it began. */
-static void blk_file_put(struct blk_request *req)
+static void blk_file_end(struct blk_request *req, long ret)
 {
-	int ret;
-
-	if (!atomic_dec_and_test(&req->pending))
-		return;
-	ret = req->err;
 	if (ret > 0)
 		req->done += ret;
 	if ((ret > 0 && req->done < req->bytes) || (ret == -EAGAIN && req->nowait))
@@ -199,8 +191,7 @@ static void blk_file_complete(struct kiocb *iocb, long ret)
 
 	if (req->sub.op == VIREO_BLK_WRITE)
 		compat_iocb_write_end(iocb);
-	req->err = ret;
-	blk_file_put(req);
+	blk_file_end(req, ret);
 }
 
 static void blk_iter(struct blk_request *req, struct iov_iter *iter)
@@ -227,16 +218,13 @@ static void blk_file_data(struct blk_request *req, bool nowait)
 			    (req->sub.flags & VIREO_BLK_FUA ? IOCB_DSYNC : 0),
 		.ki_ioprio = get_current_ioprio(),
 	};
-	atomic_set(&req->pending, 2);	/* the file is not let go of before the call returns */
+	/* The file stays: the doorbell holds its queue, or disk_free() waits for this work. */
 	if (write)
 		ret = compat_iocb_write(d->file, &req->iocb, &iter);
 	else
 		ret = vfs_iocb_iter_read(d->file, &req->iocb, &iter);
-	if (ret != -EIOCBQUEUED) {
-		req->err = ret;
-		atomic_dec(&req->pending);
-	}
-	blk_file_put(req);
+	if (ret != -EIOCBQUEUED)
+		blk_file_end(req, ret);
 }
 
 /*
@@ -249,11 +237,9 @@ static void blk_file_data(struct blk_request *req, bool nowait)
  * who finds none may read the file: no lock is held in between.
  */
 
-enum overlay_part { OF_FILE, OF_BLOCKS };
-
-/* Moves all of @len bytes. */
-static int overlay_move(const struct blk_disk *d, enum overlay_part part, u64 pos,
-			struct iov_iter *iter, size_t len)
+/* Moves all of @len bytes, from the file or from or to the blocks. */
+static int overlay_move(const struct blk_disk *d, bool file, u64 pos, struct iov_iter *iter,
+			size_t len)
 {
 	size_t after = iov_iter_count(iter) - len;
 	ssize_t n = 0;
@@ -262,7 +248,7 @@ static int overlay_move(const struct blk_disk *d, enum overlay_part part, u64 po
 	while (n >= 0 && iov_iter_count(iter)) {
 		loff_t at = pos;
 
-		if (part == OF_FILE)	/* nothing at all: the file has become shorter */
+		if (file)	/* nothing at all: the file has become shorter */
 			n = vfs_iter_read(d->file, iter, &at, 0) ?: -EIO;
 		else
 			n = vireo_mem_copy(d->blocks, pos, iter);
@@ -292,7 +278,7 @@ static int overlay_add(const struct blk_disk *d, u64 pos, struct iov_iter *iter,
 	bv.bv_len = min_t(u64, PAGE_SIZE, size > block ? size - block : 0);
 	if (len < PAGE_SIZE) {
 		iov_iter_bvec(&fill, ITER_DEST, &bv, 1, bv.bv_len);
-		err = overlay_move(d, OF_FILE, block, &fill, bv.bv_len);
+		err = overlay_move(d, true, block, &fill, bv.bv_len);
 	}
 	if (!err && !copy_from_iter_full(page_address(bv.bv_page) + (pos - block), len, iter))
 		err = -EFAULT;
@@ -313,7 +299,7 @@ static int overlay_write(const struct blk_disk *d, u64 pos, struct iov_iter *ite
 	if (vireo_mem_seek(d->blocks, pos, pos + len, true) != pos)
 		err = overlay_add(d, pos, iter, len);
 	if (err == -EEXIST)
-		err = overlay_move(d, OF_BLOCKS, pos, iter, len);
+		err = overlay_move(d, false, pos, iter, len);
 	return err == -ENOMEM ? -ENOSPC : err;	/* of ENOMEM the guest would try for ever */
 }
 
@@ -333,11 +319,11 @@ static int overlay_rw(struct blk_request *req)
 		}
 		next = vireo_mem_seek(d->blocks, pos, end, true);
 		if (next > pos) {
-			err = overlay_move(d, OF_FILE, pos, &iter, next - pos);
+			err = overlay_move(d, true, pos, &iter, next - pos);
 			continue;
 		}
 		next = vireo_mem_seek(d->blocks, pos, end, false);
-		err = overlay_move(d, OF_BLOCKS, pos, &iter, next - pos);
+		err = overlay_move(d, false, pos, &iter, next - pos);
 	}
 	return err;
 }
@@ -432,6 +418,7 @@ static u16 blk_parse_data(struct blk_request *req)
 	struct blk_queue *b = req->q->room;
 	int i, n = vireo_queue_segs(req->q, &req->sub, b->segs);
 	unsigned int vecs = 0;
+	struct bio_vec *vec;
 	u16 status;
 
 	if (n < 0)
@@ -448,13 +435,11 @@ static u16 blk_parse_data(struct blk_request *req)
 	status = blk_check_range(d, req->sector, req->bytes >> SECTOR_SHIFT);
 	if (status)
 		return status;
-	req->vec = req->inl;
 	if (vecs > INLINE_VECS) {
-		req->many = kmalloc_array(vecs, sizeof(*req->vec),
-					  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-		if (!req->many)
+		vec = kmalloc_array(vecs, sizeof(*vec), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		if (!vec)
 			return VIREO_COMP_RETRY;
-		req->vec = req->many;
+		req->vec = vec;
 	}
 	return blk_pin(req, b->segs, n);
 }
@@ -512,15 +497,11 @@ static bool blk_dry(struct vireo_queue *q)
 	spin_lock(&d->lock);
 	until = max(d->limit[LIMIT_BYTES].until, d->limit[LIMIT_REQUESTS].until);
 	spin_unlock(&d->lock);
-	if (until <= now || !vireo_queue_waiting(q)) {
-		b->dry = false;
-		return false;
-	}
-	q->stat.throttled += !b->dry;
-	b->dry = true;
-	/* Not too late, because a limit may be lifted meanwhile. */
-	vireo_queue_defer(q, min_t(u64, nsecs_to_jiffies64(until - now) + 1, HZ / 4));
-	return true;
+	q->stat.throttled += until > now && !b->dry;
+	b->dry = until > now;
+	if (b->dry)	/* not too late, because a limit may be lifted meanwhile */
+		vireo_queue_defer(q, min_t(u64, nsecs_to_jiffies64(until - now) + 1, HZ / 4));
+	return b->dry;
 }
 
 /* ---- The queue's operations --------------------------------------------------------------- */
@@ -536,7 +517,7 @@ static void blk_start_one(struct blk_request *req)
 	req->bytes = 0;
 	req->done = 0;
 	req->nvecs = 0;
-	req->many = NULL;
+	req->vec = req->inl;
 	status = blk_parse(req);
 	q->stat.bytes += req->bytes;
 	if (READ_ONCE(d->limited))
@@ -553,32 +534,31 @@ static void blk_start_one(struct blk_request *req)
 		blk_later(req);
 }
 
-static void blk_kick(struct vireo_queue *q)
+static u32 blk_kick(struct vireo_queue *q)
 {
-	unsigned int left = 2 * q->entries;
 	struct blk_queue *b = q->room;
 	struct blk_disk *d = q->dev;
 	struct blk_request *req;
 	struct blk_plug plug;
+	unsigned int n;
+	bool dry;
 
-	blk_start_plug(&plug);
-	while (left--) {
-		if (READ_ONCE(d->limited) && blk_dry(q))
-			break;
+	for (n = 0; n < QUEUE_BATCH; n++) {
+		dry = READ_ONCE(d->limited) && blk_dry(q);
 		if (!b->slots)
 			b->slots = llist_del_all(&b->free);
-		req = llist_entry(b->slots, struct blk_request, free);
 		/* No slot is free: as many are in flight as may be, and there is no entry. */
-		if (b->slots && vireo_queue_take(q, &req->sub)) {
-			b->slots = b->slots->next;
-			blk_start_one(req);
-		} else if (!vireo_queue_rearm(q, 0)) {
+		req = llist_entry(b->slots, struct blk_request, free);
+		if (dry || !b->slots || !vireo_queue_take(q, &req->sub))
 			break;
-		}
+		b->slots = b->slots->next;
+		if (n == 1)	/* one alone is on its way sooner without */
+			blk_start_plug(&plug);
+		blk_start_one(req);
 	}
-	if (left == UINT_MAX)	/* a guest that never lets up does not keep its vCPU here */
-		vireo_queue_defer(q, 0);
-	blk_finish_plug(&plug);
+	if (n > 1)
+		blk_finish_plug(&plug);
+	return dry ? QUEUE_WAIT : n == QUEUE_BATCH ? QUEUE_MORE : 0;
 }
 
 static int blk_start(struct vireo_queue *q)

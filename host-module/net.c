@@ -21,6 +21,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
+#include <linux/virtio_net.h>
 #include <net/ip.h>
 #include <net/net_namespace.h>
 #include <net/rtnetlink.h>
@@ -31,14 +32,11 @@
 #include "../uapi/vireo_net.h"
 
 #define NET_MAX_PAIRS	16
-#define NET_MIN_MTU	ETH_MIN_MTU
 #define NET_MAX_MTU	(65535 - ETH_HLEN)
 #define NET_MAX_PACKET	(65535 + VLAN_ETH_HLEN)	/* with GSO */
 #define NET_LINEAR	(SKB_WITH_OVERHEAD(2048) - NET_SKB_PAD)	/* in one allocation */
 #define NET_HEADERS	128	/* of a longer one this much is linear, or more */
-#define NET_MIN_MSS	8	/* pieces are counted in 16 bits */
-#define NET_BATCH	64	/* packets that enter the stack together */
-#define NET_BUDGET	1024	/* ... before a vCPU may go on */
+#define NET_MIN_MSS	8U	/* pieces are counted in 16 bits */
 #define NET_POLL	msecs_to_jiffies(10)	/* for buffers, while there are too few */
 #define NET_PATIENCE	HZ	/* then packets are dropped, not kept */
 #define NET_FEATURES	(NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | \
@@ -49,6 +47,10 @@
 static_assert(sizeof(struct vireo_net_tx) == VIREO_RING_ENTRY);
 static_assert(sizeof(struct vireo_net_rx) == VIREO_RING_ENTRY);
 static_assert(sizeof(struct vireo_net_info) == sizeof_field(struct vireo_comp, info));
+static_assert(VIRTIO_NET_HDR_F_NEEDS_CSUM == (int)VIREO_NET_CSUM &&
+	      VIRTIO_NET_HDR_GSO_TCPV4 == (int)VIREO_NET_GSO_TCPV4 &&
+	      VIRTIO_NET_HDR_GSO_TCPV6 == (int)VIREO_NET_GSO_TCPV6 &&
+	      VIRTIO_NET_HDR_GSO_ECN == (int)VIREO_NET_GSO_ECN);
 
 /* A buffer that the guest has posted */
 struct net_buf {
@@ -64,27 +66,21 @@ struct net_buf {
  */
 struct net_rx {
 	struct vireo_queue *q;		/* (i) */
-	unsigned long since;		/* (x) when they became so */
-	u32 want;			/* (x) bytes that a packet waits for */
-	bool starved;			/* (a) too long: drop what does not fit */
+	unsigned long since;		/* (x) when a packet found too few */
+	bool starved;			/* (a) for too long: drop what does not fit */
 	u32 tail;			/* (p) buffers put, ever */
 	u32 in;				/* (p) bytes of them; release: the buffers */
 	u32 head;			/* (x) buffers taken, ever; release: their slots */
 	u32 out;			/* (x) bytes of them */
 	unsigned int n;			/* (x) completions not yet put */
-	struct vireo_comp *comp;	/* (x) them: @entries + NET_BATCH */
+	struct vireo_comp *comp;	/* (x) them: @entries + QUEUE_BATCH */
 	struct net_buf buf[];		/* @entries */
 };
 
 /* A queue that the guest transmits to; all under kick_lock */
 struct net_tx {
-	struct vireo_comp comp[NET_BATCH];
+	struct vireo_comp comp[QUEUE_BATCH];
 	struct vireo_seg segs[VIREO_RING_INDIRECT];
-};
-
-struct net_pair {
-	struct net_rx *rx;	/* (a) the lock of the interface's queue */
-	bool has_rx, has_tx;	/* net_if.lock */
 };
 
 struct net_if {
@@ -92,13 +88,12 @@ struct net_if {
 	struct net_device __rcu *dev;	/* (a) RTNL to write */
 	u8 mac[ETH_ALEN];		/* (i) the guest's */
 	bool filter;			/* (i) */
+	bool link;			/* (a) RTNL to write */
 	unsigned int pairs;		/* (i) */
 	u32 mtu;			/* (a) RTNL to write */
 	u64 accepted;			/* (a) RTNL to write */
-	struct mutex lock;		/* queues coming and going, @link */
-	bool link;			/* lock */
-	unsigned int ready;		/* (a) pairs that are complete; lock to write */
-	struct net_pair pair[NET_MAX_PAIRS];
+	unsigned long served;		/* (a) bit for each queue */
+	struct net_rx *rx[NET_MAX_PAIRS];	/* (a) the lock of the interface's queue */
 };
 
 /* A net_device keeps no more than the pointer. */
@@ -107,117 +102,104 @@ static struct net_if *net_of(const struct net_device *dev)
 	return *(struct net_if **)netdev_priv(dev);
 }
 
-/* ---- From the guest ------------------------------------------------------------------------- */
-
-/* The length of all headers; 0 if they are not what TCP over @e's IP version has. */
-static u32 net_tx_headers(const struct vireo_net_tx *e, const u8 *data, u32 len)
+/* How many pairs of queues, from the first on, are complete */
+static unsigned int net_ready(const struct net_if *net)
 {
-	u32 start = le16_to_cpu(e->csum_start), at = ETH_HLEN;
-	__be16 proto = ((const struct ethhdr *)data)->h_proto;
-	const struct tcphdr *th = (const void *)data + start;
-	unsigned int tags;
-
-	for (tags = 0; tags < 2 && eth_type_vlan(proto) && at + VLAN_HLEN <= start; tags++) {
-		proto = ((const struct vlan_hdr *)(data + at))->h_vlan_encapsulated_proto;
-		at += VLAN_HLEN;
-	}
-	if ((e->gso_type & ~VIREO_NET_GSO_ECN) == VIREO_NET_GSO_TCPV4) {
-		const struct iphdr *ip = (const void *)data + at;
-
-		if (proto != htons(ETH_P_IP) || at + sizeof(*ip) > start || ip->version != 4 ||
-		    at + ip->ihl * 4 != start || ip->protocol != IPPROTO_TCP ||
-		    ip->frag_off & htons(IP_MF | IP_OFFSET))
-			return 0;
-	} else {
-		const struct ipv6hdr *ip = (const void *)data + at;
-
-		if (proto != htons(ETH_P_IPV6) || at + sizeof(*ip) > start || ip->version != 6)
-			return 0;
-	}
-	start += th->doff * 4;
-	return th->doff >= sizeof(*th) / 4 && start <= len ? start : 0;
+	return ffz(READ_ONCE(net->served)) / 2;
 }
 
-/* How much of the packet must be linear for what @e says of it, or -VIREO_COMP_*. */
-static int net_tx_check(const struct net_if *net, const struct vireo_net_tx *e, u32 len)
+/* ---- From the guest ------------------------------------------------------------------------- */
+
+/* The length of all headers; 0 if they are not what TCP over this version of IP has. */
+static u32 net_tx_headers(struct sk_buff *skb, bool v6)
 {
-	u32 start = le16_to_cpu(e->csum_start), field = start + le16_to_cpu(e->csum_offset);
+	u32 start = skb_transport_offset(skb), at;
+	const struct tcphdr *th = tcp_hdr(skb);
+	int depth = 0;
+	__be16 proto = __vlan_get_protocol(skb, ((struct ethhdr *)skb->data)->h_proto, &depth);
+	bool ok;
+
+	at = depth ?: ETH_HLEN;
+	if (v6) {
+		const struct ipv6hdr *ip = (void *)skb->data + at;
+
+		ok = proto == htons(ETH_P_IPV6) && at + sizeof(*ip) <= start && ip->version == 6;
+	} else {
+		const struct iphdr *ip = (void *)skb->data + at;
+
+		ok = proto == htons(ETH_P_IP) && at + sizeof(*ip) <= start && ip->version == 4 &&
+		     at + ip->ihl * 4 == start && ip->protocol == IPPROTO_TCP &&
+		     !(ip->frag_off & htons(IP_MF | IP_OFFSET));
+	}
+	start += th->doff * 4;
+	return ok && th->doff >= sizeof(*th) / 4 && pskb_may_pull(skb, start) ? start : 0;
+}
+
+/* What an entry says of its packet.  No packet, and no piece of one, is longer than the MTU. */
+static u16 net_tx_offload(const struct net_if *net, const struct vireo_net_tx *e,
+			  struct sk_buff *skb)
+{
+	const struct virtio_net_hdr hdr = {
+		.flags = e->flags & VIREO_NET_CSUM,
+		.gso_type = e->gso_type,
+		.gso_size = (__force __virtio16)e->gso_size,
+		.csum_start = (__force __virtio16)e->csum_start,
+		.csum_offset = (__force __virtio16)e->csum_offset,
+	};
 	u8 type = e->gso_type & ~VIREO_NET_GSO_ECN;
-	u32 linear = len <= NET_LINEAR ? len : NET_HEADERS;
-	bool csum = e->flags & VIREO_NET_CSUM;
+	u32 longest = skb->len, start = le16_to_cpu(e->csum_start), headers;
 	u64 accepted = READ_ONCE(net->accepted);
 
 	if (e->reserved || e->flags & ~(VIREO_NET_CSUM | VIREO_SUB_INDIRECT) ||
-	    type > VIREO_NET_GSO_TCPV6 || (e->gso_type && (!type || !csum)) || len < ETH_HLEN ||
-	    len > (type ? NET_MAX_PACKET : READ_ONCE(net->mtu) + VLAN_ETH_HLEN))
-		return -VIREO_COMP_INVALID;
-	if (!csum)
-		return linear;
-	if (!(accepted & VIREO_NET_F_CSUM) || (type && !(accepted & VIREO_NET_F_TSO)))
-		return -VIREO_COMP_UNSUPPORTED;
-	if (start < ETH_HLEN || field + sizeof(__sum16) > len)
-		return -VIREO_COMP_INVALID;
-	if (!type)
-		return max_t(u32, linear, field + sizeof(__sum16));
-	if (field != start + offsetof(struct tcphdr, check) ||
-	    start + sizeof(struct tcphdr) > len || !e->gso_size ||
-	    le16_to_cpu(e->gso_size) == GSO_BY_FRAGS)
-		return -VIREO_COMP_INVALID;
-	return max(linear, min(len, start + 60));	/* the longest TCP header */
+	    (e->gso_type && (!hdr.flags || (type != VIREO_NET_GSO_TCPV4 &&
+					    type != VIREO_NET_GSO_TCPV6))))
+		return VIREO_COMP_INVALID;
+	if (hdr.flags) {
+		if (!(accepted & VIREO_NET_F_CSUM) || (type && !(accepted & VIREO_NET_F_TSO)))
+			return VIREO_COMP_UNSUPPORTED;
+		/* The upper limit is that of offsets in an skb, with its headroom. */
+		if (start < ETH_HLEN || start > S16_MAX || virtio_net_hdr_to_skb(skb, &hdr, true))
+			return VIREO_COMP_INVALID;
+	}
+	if (type) {	/* "dodgy": who relies on the headers checks them, and counts the pieces */
+		u32 mss = max_t(u32, le16_to_cpu(e->gso_size), NET_MIN_MSS);
+
+		headers = net_tx_headers(skb, type == VIREO_NET_GSO_TCPV6);
+		if (!headers)
+			return VIREO_COMP_INVALID;
+		longest = min(longest, headers + mss);
+		if (skb_is_gso(skb))
+			skb_shinfo(skb)->gso_size = mss;
+	}
+	return longest > READ_ONCE(net->mtu) + VLAN_ETH_HLEN ? VIREO_COMP_INVALID : VIREO_COMP_OK;
 }
 
 /* Copies the packet: from here on it is the copy that is looked at. */
-static int net_tx_copy(struct vireo_queue *q, struct sk_buff *skb, unsigned int segs)
+static u16 net_tx_copy(struct vireo_queue *q, struct sk_buff *skb, unsigned int segs)
 {
 	struct net_tx *tx = q->room;
-	unsigned int i, at = 0;
+	const skb_frag_t *frag = skb_shinfo(skb)->frags;
+	u32 n, room = skb_headlen(skb);
+	void *to = skb->data;
+	unsigned int i;
 
 	for (i = 0; i < segs; i++) {
 		u64 gpa = le64_to_cpu(tx->segs[i].gpa);
 		u32 len = le32_to_cpu(tx->segs[i].len);
 
-		while (len) {
-			struct bio_vec bv;
-			int err, n = vireo_mem_pin(&q->vm->mem, gpa, len, false, &bv);
+		for (; len; len -= n, gpa += n, room -= n, to += n) {
+			int err;
 
-			if (n < 0)
-				return n == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
-			err = skb_store_bits(skb, at, page_address(bv.bv_page) + bv.bv_offset, n);
-			put_page(bv.bv_page);
+			if (!room) {
+				to = skb_frag_address(frag);
+				room = skb_frag_size(frag++);
+			}
+			n = min(len, room);
+			err = vireo_mem_rw(&q->vm->mem, gpa, to, n, false);
 			if (err)
-				return VIREO_COMP_INVALID;
-			at += n;
-			gpa += n;
-			len -= n;
+				return err == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
 		}
 	}
-	return VIREO_COMP_OK;
-}
-
-/* No packet, and no piece of one, is longer than @max. */
-static int net_tx_offload(const struct vireo_net_tx *e, struct sk_buff *skb, u32 max)
-{
-	u32 headers = e->gso_type ? net_tx_headers(e, skb->data, skb->len) : 0;
-	struct skb_shared_info *info = skb_shinfo(skb);
-	u32 start = le16_to_cpu(e->csum_start);
-	u32 mss = max_t(u32, le16_to_cpu(e->gso_size), NET_MIN_MSS);
-
-	if (!(e->flags & VIREO_NET_CSUM))
-		return VIREO_COMP_OK;
-	if (e->gso_type && (!headers || min(skb->len, headers + mss) > max))
-		return VIREO_COMP_INVALID;
-	if (skb_headroom(skb) + start >= U16_MAX ||
-	    !skb_partial_csum_set(skb, start, le16_to_cpu(e->csum_offset)))
-		return VIREO_COMP_INVALID;
-	if (!e->gso_type || skb->len <= headers + mss)
-		return VIREO_COMP_OK;
-	/* "Dodgy": whoever relies on the headers checks them, and counts the segments. */
-	info->gso_size = mss;
-	info->gso_type = SKB_GSO_DODGY;
-	info->gso_type |= (e->gso_type & ~VIREO_NET_GSO_ECN) == VIREO_NET_GSO_TCPV4 ?
-			  SKB_GSO_TCPV4 : SKB_GSO_TCPV6;
-	if (e->gso_type & VIREO_NET_GSO_ECN)
-		info->gso_type |= SKB_GSO_TCP_ECN;
 	return VIREO_COMP_OK;
 }
 
@@ -226,21 +208,19 @@ static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_n
 				     u16 *status)
 {
 	struct net_tx *tx = q->room;
-	int i, segs, err, linear = -VIREO_COMP_INVALID;
+	int i, segs = vireo_queue_segs(q, e, tx->segs), err;
 	struct net_if *net = q->dev;
 	struct sk_buff *skb;
-	const u8 *from;
 	u64 len = 0;
+	u32 linear;
 
-	segs = vireo_queue_segs(q, e, tx->segs);
 	for (i = 0; i < segs; i++)
 		len += le32_to_cpu(tx->segs[i].len);
-	if (len && len <= NET_MAX_PACKET)
-		linear = net_tx_check(net, e, len);
-	*status = linear < 0 ? -linear : VIREO_COMP_OK;
-	if (linear < 0)
+	*status = VIREO_COMP_INVALID;
+	if (len < ETH_HLEN || len > NET_MAX_PACKET)
 		return NULL;
 	*status = VIREO_COMP_RETRY;
+	linear = len <= NET_LINEAR ? len : NET_HEADERS;
 	skb = alloc_skb_with_frags(NET_SKB_PAD + linear, len - linear, PAGE_ALLOC_COSTLY_ORDER,
 				   &err, GFP_KERNEL | __GFP_NOWARN);
 	if (!skb)
@@ -249,17 +229,15 @@ static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_n
 	skb_put(skb, linear);
 	skb->len += len - linear;
 	skb->data_len = len - linear;
-	*status = net_tx_copy(q, skb, segs);
-	if (!*status)
-		*status = net_tx_offload(e, skb, READ_ONCE(net->mtu) + VLAN_ETH_HLEN);
-	if (!*status)
+	*status = net_tx_copy(q, skb, segs) ?: net_tx_offload(net, e, skb);
+	if (!*status) {
 		q->stat.bytes += len;
-	from = ((const struct ethhdr *)skb->data)->h_source;
-	if (*status || (net->filter && !ether_addr_equal(from, net->mac))) {
-		kfree_skb(skb);
-		return NULL;
+		if (!net->filter ||
+		    ether_addr_equal(((struct ethhdr *)skb->data)->h_source, net->mac))
+			return skb;
 	}
-	return skb;
+	kfree_skb(skb);
+	return NULL;
 }
 
 /* Into the stack, as if from a wire. */
@@ -272,61 +250,41 @@ static void net_tx_deliver(struct vireo_queue *q, struct list_head *packets)
 	local_bh_disable();
 	rcu_read_lock();
 	dev = rcu_dereference(net->dev);
-	if (dev && dev->flags & IFF_UP) {
-		list_for_each_entry(skb, packets, list) {
+	list_for_each_entry_safe(skb, next, packets, list) {
+		if (dev && dev->flags & IFF_UP) {
 			dev_sw_netstats_rx_add(dev, skb->len);
 			skb->protocol = eth_type_trans(skb, dev);
 			skb_record_rx_queue(skb, q->index / 2);
-		}
-		netif_receive_skb_list(packets);
-	} else {
-		list_for_each_entry_safe(skb, next, packets, list) {
+		} else {
 			skb_list_del_init(skb);
 			kfree_skb(skb);
-			if (dev)
-				dev_core_stats_rx_dropped_inc(dev);
 		}
 	}
+	netif_receive_skb_list(packets);
 	rcu_read_unlock();
 	local_bh_enable();
 }
 
-/* Returns whether there may be more. */
-static bool net_tx_batch(struct vireo_queue *q)
+static u32 net_tx_kick(struct vireo_queue *q)
 {
 	struct net_tx *tx = q->room;
 	struct vireo_net_tx e;
+	struct sk_buff *skb;
 	LIST_HEAD(packets);
 	unsigned int n;
+	u16 status;
 
-	for (n = 0; n < NET_BATCH && vireo_queue_take(q, &e); n++) {
-		u16 status;
-		struct sk_buff *skb = net_tx_packet(q, &e, &status);
-
-		tx->comp[n] = (struct vireo_comp){ .tag = e.tag, .status = cpu_to_le16(status) };
+	for (n = 0; n < QUEUE_BATCH && vireo_queue_take(q, &e); n++) {
+		skb = net_tx_packet(q, &e, &status);
 		if (skb)
 			list_add_tail(&skb->list, &packets);
+		tx->comp[n] = (struct vireo_comp){
+			.tag = e.tag, .status = cpu_to_le16(status),
+		};
 	}
-	if (!n)
-		return false;
 	net_tx_deliver(q, &packets);
 	vireo_queue_complete(q, tx->comp, n);
-	return n == NET_BATCH;
-}
-
-static void net_tx_kick(struct vireo_queue *q)
-{
-	unsigned int budget = NET_BUDGET / NET_BATCH;
-
-	do {
-		while (net_tx_batch(q)) {
-			if (!--budget) {
-				vireo_queue_defer(q, 0);
-				return;
-			}
-			cond_resched();
-		}
-	} while (vireo_queue_rearm(q, QUEUE_ADAPT));
+	return n == QUEUE_BATCH ? QUEUE_MORE : QUEUE_ADAPT;
 }
 
 /* ---- To the guest: the sender's part, under the lock of the interface's queue --------------- */
@@ -407,7 +365,6 @@ static bool net_rx_short(struct net_rx *rx, struct netdev_queue *txq, u32 want)
 		return false;
 	if (READ_ONCE(rx->starved))
 		return true;
-	WRITE_ONCE(rx->want, want);
 	WRITE_ONCE(rx->since, jiffies);
 	netif_tx_stop_queue(txq);
 	smp_mb();	/* pairs with net_rx_wake(): the stop, then the look at the room */
@@ -441,7 +398,7 @@ static netdev_tx_t net_xmit(struct sk_buff *skb, struct net_device *dev)
 {
 	struct netdev_queue *txq = skb_get_tx_queue(dev, skb);
 	struct net_if *net = net_of(dev);
-	struct net_rx *rx = net->pair[skb_get_queue_mapping(skb)].rx;
+	struct net_rx *rx = net->rx[skb_get_queue_mapping(skb)];
 
 	if (!rx || !pskb_may_pull(skb, ETH_HLEN) || net_rx_refused(net, skb))
 		goto drop;
@@ -451,13 +408,10 @@ static netdev_tx_t net_xmit(struct sk_buff *skb, struct net_device *dev)
 		net_rx_flush(rx);
 		return NETDEV_TX_BUSY;
 	}
-	skb_tx_timestamp(skb);
 	net_rx_copy(rx, skb);
 	dev_sw_netstats_tx_add(dev, 1, skb->len);
 	dev_consume_skb_any(skb);
-	/* Better before the next packet than with it in hand */
-	if (net_rx_short(rx, txq, READ_ONCE(dev->mtu) + VLAN_ETH_HLEN) ||
-	    !netdev_xmit_more() || rx->n >= NET_BATCH)
+	if (!netdev_xmit_more() || rx->n >= QUEUE_BATCH)
 		net_rx_flush(rx);
 	return NETDEV_TX_OK;
 drop:
@@ -474,7 +428,6 @@ drop:
 static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
 {
 	struct net_if *net = q->dev;
-	struct net_pair *pair = &net->pair[q->index / 2];
 	struct netdev_queue *txq;
 	struct net_device *dev;
 
@@ -483,11 +436,9 @@ static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
 	if (dev) {
 		txq = netdev_get_tx_queue(dev, q->index / 2);
 		__netif_tx_lock_bh(txq);
-		pair->rx = rx;
+		net->rx[q->index / 2] = rx;
 		__netif_tx_unlock_bh(txq);
 		netif_tx_wake_queue(txq);
-	} else {
-		pair->rx = rx;
 	}
 	rcu_read_unlock();
 }
@@ -501,7 +452,7 @@ static void net_rx_drain(struct net_rx *rx)
 
 		net_rx_take(rx, &buf)->status = cpu_to_le16(VIREO_COMP_RETRY);
 		put_page(virt_to_page(buf.kva));
-		if (rx->n == NET_BATCH)
+		if (rx->n == QUEUE_BATCH)
 			net_rx_flush(rx);
 	}
 	net_rx_flush(rx);
@@ -546,133 +497,109 @@ static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 	return VIREO_COMP_OK;
 }
 
-/* Lets the sender go on if what it waits for has come, or has not come for too long. */
-static void net_rx_wake(struct net_rx *rx)
+/* Lets the sender look again if buffers have come, or none has for too long. */
+static void net_rx_wake(struct net_rx *rx, bool posted)
 {
 	struct net_if *net = rx->q->dev;
 	struct netdev_queue *txq;
 	struct net_device *dev;
-	bool enough;
 
+	if (posted && READ_ONCE(rx->starved))
+		WRITE_ONCE(rx->starved, false);
 	smp_mb();	/* pairs with net_rx_short(): the bytes, then the look at the queue */
 	rcu_read_lock();
 	dev = rcu_dereference(net->dev);
 	txq = dev ? netdev_get_tx_queue(dev, rx->q->index / 2) : NULL;
-	enough = net_rx_room(rx) >= READ_ONCE(rx->want);
-	if (enough && READ_ONCE(rx->starved))
-		WRITE_ONCE(rx->starved, false);
 	if (txq && netif_tx_queue_stopped(txq)) {
-		if (!enough && time_before(jiffies, READ_ONCE(rx->since) + NET_PATIENCE)) {
-			vireo_queue_defer(rx->q, NET_POLL);
-		} else {
-			WRITE_ONCE(rx->starved, !enough);
+		if (posted || time_after(jiffies, READ_ONCE(rx->since) + NET_PATIENCE)) {
+			WRITE_ONCE(rx->starved, !posted);
 			netif_tx_wake_queue(txq);
+		} else {
+			vireo_queue_defer(rx->q, NET_POLL);
 		}
 	}
 	rcu_read_unlock();
 }
 
-static void net_rx_kick(struct vireo_queue *q)
+static u32 net_rx_kick(struct vireo_queue *q)
 {
 	struct net_rx *rx = q->room;
-	u32 room, budget = 2 * q->entries;
+	/* acquire: the sender has read the slots */
+	u32 room = q->entries - (rx->tail - smp_load_acquire(&rx->head)), tail = rx->tail;
 	struct vireo_net_rx e;
+	unsigned int n;
 
-	do {
-		/* acquire: the sender has read the slots */
-		room = q->entries - (rx->tail - smp_load_acquire(&rx->head));
-		while (room && vireo_queue_take(q, &e)) {
-			u16 status = net_rx_post(rx, &e);
+	for (n = 0; n < min_t(u32, room, QUEUE_BATCH) && vireo_queue_take(q, &e); n++) {
+		u16 status = net_rx_post(rx, &e);
 
-			if (status)
-				net_rx_reject(rx, &e, status);
-			else
-				room--;
-			if (!--budget) {
-				vireo_queue_defer(q, 0);
-				break;
-			}
-		}
-		net_rx_wake(rx);
-		/*
-		 * The next doorbell: when half of what is there now has been put
-		 * again.  So it comes before the last buffer is used, and in any case
-		 * if the driver puts as many as before.
-		 */
-	} while (vireo_queue_rearm(q, (rx->tail - READ_ONCE(rx->head)) / 2) && room && budget);
+		if (status)
+			net_rx_reject(rx, &e, status);
+	}
+	net_rx_wake(rx, rx->tail != tail);
+	/*
+	 * The next doorbell: when half of what is there now has been put again.  So it
+	 * comes before the last buffer is used, and in any case if the driver puts as
+	 * many as before.
+	 */
+	return n == QUEUE_BATCH ? QUEUE_MORE : (rx->tail - READ_ONCE(rx->head)) / 2;
 }
 
 /* ---- Queues --------------------------------------------------------------------------------- */
 
-/* Counts the pairs that are complete, and tells the host; net->lock is held. */
+/* Tells the host whether the guest's end is there. */
 static void net_update_carrier(struct net_if *net)
 {
+	static DEFINE_MUTEX(lock);	/* who looked last has the last word */
 	struct net_device *dev;
-	unsigned int n = 0;
 
-	while (n < net->pairs && net->pair[n].has_rx && net->pair[n].has_tx)
-		n++;
-	WRITE_ONCE(net->ready, n);
+	mutex_lock(&lock);
 	rcu_read_lock();
 	dev = rcu_dereference(net->dev);
-	if (dev && net->link && n)
+	if (dev && READ_ONCE(net->link) && net_ready(net))
 		netif_carrier_on(dev);
 	else if (dev)
 		netif_carrier_off(dev);
 	rcu_read_unlock();
-}
-
-/* A queue comes or goes. */
-static int net_claim(struct vireo_queue *q, bool claim)
-{
-	struct net_if *net = q->dev;
-	struct net_pair *pair = &net->pair[q->index / 2];
-	bool *has = q->index & 1 ? &pair->has_tx : &pair->has_rx;
-	int err = 0;
-
-	mutex_lock(&net->lock);
-	if (claim && *has)
-		err = -EBUSY;
-	else
-		*has = claim;
-	net_update_carrier(net);
-	mutex_unlock(&net->lock);
-	return err;
+	mutex_unlock(&lock);
 }
 
 static int net_start(struct vireo_queue *q)
 {
-	size_t comps = (q->entries + NET_BATCH) * sizeof(struct vireo_comp);
+	size_t comps = (q->entries + QUEUE_BATCH) * sizeof(struct vireo_comp);
+	struct net_if *net = q->dev;
 	struct net_rx *rx;
-	int err;
 
 	q->room = kvzalloc(q->index & 1 ? sizeof(struct net_tx) :
 			   struct_size(rx, buf, q->entries) + comps, GFP_KERNEL_ACCOUNT);
-	err = q->room ? net_claim(q, true) : -ENOMEM;
-	if (err || q->index & 1)
-		return err;
-	rx = q->room;
-	rx->q = q;
-	rx->comp = (void *)&rx->buf[q->entries];
-	net_rx_set(q, rx);
+	if (!q->room)
+		return -ENOMEM;
+	if (test_and_set_bit(q->index, &net->served))
+		return -EBUSY;
+	if (!(q->index & 1)) {
+		rx = q->room;
+		rx->q = q;
+		rx->comp = (void *)&rx->buf[q->entries];
+		net_rx_set(q, rx);
+	}
+	net_update_carrier(net);
 	return 0;
 }
 
 static void net_stop(struct vireo_queue *q)
 {
-	net_claim(q, false);
-	if (q->index & 1)
-		return;
-	net_rx_set(q, NULL);
-	net_rx_drain(q->room);
+	struct net_if *net = q->dev;
+
+	if (!(q->index & 1)) {
+		net_rx_set(q, NULL);
+		net_rx_drain(q->room);
+	}
+	clear_bit(q->index, &net->served);
+	net_update_carrier(net);
 }
 
-static void net_kick(struct vireo_queue *q)
+static u32 net_kick(struct vireo_queue *q)
 {
-	if (q->index & 1)
-		net_tx_kick(q);
-	else
-		net_rx_kick(q);
+	return q->index & 1 ? net_tx_kick(q) : net_rx_kick(q);
 }
 
 static const struct vireo_queue_ops net_queue_ops = {
@@ -700,22 +627,10 @@ static void net_free(struct net_device *dev)
 	free_percpu(dev->tstats);
 }
 
-static int net_open(struct net_device *dev)
-{
-	netif_tx_start_all_queues(dev);
-	return 0;
-}
-
-static int net_close(struct net_device *dev)
-{
-	netif_tx_disable(dev);
-	return 0;
-}
-
 /* The guest's driver may use fewer pairs than there are. */
 static u16 net_select_queue(struct net_device *dev, struct sk_buff *skb, struct net_device *sb)
 {
-	u16 i = netdev_pick_tx(dev, skb, sb), ready = READ_ONCE(net_of(dev)->ready);
+	u16 i = netdev_pick_tx(dev, skb, sb), ready = net_ready(net_of(dev));
 
 	return ready && i >= ready ? i % ready : i;
 }
@@ -742,8 +657,6 @@ static netdev_features_t net_fix_features(struct net_device *dev, netdev_feature
 static const struct net_device_ops net_ops = {
 	.ndo_init = net_init,
 	.ndo_uninit = net_uninit,
-	.ndo_open = net_open,
-	.ndo_stop = net_close,
 	.ndo_start_xmit = net_xmit,
 	.ndo_select_queue = net_select_queue,
 	.ndo_change_mtu = net_change_mtu,
@@ -755,7 +668,6 @@ static const struct net_device_ops net_ops = {
 
 static const struct ethtool_ops net_ethtool_ops = {
 	.get_link = ethtool_op_get_link,
-	.get_ts_info = ethtool_op_get_ts_info,
 };
 
 /*
@@ -767,9 +679,17 @@ struct rtnl_link_ops vireo_net_link_ops = {
 	.kind = "vireo",
 };
 
-static void net_setup(struct net_device *dev)
+static int net_register(struct net_if *net, const struct vireo_create_net *args)
 {
-	ether_setup(dev);
+	struct net_device *dev;
+	int err;
+
+	dev = alloc_netdev_mqs(sizeof(net), args->name,
+			       strchr(args->name, '%') ? NET_NAME_ENUM : NET_NAME_USER,
+			       ether_setup, net->pairs, net->pairs);
+	if (!dev)
+		return -ENOMEM;
+	*(struct net_if **)netdev_priv(dev) = net;
 	dev->netdev_ops = &net_ops;
 	dev->ethtool_ops = &net_ethtool_ops;
 	dev->rtnl_link_ops = &vireo_net_link_ops;
@@ -780,24 +700,11 @@ static void net_setup(struct net_device *dev)
 	dev->features = NET_FEATURES;
 	dev->hw_features = NET_FEATURES;
 	dev->vlan_features = NET_FEATURES;
-	dev->min_mtu = NET_MIN_MTU;
+	dev->min_mtu = ETH_MIN_MTU;
 	dev->max_mtu = NET_MAX_MTU;
-	eth_hw_addr_random(dev);
-}
-
-static int net_register(struct net_if *net, const struct vireo_create_net *args)
-{
-	struct net_device *dev;
-	int err;
-
-	dev = alloc_netdev_mqs(sizeof(net), args->name,
-			       strchr(args->name, '%') ? NET_NAME_ENUM : NET_NAME_USER,
-			       net_setup, net->pairs, net->pairs);
-	if (!dev)
-		return -ENOMEM;
-	dev_net_set(dev, current->nsproxy->net_ns);
 	dev->mtu = net->mtu;
-	*(struct net_if **)netdev_priv(dev) = net;
+	eth_hw_addr_random(dev);
+	dev_net_set(dev, current->nsproxy->net_ns);
 	netif_carrier_off(dev);
 	rtnl_lock();
 	err = register_netdevice(dev);
@@ -820,7 +727,6 @@ static void net_destroy(struct net_if *net)
 		unregister_netdevice(dev);
 	rtnl_unlock();
 	vireo_vm_put(net->vm);
-	mutex_destroy(&net->lock);
 	kfree(net);
 }
 
@@ -838,7 +744,7 @@ static long net_get(void *object, unsigned int cmd, void *arg)
 	if (dev) {
 		strscpy(n->name, dev->name, sizeof(n->name));
 		n->ifindex = dev->ifindex;
-		n->link = READ_ONCE(net->link);
+		n->link = net->link;
 		n->peer_up = !!(dev->flags & IFF_UP);
 		n->mtu = net->mtu;
 		n->accepted = net->accepted;
@@ -864,10 +770,8 @@ static long net_set(void *object, unsigned int cmd, void *arg)
 	if (dev) {
 		WRITE_ONCE(net->accepted, a);
 		netdev_update_features(dev);
-		mutex_lock(&net->lock);
 		WRITE_ONCE(net->link, n->link);
 		net_update_carrier(net);
-		mutex_unlock(&net->lock);
 	}
 	rtnl_unlock();
 	return dev ? 0 : -ENODEV;
@@ -910,12 +814,11 @@ long vireo_net_create(void *object, unsigned int cmd, void *arg)
 		return -EPERM;
 	if (strnlen(args->name, sizeof(args->name)) == sizeof(args->name) ||
 	    !is_valid_ether_addr(args->mac) || !args->pairs || args->pairs > NET_MAX_PAIRS ||
-	    args->mtu < NET_MIN_MTU || args->mtu > NET_MAX_MTU)
+	    args->mtu < ETH_MIN_MTU || args->mtu > NET_MAX_MTU)
 		return -EINVAL;
 	net = kzalloc(sizeof(*net), GFP_KERNEL_ACCOUNT);
 	if (!net)
 		return -ENOMEM;
-	mutex_init(&net->lock);
 	ether_addr_copy(net->mac, args->mac);
 	net->filter = args->flags & VIREO_NET_FILTER;
 	net->pairs = args->pairs;

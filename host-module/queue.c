@@ -18,7 +18,7 @@
 #include "vireo.h"
 #include "queue.h"
 
-#define KICK_ROUNDS	4	/* of one doorbell, while others ring */
+#define KICK_ROUNDS	16	/* of QUEUE_BATCH for one doorbell */
 #define BUSY_NS		(200 * NSEC_PER_USEC)	/* between two entries: not a busy driver */
 #define BUSY_ROUNDS	4	/* that it has been busy: it need not ring for each any more */
 #define BUSY_STEP	8U	/* entries without a doorbell, more with every round */
@@ -62,17 +62,13 @@ static void queue_break(struct vireo_queue *q, u32 error)
 	spin_unlock_irqrestore(&q->comp_lock, flags);
 }
 
-/**
- * vireo_queue_waiting() - how many entries wait
- * @q: the queue
- *
- * The driver may have as many outstanding as the ring has entries, counted until
- * it has moved comp_head; and that never passes what was completed.  So no more
- * than that are in flight.
- * Context: As vireo_queue_take().
- * Return: The number; 0 when the queue is dead, which a bad index makes it.
+/*
+ * How many entries wait; 0 when the queue is dead, which a bad index makes it.  The
+ * driver may have as many outstanding as the ring has entries, counted until it has
+ * moved comp_head; and that never passes what was completed.  So no more than that
+ * are in flight.
  */
-u32 vireo_queue_waiting(struct vireo_queue *q)
+static u32 queue_waiting(struct vireo_queue *q)
 {
 	struct vireo_ring_ctl *ctl = ring_ctl(q);
 	/* acquire: the driver moves comp_head before it puts the next entry */
@@ -102,7 +98,7 @@ bool vireo_queue_take(struct vireo_queue *q, void *entry)
 {
 	u32 slot = q->sub_head & (q->entries - 1);
 
-	if (!vireo_queue_waiting(q))
+	if (!queue_waiting(q))
 		return false;
 	memcpy(entry, ring_at(q, VIREO_RING_SUB(q->entries) + slot * VIREO_RING_ENTRY),
 	       VIREO_RING_ENTRY);
@@ -142,28 +138,21 @@ static u32 queue_ahead(struct vireo_queue *q)
 	return min3(BUSY_STEP * (q->busy - BUSY_ROUNDS + 1), BUSY_AHEAD, q->entries / 4);
 }
 
-/**
- * vireo_queue_rearm() - ask for a doorbell
- * @q: the queue, from which all has been taken
- * @ahead: how many entries may be put without one, less than the queue has; or
- *	QUEUE_ADAPT: none, but some by a driver that rings often
- * Context: As vireo_queue_take(); for QUEUE_ADAPT process context.
- * Return: Whether there are so many already: no doorbell will come for them.
- */
-bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead)
+/* Asks for a doorbell; whether there are so many entries already that none will come. */
+static bool queue_rearm(struct vireo_queue *q, u32 ahead)
 {
 	if (ahead == QUEUE_ADAPT)
 		ahead = queue_ahead(q);
 	WRITE_ONCE(ring_ctl(q)->sub_event, cpu_to_le32(q->sub_head + ahead));
 	smp_mb();	/* pairs with the driver's between sub_tail and sub_event */
-	return vireo_queue_waiting(q) > ahead;
+	return queue_waiting(q) > ahead;
 }
 
 /**
  * vireo_queue_complete() - complete entries, and interrupt the guest if it asked
  * @q: the queue
  * @comp: tag, status, length and info of each
- * @n: how many, at least one
+ * @n: how many
  * Context: Any.  The queue may be gone when this returns, unless more is in flight.
  */
 void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n)
@@ -236,20 +225,24 @@ static void queue_free(struct kref *ref)
 	kfree_rcu(q, rcu);
 }
 
-/**
- * vireo_queue_put() - let go of a queue
- * @q: the queue
- * Context: May sleep if it is the last.
- */
-void vireo_queue_put(struct vireo_queue *q)
+static void queue_put(struct vireo_queue *q)
 {
 	kref_put(&q->ref, queue_free);
+}
+
+/* The backend looks once; whether it has to again. */
+static bool queue_look(struct vireo_queue *q)
+{
+	u32 ahead = q->ops->kick(q);
+
+	return ahead == QUEUE_MORE || (ahead != QUEUE_WAIT && queue_rearm(q, ahead));
 }
 
 /* Has the backend look, now or when it is done with the last look. */
 static void queue_kick(struct vireo_queue *q)
 {
 	unsigned int rounds = KICK_ROUNDS;
+	bool more;
 
 	set_bit(KICKED, &q->kicked);
 	do {
@@ -258,12 +251,12 @@ static void queue_kick(struct vireo_queue *q)
 			return;
 		clear_bit(KICKED, &q->kicked);
 		smp_mb__after_atomic();	/* the bit, then the look at the ring */
-		if (!q->stopped)
-			q->ops->kick(q);
+		more = !q->stopped && queue_look(q);
 		mutex_unlock(&q->kick_lock);
+		cond_resched();
 		smp_mb();	/* the unlock, then the look at the bit */
-	} while (test_bit(KICKED, &q->kicked) && --rounds);
-	if (!rounds && !READ_ONCE(q->stopped))	/* other vCPUs do not keep this one here */
+	} while ((more || test_bit(KICKED, &q->kicked)) && --rounds);
+	if (!rounds && !READ_ONCE(q->stopped))	/* nobody keeps this vCPU here */
 		vireo_queue_defer(q, 0);
 }
 
@@ -274,7 +267,7 @@ static void queue_again(struct work_struct *work)
 
 	queue_kick(q);
 	set_active_memcg(old);
-	vireo_queue_put(q);
+	queue_put(q);
 }
 
 /**
@@ -287,7 +280,7 @@ void vireo_queue_defer(struct vireo_queue *q, unsigned long delay)
 {
 	kref_get(&q->ref);
 	if (mod_delayed_work(vireo_wq, &q->again, delay))
-		vireo_queue_put(q);	/* it has one already */
+		queue_put(q);	/* it has one already */
 }
 
 /* Nobody has looked for a while. */
@@ -325,7 +318,7 @@ void vireo_queue_halt(struct vireo_vm *vm)
 		if (!q)
 			continue;
 		queue_kick(q);
-		vireo_queue_put(q);
+		queue_put(q);
 	}
 }
 
@@ -345,7 +338,7 @@ int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
 	atomic64_inc(&q->doorbells);
 	set_bit(KICKED_BY_DOORBELL, &q->kicked);
 	queue_kick(q);
-	vireo_queue_put(q);
+	queue_put(q);
 	return 0;
 }
 
@@ -401,7 +394,7 @@ static void queue_stop(struct vireo_queue *q)
 	clear_bit(q->doorbell, q->vm->busy_queues);
 	hrtimer_cancel(&q->overdue);
 	if (cancel_delayed_work_sync(&q->again))
-		vireo_queue_put(q);
+		queue_put(q);
 }
 
 /* No doorbell finds it any more, the backend lets go, and what is in flight ends. */
@@ -417,7 +410,7 @@ static void queue_close(struct vireo_queue *q)
 	spin_lock_irq(&q->comp_lock);
 	q->masked = true;
 	spin_unlock_irq(&q->comp_lock);
-	vireo_queue_put(q);
+	queue_put(q);
 }
 
 DEFINE_VIREO_FD(queue, file->private_data, queue_close);
@@ -435,31 +428,6 @@ static int queue_pin(struct vireo_queue *q, u64 gpa)
 		q->page[i] = bv.bv_page;
 	}
 	return 0;
-}
-
-/* Gives it its number, which makes it reachable, and its fd. */
-static int queue_publish(struct vireo_queue *q, bool resume)
-{
-	struct vireo_vm *vm = q->vm;
-	int fd;
-
-	mutex_lock(&vm->lock);
-	fd = -EBUSY;
-	if (rcu_access_pointer(vm->queues[q->doorbell]))
-		goto out;
-	fd = q->ops->start(q);
-	if (fd)
-		goto out;
-	if (resume)
-		vireo_queue_defer(q, 0);
-	fd = anon_inode_getfd("vireo-queue", &queue_fops, q, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		queue_stop(q);
-	else
-		rcu_assign_pointer(vm->queues[q->doorbell], q);
-out:
-	mutex_unlock(&vm->lock);
-	return fd;
 }
 
 /**
@@ -506,11 +474,20 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops,
 	vireo_vm_get(vm);
 	mutex_lock(&vm->lock);	/* not while it is forked */
 	atomic_inc(&vm->nr_queues);
-	mutex_unlock(&vm->lock);
-	err = queue_pin(q, args->ring);
+	err = rcu_access_pointer(vm->queues[q->doorbell]) ? -EBUSY : queue_pin(q, args->ring);
 	if (!err)
-		err = queue_publish(q, args->flags & VIREO_QUEUE_RESUME);
+		err = ops->start(q);
+	if (!err) {
+		if (args->flags & VIREO_QUEUE_RESUME)
+			vireo_queue_defer(q, 0);
+		err = anon_inode_getfd("vireo-queue", &queue_fops, q, O_RDWR | O_CLOEXEC);
+		if (err < 0)
+			queue_stop(q);
+		else
+			rcu_assign_pointer(vm->queues[q->doorbell], q);
+	}
+	mutex_unlock(&vm->lock);
 	if (err < 0)
-		vireo_queue_put(q);
+		queue_put(q);
 	return err;
 }

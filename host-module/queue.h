@@ -10,11 +10,6 @@
 
 #include <linux/bvec.h>
 #include <linux/file.h>
-#include <linux/hrtimer.h>
-#include <linux/kref.h>
-#include <linux/mutex.h>
-#include <linux/rcupdate.h>
-#include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -23,13 +18,22 @@
 
 struct vireo_queue;
 
-#define QUEUE_ADAPT	U32_MAX		/* see vireo_queue_rearm() */
+#define QUEUE_BATCH	64	/* entries that a look takes, no more */
+
+/*
+ * What a look says: how many entries may be put without a doorbell, fewer than the
+ * queue has; none, but some by a driver that rings often; that it has not seen all; or
+ * that the backend kicks by itself.
+ */
+#define QUEUE_ADAPT	U32_MAX
+#define QUEUE_MORE	(U32_MAX - 1)
+#define QUEUE_WAIT	(U32_MAX - 2)
 #define QUEUE_PAGES	DIV_ROUND_UP(VIREO_RING_BYTES(VIREO_RING_MAX), PAGE_SIZE)
 
 /* All in process context; not two of them at a time for one queue. */
 struct vireo_queue_ops {
 	int (*start)(struct vireo_queue *q);	/* claim q->index; 0 or -errno */
-	void (*kick)(struct vireo_queue *q);	/* there may be entries */
+	u32 (*kick)(struct vireo_queue *q);	/* there may be entries: look */
 	/*
 	 * Take nothing more, and complete what may wait for ever; what is on its
 	 * way may complete later.  After that nothing else is called.  NULL: done
@@ -80,12 +84,9 @@ extern struct workqueue_struct *vireo_wq;
 int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops,
 		       struct file *owner, const struct vireo_create_queue *args);
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
-void vireo_queue_put(struct vireo_queue *q);
 void vireo_queue_halt(struct vireo_vm *vm);
 void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
-u32 vireo_queue_waiting(struct vireo_queue *q);
 bool vireo_queue_take(struct vireo_queue *q, void *entry);
-bool vireo_queue_rearm(struct vireo_queue *q, u32 ahead);
 void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n);
 int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs);
 

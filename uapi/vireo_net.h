@@ -13,10 +13,10 @@
 #define VIREO_NET_VALID		0x02U	/* received: the checksums are right */
 #define VIREO_NET_MORE		0x04U	/* received: goes on in the next completion */
 
-enum {				/* gso_type */
+enum {				/* gso_type; the numbers are those of virtio */
 	VIREO_NET_GSO_NONE,
 	VIREO_NET_GSO_TCPV4,
-	VIREO_NET_GSO_TCPV6,
+	VIREO_NET_GSO_TCPV6 = 4,
 };
 
 #define VIREO_NET_GSO_ECN	0x80U	/* with either: the first segment has CWR set */
