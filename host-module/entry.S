@@ -24,21 +24,26 @@
 .endm
 
 /*
- * All that neither extension switches but RAX, which points to vireo_vcpu.gpr: that is
- * in the order of the registers' encoding.
+ * All that neither extension switches but RAX, from where RDI points to or to where RAX
+ * does: vireo_vcpu.gpr, which is in the order of the registers' encoding.
  */
 .macro GUEST_MOVE load
 	.set	at, 8
 	.irp	r, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
 	.ifnc	\r, rsp
-	.if	\load
-	mov	at(%rax), %\r
-	.else
+	.ifeq	\load
 	mov	%\r, at(%rax)
+	.else
+	.ifnc	\r, rdi
+	mov	at(%rdi), %\r
+	.endif
 	.endif
 	.endif
 	.set	at, at + 8
 	.endr
+	.if	\load
+	mov	7*8(%rdi), %rdi
+	.endif
 .endm
 
 /* Nothing of the guest's is left for speculation to use. */
@@ -85,10 +90,9 @@ SYM_FUNC_START(svm_enter)
 	mov	%ecx, %eax
 	WRITE_SPEC_CTRL			/* no branch or return from here to VMRUN */
 1:
-	mov	%rdi, %rax
-	GUEST_MOVE load=1
-	mov	(%rsp), %rax
+	mov	%rsi, %rax
 	vmload	%rax
+	GUEST_MOVE load=1
 	VIREO_VERW			/* TSA and the like, as the host does for KVM */
 	vmrun	%rax
 
@@ -146,9 +150,8 @@ SYM_FUNC_START(vmx_enter)
 	WRITE_SPEC_CTRL			/* no indirect branch or return from here on */
 2:
 	bt	$0, %r8d		/* CF: VERW changes ZF alone */
-	mov	%rdi, %rax
+	mov	(%rdi), %rax
 	GUEST_MOVE load=1
-	mov	(%rax), %rax
 	VIREO_VERW_INTEL		/* MDS and its kin, as the host does for KVM */
 	jnc	3f
 	vmresume

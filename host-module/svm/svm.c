@@ -88,16 +88,18 @@ static struct svm_vcpu *to_svm(struct vireo_vcpu *v)
 
 /*
  * What is intercepted, by the number that is both an intercept's (appendix B) and its
- * exit's (appendix C): what there is to say of it, and the instruction's length.
+ * exit's (appendix C): what it is, negative if there is more to say, and the
+ * instruction's length.
  */
 static const struct svm_exit {
-	u8 kind, len;
-} exits[] = {
-	[INTERCEPT_DR0_READ ... INTERCEPT_EXCEPTION_OFFSET - 1] = { VEXIT_DR },
+	s8 kind;
+	u8 len;
+} exits[256] = {
+	[INTERCEPT_DR0_READ ... INTERCEPT_EXCEPTION_OFFSET - 1] = { -VEXIT_DR },
 	/* The first two can loop in delivery, out of reach of any interrupt; #MC is the host's. */
-	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB] = { VEXIT_EXCEPTION },
-	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC] = { VEXIT_EXCEPTION },
-	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC] = { VEXIT_EXCEPTION },
+	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB] = { -VEXIT_EXCEPTION },
+	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC] = { -VEXIT_EXCEPTION },
+	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC] = { -VEXIT_EXCEPTION },
 	[INTERCEPT_INTR ... INTERCEPT_NMI] = { VEXIT_INTR },
 	[INTERCEPT_SMI ... INTERCEPT_INIT] = { VEXIT_RESUME },	/* pending, taken by STGI */
 	[INTERCEPT_RDPMC] = { VEXIT_GP },
@@ -105,11 +107,11 @@ static const struct svm_exit {
 	[INTERCEPT_INVD] = { VEXIT_SKIP, 2 },
 	[INTERCEPT_HLT] = { VEXIT_HLT, 1 },
 	[INTERCEPT_INVLPGA] = { VEXIT_UD },
-	[INTERCEPT_IOIO_PROT] = { VEXIT_IO },
-	[INTERCEPT_MSR_PROT] = { VEXIT_RDMSR, 2 },
+	[INTERCEPT_IOIO_PROT] = { -VEXIT_IO },
+	[INTERCEPT_MSR_PROT] = { -VEXIT_RDMSR, 2 },
 	[INTERCEPT_SHUTDOWN] = { VEXIT_SHUTDOWN },
 	[INTERCEPT_VMRUN] = { VEXIT_UD },
-	[INTERCEPT_VMMCALL] = { VEXIT_HYPERCALL, 3 },
+	[INTERCEPT_VMMCALL] = { -VEXIT_HYPERCALL, 3 },
 	[INTERCEPT_VMLOAD ... INTERCEPT_SKINIT] = { VEXIT_UD },
 	[INTERCEPT_WBINVD] = { VEXIT_SKIP, 2 },
 	[INTERCEPT_MONITOR ... INTERCEPT_MWAIT] = { VEXIT_UD },
@@ -152,7 +154,7 @@ static int svm_init(u64 *features)
 	nr_switched = ARRAY_SIZE(switched) - !boot_cpu_has(X86_FEATURE_V_SPEC_CTRL);
 	for (i = 1; i < nr_switched; i++)
 		msrpm_allow(switched[i].msr);
-	for (i = 0; i < ARRAY_SIZE(exits); i++)
+	for (i = 0; i < 32 * MAX_INTERCEPT; i++)
 		if (exits[i].kind)
 			intercepts[i / 32] |= BIT(i % 32);
 	la57 = __read_cr4() & X86_CR4_LA57;
@@ -486,27 +488,31 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
 	const struct vmcb *vmcb = s->vmcb;
 	u64 code = v->exit.code;
-	const struct svm_exit *e = &exits[code < ARRAY_SIZE(exits) ? code : 0];
+	const struct svm_exit *e = &exits[(u8)code];	/* of the others: nothing */
 
 	v->next_rip = static_cpu_has(X86_FEATURE_NRIPS) ?
 		      vmcb->control.next_rip : v->rip + e->len;
-	switch (code) {
-	case SVM_EXIT_VMMCALL:
+	/* The hottest first: a switch is a chain of branches. */
+	if (e->kind > 0)
+		return e->kind;
+	if (code == SVM_EXIT_VMMCALL) {
 		v->exit.cpl = vmcb->save.cpl;
 		v->exit.wide = (vmcb->save.efer & EFER_LMA) &&
 			       (vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK);
-		break;
+		return VEXIT_HYPERCALL;
+	}
+	switch (code) {
 	case SVM_EXIT_MSR:
 		return vmcb->control.exit_info_1 ? VEXIT_WRMSR : VEXIT_RDMSR;
 	case SVM_EXIT_IOIO:
 		exit_ioio(v, &vmcb->control);
-		break;
+		return VEXIT_IO;
 	case SVM_EXIT_NPF:
 		exit_npf(v, &vmcb->control);
 		return VEXIT_FAULT;
 	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7:
 		load_debug(v);
-		break;
+		return VEXIT_DR;
 	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_LAST_EXCP:
 		return exit_exception(v, s);
 	case SVM_EXIT_IRET:
@@ -519,7 +525,7 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 	case SVM_EXIT_ERR:
 		return VEXIT_FAIL;
 	}
-	return e->kind ?: VEXIT_UNKNOWN;
+	return VEXIT_UNKNOWN;
 }
 
 /* Whether the instruction at step_rip is done, be it stepped or not. */

@@ -774,8 +774,8 @@ static void set_blocked(struct vireo_vcpu *v, struct vmx_vcpu *x)
 
 /* ---- Exits ------------------------------------------------------------------------------ */
 
-/* What there is to say of an exit; see exit_decode() for the rest. */
-static const u8 exits[] = {
+/* What an exit is, if that is all there is to say of it */
+static const u8 exits[256] = {
 	[EXIT_REASON_EXTERNAL_INTERRUPT] = VEXIT_INTR,
 	[EXIT_REASON_TRIPLE_FAULT] = VEXIT_SHUTDOWN,
 	[EXIT_REASON_INIT_SIGNAL] = VEXIT_RESUME,
@@ -785,16 +785,12 @@ static const u8 exits[] = {
 	[EXIT_REASON_HLT] = VEXIT_HLT,
 	[EXIT_REASON_INVD] = VEXIT_SKIP,
 	[EXIT_REASON_RDPMC] = VEXIT_GP,
-	[EXIT_REASON_VMCALL] = VEXIT_HYPERCALL,
 	[EXIT_REASON_VMCLEAR ... EXIT_REASON_VMON] = VEXIT_UD,
-	[EXIT_REASON_DR_ACCESS] = VEXIT_DR,
-	[EXIT_REASON_IO_INSTRUCTION] = VEXIT_IO,
 	[EXIT_REASON_MSR_READ] = VEXIT_RDMSR,
 	[EXIT_REASON_MSR_WRITE] = VEXIT_WRMSR,
 	[EXIT_REASON_MWAIT_INSTRUCTION] = VEXIT_UD,
 	[EXIT_REASON_MONITOR_INSTRUCTION] = VEXIT_UD,
 	[EXIT_REASON_TPR_BELOW_THRESHOLD] = VEXIT_WINDOW,
-	[EXIT_REASON_EPT_VIOLATION] = VEXIT_FAULT,
 	[EXIT_REASON_INVEPT] = VEXIT_UD,
 	[EXIT_REASON_PREEMPTION_TIMER] = VEXIT_INTR,
 	[EXIT_REASON_INVVPID] = VEXIT_UD,
@@ -897,7 +893,7 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v)
 
 static enum vireo_exit exit_decode(struct vireo_vcpu *v, u64 reason)
 {
-	unsigned int kind = reason < ARRAY_SIZE(exits) ? exits[reason] : 0;
+	unsigned int kind = exits[(u8)reason];
 	u32 len = vmx_read(VM_EXIT_INSTRUCTION_LEN);	/* if it is an instruction's */
 	u64 next = v->rip + len;
 
@@ -905,20 +901,24 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, u64 reason)
 		next = (u32)next;	/* beyond 4 GiB comes 0 */
 	v->next_rip = next;
 	v->exit.gpa = 0;
-	switch (reason) {
-	case EXIT_REASON_VMCALL:
+	/* The hottest first: a switch is a chain of branches. */
+	if (kind)
+		return kind;
+	if (reason == EXIT_REASON_VMCALL) {
 		v->exit.cpl = VMX_AR_DPL(vmx_read(GUEST_SS_AR_BYTES));
 		v->exit.wide = wide();
-		break;
+		return VEXIT_HYPERCALL;
+	}
+	switch (reason) {
 	case EXIT_REASON_IO_INSTRUCTION:
 		exit_io(v);
-		break;
+		return VEXIT_IO;
 	case EXIT_REASON_EPT_VIOLATION:
 		exit_ept(v);
-		break;
+		return VEXIT_FAULT;
 	case EXIT_REASON_DR_ACCESS:
 		load_debug(v);
-		break;
+		return VEXIT_DR;
 	case EXIT_REASON_EXCEPTION_NMI:
 		return exit_exception(v);
 	case EXIT_REASON_CR_ACCESS:
@@ -927,7 +927,7 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, u64 reason)
 		vireo_lapic_write(v, 0x83f, vmx_read(EXIT_QUALIFICATION) == 0x3f0 ? 0 : 0x100);
 		return VEXIT_RESUME;
 	}
-	return kind ?: VEXIT_UNKNOWN;	/* a task switch, for one */
+	return VEXIT_UNKNOWN;	/* a task switch, for one */
 }
 
 /* 27.8: the guest did not run; 31.4 has the numbers of the errors. */
