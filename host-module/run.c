@@ -71,8 +71,9 @@ static long hypercall_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 
 	long n = 0;
 
 	for_each_set_bit(i, map, 128) {
-		int ret = min + i < VIREO_MAX_VCPUS ?
-			  vireo_lapic_msi(v->vm, APIC_DEFAULT_PHYS_BASE | (min + i) << 12, icr) : 0;
+		u64 id = (u64)min + i;
+		int ret = id < VIREO_MAX_VCPUS ?
+			  vireo_lapic_msi(v->vm, APIC_DEFAULT_PHYS_BASE | id << 12, icr) : 0;
 
 		if (ret < 0)
 			return -KVM_EINVAL;

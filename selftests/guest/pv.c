@@ -441,7 +441,7 @@ static void guest_send_ipi(u64 arg)
 	GUEST_EQ(hypercall(HC_SEND_IPI, 0xe, 0, 0, 0x61), 3);
 	GUEST_EQ(hypercall(HC_SEND_IPI, 0x1, 0, 2, 0x62), 1);
 	GUEST_EQ(hypercall(HC_SEND_IPI, 0, ~0ULL, 0, 0x63), 0);
-	GUEST_TRUE(hypercall(HC_SEND_IPI, 1, 0, 0xffffffff, 0x63) <= 0);
+	GUEST_EQ(hypercall(HC_SEND_IPI, 3, 0, 0xffffffff, 0x63), 0);
 }
 
 static void guest_apic_on(u64 arg)
