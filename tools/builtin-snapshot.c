@@ -171,7 +171,7 @@ static int check(int fd, const char *name, struct vireo_store *s, struct options
 
 /* What disks hold: of images at once, for the machine waits, of overlays when it runs. */
 static int store_disks(struct vireo_store *s, struct json_object *disks, const int *fds,
-		       __u32 kind, unsigned int *count, struct vireo_error *err)
+		       __u32 kind, bool copy, unsigned int *count, struct vireo_error *err)
 {
 	size_t i, n = disks ? json_object_array_length(disks) : 0;
 	struct json_object *disk;
@@ -188,7 +188,7 @@ static int store_disks(struct vireo_store *s, struct json_object *disks, const i
 		if (i >= VIREO_STORE_DISKS || fds[i] < 0)
 			ret = vireo_fail(err, EPROTO, "the machine does not give its disks");
 		else if (kind == VIREO_CONTENT_IMAGE)
-			ret = vireo_store_image(s, number, fds[i], true, err);
+			ret = vireo_store_image(s, number, fds[i], copy, err);
 		else
 			ret = vireo_store_overlay(s, number, fds[i], err);
 	}
@@ -232,7 +232,8 @@ static int write_from(int fd, const char *name, struct vireo_store *s, struct op
 	json_object_object_add(config, "id", json_object_new_string(id));
 	ret = o->incremental ? set_parent(s, *reply, config, err) : 0;
 	if (!ret)
-		ret = store_disks(s, disks, disk_fds, VIREO_CONTENT_IMAGE, &count, err);
+		ret = store_disks(s, disks, disk_fds, VIREO_CONTENT_IMAGE, o->copy_disks, &count,
+				  err);
 	if (!ret && count) {
 		ret = ask(fd, name, "snapshot-disks", o, &more, NULL, err);
 		if (!ret) {	/* which knows how long it stood still */
@@ -242,7 +243,7 @@ static int write_from(int fd, const char *name, struct vireo_store *s, struct op
 		}
 	}
 	if (!ret)
-		ret = store_disks(s, disks, disk_fds, VIREO_CONTENT_OVERLAY, &count, err);
+		ret = store_disks(s, disks, disk_fds, VIREO_CONTENT_OVERLAY, false, &count, err);
 	return ret ? ret : write_all(s, fds, o->incremental ? fds[2] : -1, config, err);
 }
 

@@ -186,7 +186,10 @@ check "a guest with its disks elsewhere" start copy --disk /tmp/work/copied --di
 check "stored, with copies" vireo snapshot copy /tmp/snap/copy --copy-disks
 check "it goes on" goes_on copy
 vireo snapshot copy /tmp/snap/copy --copy-disks >/dev/null 2>&1 &
-until [ -e /tmp/snap/copy.new/disk3 ]; do usleep 1000; done
+for i in $(seq 10000); do
+	[ -e /tmp/snap/copy.new/disk3 ] && break
+	usleep 1000
+done
 kill -STOP $!
 check "meanwhile it stands still" refuses 'its disks are being copied' vireo resume copy
 check "a second one waits" refuses 'another snapshot of it is being written' vireo snapshot copy /tmp/snap/second --copy-disks
