@@ -196,6 +196,13 @@ static void put_cpuid(struct vireo_state *s, struct vireo_machine *m)
 
 /* ---- vCPUs: the kernel's structures never change their layout, only grow ---- */
 
+static_assert_that(offsetof(struct vireo_regs, seg) == 152, "the format never changes");
+static_assert_that(offsetof(struct vireo_regs, cr0) == 312, "the format never changes");
+static_assert_that(sizeof(struct vireo_regs) == 496, "the format never changes");
+static_assert_that(offsetof(struct vireo_segment, base) == 8, "the format never changes");
+static_assert_that(offsetof(struct vireo_lapic, timer_left) == 120, "the format never changes");
+static_assert_that(sizeof(struct vireo_lapic) == 160, "the format never changes");
+
 static void put_vcpu(struct vireo_state *s, struct vireo_vcpu_state *v, __u32 id,
 		     __u32 xsave_size)
 {
