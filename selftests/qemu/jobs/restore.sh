@@ -56,7 +56,7 @@ while :; do
 	for d in a b; do cmp /model$d /dev/vrd$d || echo "guest: disk $d differs"; done
 	echo "guest: random $(dd if=/dev/hwrng bs=16 count=1 2>/dev/null | md5sum | cut -d' ' -f1)"
 	echo "guest: time $(date +%s)"
-	dmesg | grep -E 'lockup|stall|blocked for'
+	dmesg | grep -E 'soft lockup|detected stall|self-detected|blocked for more' | sed 's/^/guest: clock: /'
 	echo "guest: count $i"
 done
 END
