@@ -174,6 +174,7 @@ TEST(overlay_beyond_limit)
 	ASSERT_EQ(vm_add_memory(blocks.fd, 0, 64 * MB), 0);
 	create.fd = memfd_create("base", MFD_CLOEXEC);
 	ASSERT_EQ(ftruncate(create.fd, 64 * MB), 0);
+	create.block = disk_block(create.fd);
 	create.overlay = blocks.mem;
 	create.overlay_max = 64 * MB;
 	d.disk = do_ioctl(d.vm.fd, VIREO_CREATE_DISK, &create);
