@@ -106,6 +106,15 @@ static __always_inline void exec_answer(struct vireo_vcpu *v, const struct vireo
 	v->gpr[VIREO_RDX] = e->edx;
 }
 
+/* Apart, because of what it has on its stack */
+static noinline u64 guest_cr4(struct vireo_vcpu *v)
+{
+	struct vireo_regs r = {};
+
+	vireo_ops->get_regs(v, &r);
+	return r.cr4;
+}
+
 /* What differs between vCPUs, or with their state; one that there is none of is 0. */
 static noinline void exec_varying(struct vireo_vcpu *v, const u8 *first)
 {
@@ -125,11 +134,11 @@ static noinline void exec_varying(struct vireo_vcpu *v, const u8 *first)
 	switch (out.function) {
 	case 0x1:
 		out.ebx |= v->id << 24;
-		if (vireo_ops->get_cr4(v) & X86_CR4_OSXSAVE)
+		if (guest_cr4(v) & X86_CR4_OSXSAVE)
 			out.ecx |= BIT(27);
 		break;
 	case 0x7:
-		if ((out.ecx & BIT(3)) && (vireo_ops->get_cr4(v) & X86_CR4_PKE))
+		if ((out.ecx & BIT(3)) && (guest_cr4(v) & X86_CR4_PKE))
 			out.ecx |= BIT(4);	/* OSPKE */
 		break;
 	case 0xb:

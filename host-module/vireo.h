@@ -177,7 +177,6 @@ struct vireo_ops {
 	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
 	/* The task priority, or where apic.delivers vireo_lapic_status(), may have changed. */
 	void (*apic_changed)(struct vireo_vcpu *v);
-	u64 (*get_cr4)(struct vireo_vcpu *v);
 	void (*set_bs)(struct vireo_vcpu *v);		/* DR6.BS: single step */
 };
 

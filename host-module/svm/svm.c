@@ -323,11 +323,6 @@ static int svm_msr(struct vireo_vcpu *v, u32 index, u64 *value, bool write)
 	return 0;
 }
 
-static u64 svm_get_cr4(struct vireo_vcpu *v)
-{
-	return to_svm(v)->vmcb->save.cr4;
-}
-
 static void svm_set_bs(struct vireo_vcpu *v)
 {
 	to_svm(v)->vmcb->save.dr6 |= DR_STEP;
@@ -617,6 +612,5 @@ const struct vireo_ops svm_ops = {
 	.run = svm_run,
 	.want_window = svm_want_window,
 	.apic_changed = svm_apic_changed,
-	.get_cr4 = svm_get_cr4,
 	.set_bs = svm_set_bs,
 };

@@ -592,18 +592,6 @@ static int vmx_msr(struct vireo_vcpu *v, u32 index, u64 *value, bool write)
 	return 0;
 }
 
-static u64 vmx_get_cr4(struct vireo_vcpu *v)
-{
-	unsigned long flags;
-	u64 value = 0;
-
-	if (vmcs_begin(v, &flags)) {
-		value = vmx_read(GUEST_CR4);
-		local_irq_restore(flags);
-	}
-	return value;
-}
-
 /* DR6 is in the processor, or waits to be there. */
 static void change_dr6(struct vireo_vcpu *v, u64 clear, u64 set)
 {
@@ -1036,6 +1024,5 @@ const struct vireo_ops vmx_ops = {
 	.run = vmx_run,
 	.want_window = vmx_want_window,
 	.apic_changed = vmx_apic_changed,
-	.get_cr4 = vmx_get_cr4,
 	.set_bs = vmx_set_bs,
 };
