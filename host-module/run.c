@@ -63,8 +63,8 @@ static long hypercall_kick(struct vireo_vcpu *v, u64 id)
 	return 0;
 }
 
-/* To processors @min to @min + 127: how many took it. */
-static long hypercall_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr)
+/* To processors @min to @min + 127: how many took it.  Apart, as exit_slow() is. */
+static noinline long hypercall_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr)
 {
 	unsigned long map[2] = { low, high };
 	unsigned int i;
