@@ -300,26 +300,19 @@ int vireo_mem_set_file(struct vireo_mem *mem, int fd)
 	if (!file)
 		return -EBADF;
 	/* Of shmem nothing but the number is exported. */
-	if (!(file->f_mode & FMODE_READ) || !S_ISREG(file_inode(file)->i_mode) ||
-	    IS_DAX(file_inode(file)) ||
-	    !(file->f_mapping->a_ops->read_folio ||
-	      file_inode(file)->i_sb->s_magic == TMPFS_MAGIC))
-		goto out;
-	err = file_permission(file, MAY_WRITE);
+	if ((file->f_mode & FMODE_READ) && S_ISREG(file_inode(file)->i_mode) &&
+	    !IS_DAX(file_inode(file)) &&
+	    (file->f_mapping->a_ops->read_folio ||
+	     file_inode(file)->i_sb->s_magic == TMPFS_MAGIC))
+		err = file_permission(file, MAY_WRITE);
 	if (!err || err == -EROFS)
 		err = deny_write_access(file);
-	if (err)
-		goto out;
-	mutex_lock(&mem->lock);
-	if (mem->file) {
-		err = -EBUSY;
+	if (!err && cmpxchg(&mem->file, NULL, file)) {
 		allow_write_access(file);
-	} else {
-		mem->file = get_file(file);
+		err = -EBUSY;
 	}
-	mutex_unlock(&mem->lock);
-out:
-	fput(file);
+	if (err)
+		fput(file);
 	return err;
 }
 

@@ -193,7 +193,7 @@ void vmx_exit_point(void);
 struct vireo_mem {
 	struct mutex lock;	/* the tree and the counts */
 	struct vireo_tree tree;	/* (m) */
-	struct file *file;	/* (m) set once; what VT_FILE stands for */
+	struct file *file;	/* (a) set once; what VT_FILE stands for */
 	u64 end;		/* (m) end of the highest RAM */
 	u64 bytes;		/* (m) of RAM */
 	u64 filled;		/* (m) bytes that vireo_mem_fill() has put in */
