@@ -2,10 +2,13 @@
 /* vireo run: start a VM, be its console and its control socket, report its end. */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +20,7 @@
 #include "session.h"
 
 #define MEMORY_MIN	(64 * VIREO_MIB)
+#define TIDY_STACK	(32 * VIREO_PAGE)
 #define MEMORY_DEFAULT	(256 * VIREO_MIB)
 
 /*
@@ -442,14 +446,31 @@ static void read_signals(struct session *s)
 
 enum { POLL_END, POLL_SIGNAL, POLL_WATCH, POLL_EJECT, POLL_WAKE, POLL_INPUT, POLL_CONTROL };
 
+/*
+ * Give back what has been of use on the way here and is not any more: of the heap, and
+ * of the stack all below the page that comes after this one.
+ */
+static void tidy(void)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(VIREO_PAGE - 1);
+
+	malloc_trim(0);
+	madvise((void *)(here - TIDY_STACK - VIREO_PAGE), TIDY_STACK, MADV_DONTNEED);
+}
+
 /* Serve console and control socket until the run has ended. */
 static void serve(struct session *s)
 {
 	struct pollfd pfd[POLL_CONTROL + CONTROL_POLL_FDS];
 	unsigned int controls;
+	pid_t pid = 0;
 	int ready;
 
 	for (;;) {
+		if (pid != getpid()) {	/* at first, and in a clone */
+			pid = getpid();
+			tidy();
+		}
 		pfd[POLL_END] = (struct pollfd){ s->machine.end_fd, POLLIN, 0 };
 		pfd[POLL_SIGNAL] = (struct pollfd){ s->signal_fd, POLLIN, 0 };
 		pfd[POLL_WATCH] = (struct pollfd){ s->watch_fd, POLLIN, 0 };

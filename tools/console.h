@@ -21,8 +21,6 @@
  * @wants_hvc: there is to be one
  * @hvc: the paravirtual console, which input goes to, or NULL
  * @lock: guards the rest, and is taken inside the PCI bridge's
- * @uart: [L] the guest's side
- * @typed: [L] input for @hvc that the guest has not taken
  * @len: [L] bytes in @typed
  * @stalled: [L] @hvc has output for which there was no room
  * @armed: [L] the main thread looks at the output every CONSOLE_DELAY ms
@@ -30,6 +28,8 @@
  * @head: [L] bytes put into @ring, free-running
  * @tail: [L] bytes written
  * @last: [L] last byte written
+ * @uart: [L] the guest's side
+ * @typed: [L] input for @hvc that the guest has not taken
  * @ring: [L] output that was not written yet
  */
 struct console {
@@ -41,8 +41,6 @@ struct console {
 	bool wants_hvc;
 	struct vireo_pv *hvc;
 	pthread_mutex_t lock;
-	struct vireo_uart uart;
-	char typed[VIREO_UART_BACKLOG];
 	size_t len;
 	bool stalled;
 	bool armed;
@@ -50,6 +48,8 @@ struct console {
 	unsigned int head;
 	unsigned int tail;
 	char last;
+	struct vireo_uart uart;
+	char typed[VIREO_UART_BACKLOG];
 	char ring[CONSOLE_RING];
 };
 

@@ -25,6 +25,7 @@
 
 #define SUFFIX		".sock"
 #define SUFFIX_LEN	(sizeof(SUFFIX) - 1)
+#define REPLY_MAX	(256U * 1024)	/* what a socket holds, and more */
 #define ASK_SECONDS	5
 
 static int run_dir(char *buf, size_t len, struct vireo_error *err)
@@ -444,28 +445,35 @@ static ssize_t receive_fds(int fd, void *buf, size_t len, int *fds)
 static int read_reply(int fd, const char *name, struct json_object **reply, int *fds,
 		      struct vireo_error *err)
 {
-	static char buf[256 * 1024];	/* what a socket holds, and more */
+	char *buf = malloc(REPLY_MAX);
 	size_t used = 0;
 	ssize_t n;
+	int ret = 0;
 
+	if (!buf)
+		return vireo_fail(err, ENOMEM, "out of memory");
 	do {
-		n = fds ? receive_fds(fd, buf + used, sizeof(buf) - 1 - used, fds) :
-			  recv(fd, buf + used, sizeof(buf) - 1 - used, 0);
+		n = fds ? receive_fds(fd, buf + used, REPLY_MAX - 1 - used, fds) :
+			  recv(fd, buf + used, REPLY_MAX - 1 - used, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
-			return vireo_fail(err, n ? errno : EPIPE, "%s does not answer%s", name,
-					  n ? ": vireo stop --kill ends it" :
-					      ": it has just ended");
+		if (n <= 0) {
+			ret = vireo_fail(err, n ? errno : EPIPE, "%s does not answer%s", name,
+					 n ? ": vireo stop --kill ends it" :
+					     ": it has just ended");
+			goto out;
+		}
 		used += (size_t)n;
 		buf[used] = '\0';
-	} while (!memchr(buf, '\n', used) && used < sizeof(buf) - 1);
+	} while (!memchr(buf, '\n', used) && used < REPLY_MAX - 1);
 	*reply = json_tokener_parse(buf);
 	if (!*reply || !json_object_is_type(*reply, json_type_object)) {
 		json_object_put(*reply);
-		return vireo_fail(err, EPROTO, "%s answers with what is no JSON object", name);
+		ret = vireo_fail(err, EPROTO, "%s answers with what is no JSON object", name);
 	}
-	return 0;
+out:
+	free(buf);
+	return ret;
 }
 
 /**

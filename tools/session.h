@@ -29,7 +29,6 @@
  * @disk_dir: restore: directory for disk images, NULL: that of each when it was stored
  * @vcpus: processors
  * @memory: bytes
- * @name: the VM's name
  * @console: see console_open()
  * @cgroup: where it gets a cgroup of its own, "": nowhere
  * @slots: for devices that come and go
@@ -37,6 +36,7 @@
  * @device: disks and interfaces, in the order of their slots
  * @nets: number of @net
  * @net: restore: interfaces, as they are to be named
+ * @name: the VM's name; last, beside what else a clone writes
  */
 struct run_options {
 	const char *kernel;
@@ -55,7 +55,6 @@ struct run_options {
 	const char *disk_dir;
 	__u64 vcpus;
 	__u64 memory;
-	char name[65];
 	const char *console;
 	char cgroup[PATH_MAX];
 	__u64 slots;
@@ -63,22 +62,22 @@ struct run_options {
 	struct device_spec device[VIREO_PCI_SLOTS - 1];
 	unsigned int nets;
 	struct device_spec net[VIREO_PCI_SLOTS - 1];
+	char name[65];
 };
 
 /**
- * struct session - a run
+ * struct session - a run: what a clone writes is together, on few pages
+ * @cmdline: the kernel command line
+ * @frozen: the VM as of the last snapshot, which an incremental one compares with
+ * @writing: ... of one that @writer has not written yet
  * @opt: what the user asked for
- * @machine: the VM
- * @console: its console
- * @control: its control socket
  * @signal_fd: signals that end it, and SIGCONT
  * @watch_fd: changes of the host's interfaces, -1: the VM has none
  * @parent: name of the VM that this one was forked from, or ""
  * @parent_pid: its process then
  * @start_ns: of a clone: from the request on until it ran
  * @pause_ns: how long the last fork stopped it
- * @frozen: the VM as of the last snapshot, which an incremental one compares with
- * @writing: ... of one that @writer has not written yet
+ * @writer: see @writing
  * @copying: @writer copies disks, and the VM stands still until it has
  * @was_paused: ... and afterwards
  * @begin_ns: ... since then
@@ -86,24 +85,24 @@ struct run_options {
  * @given_fd: what @writer was given beside that
  * @left: the user typed Ctrl-A x
  * @start: when it began, CLOCK_MONOTONIC
- * @cmdline: the kernel command line
+ * @control: its control socket
+ * @machine: the VM
+ * @console: its console
  */
 struct session {
+	char cmdline[8192];
+	struct frozen {
+		int fd;			/* -1: there is none */
+		char id[33];
+		char path[PATH_MAX];
+	} frozen, writing;
 	struct run_options opt;
-	struct vireo_machine machine;
-	struct console console;
-	struct control control;
 	int signal_fd;
 	int watch_fd;
 	char parent[65];
 	pid_t parent_pid;
 	__u64 start_ns;
 	__u64 pause_ns;
-	struct frozen {
-		int fd;			/* -1: there is none */
-		char id[33];
-		char path[PATH_MAX];
-	} frozen, writing;
 	struct control_client *writer;
 	bool copying;
 	bool was_paused;
@@ -112,7 +111,9 @@ struct session {
 	int given_fd[VIREO_STORE_DISKS];
 	bool left;
 	struct timespec start;
-	char cmdline[8192];
+	struct control control;
+	struct vireo_machine machine;
+	struct console console;
 };
 
 /* builtin-run.c */

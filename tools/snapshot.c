@@ -32,8 +32,9 @@ void id_format(const __u8 *id, char *text)
 
 static void release(struct frozen *f)
 {
-	if (f->fd >= 0)
-		close(f->fd);
+	if (f->fd < 0)
+		return;
+	close(f->fd);
 	f->fd = -1;
 }
 
@@ -377,8 +378,8 @@ int session_snapshot_done(struct session *s, struct json_object *request,
 
 /* ---- restoring ---- */
 
-/* From the snapshot asked for to the one that all began with */
-static struct vireo_store chain[CHAIN_MAX];
+/* From the snapshot asked for to the one that all began with: CHAIN_MAX, while needed */
+static struct vireo_store *chain;
 static unsigned int links;
 static struct vireo_state_head head;
 static struct json_object *config;	/* options point into it */
@@ -387,6 +388,8 @@ static void close_chain(void)
 {
 	while (links)
 		vireo_store_close(&chain[--links]);
+	free(chain);
+	chain = NULL;
 }
 
 /* Relative to where the snapshot is, or not */
@@ -445,6 +448,9 @@ static int open_chain(struct session *s, struct vireo_error *err)
 	struct json_object *o;
 	int ret, more = 1;
 
+	chain = calloc(CHAIN_MAX, sizeof(*chain));
+	if (!chain)
+		return vireo_fail(err, ENOMEM, "out of memory");
 	links = 1;
 	ret = vireo_store_open(&chain[0], s->opt.snapshot, err);
 	while (!ret && more) {

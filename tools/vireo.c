@@ -2,6 +2,7 @@
 /* vireo: find the subcommand. */
 #include <ctype.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdint.h>
@@ -141,6 +142,8 @@ int main(int argc, char **argv)
 {
 	size_t i;
 
+	/* Each VM is a process, and there are many: threads need no heap of their own. */
+	mallopt(M_ARENA_MAX, 1);
 	if (argc < 2) {
 		complain("no command; see `vireo --help`");
 		return STATUS_USAGE;

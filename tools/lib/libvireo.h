@@ -754,20 +754,19 @@ struct vireo_thread {
 
 /**
  * struct vireo_machine - a VM that runs: [L] is guarded by @lock
- * @vm: its VM
+ * @port: slots for devices that are added while it runs
+ * @cpuids: number of @cpuid
+ * @cpuid: what its guest is shown
  * @ports: port I/O
  * @mmio: memory-mapped I/O
  * @pci: the PCI bus
- * @ioapic: the I/O APIC
  * @device: what is on it, NULL where there is none; the main thread's
- * @port: slots for devices that are added while it runs
+ * @ioapic: the I/O APIC
+ * @vm: its VM; from here on what a clone writes
  * @slots: number of @port
  * @eject_fd: eventfd, readable when a device was let go of: vireo_machine_eject()
  * @end_fd: eventfd, readable when the run has ended
  * @vcpus: processors
- * @thread: their threads
- * @cpuids: number of @cpuid
- * @cpuid: what its guest is shown
  * @lock: guards state
  * @cond: state changed
  * @state: [L] what it does
@@ -776,22 +775,22 @@ struct vireo_thread {
  * @end: [L] how it ended, from the first that said so
  * @end_vcpu: [L] where, -1: nowhere
  * @end_text: [L] one line of explanation
+ * @thread: the processors' threads
  */
 struct vireo_machine {
-	struct vireo_vm vm;
+	struct vireo_port port[VIREO_PORTS];
+	__u32 cpuids;
+	struct vireo_cpuid_entry cpuid[VIREO_STATE_CPUIDS];
 	struct vireo_bus ports;
 	struct vireo_bus mmio;
 	struct vireo_pci pci;
-	struct vireo_ioapic ioapic;
 	struct vireo_pv *device[VIREO_PCI_SLOTS + VIREO_PORTS];
-	struct vireo_port port[VIREO_PORTS];
+	struct vireo_ioapic ioapic;
+	struct vireo_vm vm;
 	unsigned int slots;
 	int eject_fd;
 	int end_fd;
 	__u32 vcpus;
-	__u32 cpuids;
-	struct vireo_cpuid_entry cpuid[VIREO_STATE_CPUIDS];
-	struct vireo_thread thread[VIREO_MAX_VCPUS];
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	enum vireo_machine_state state;
@@ -800,6 +799,7 @@ struct vireo_machine {
 	enum vireo_end end;
 	int end_vcpu;
 	char end_text[300];
+	struct vireo_thread thread[VIREO_MAX_VCPUS];
 };
 
 int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
