@@ -146,7 +146,7 @@ static noinline void exec_varying(struct vireo_vcpu *v, const u8 *first)
 		break;
 	case 0xd:	/* what XCR0 needs, which is the guest's here */
 		if (index < 2)
-			cpuid_count(0xd, index, &unused, &out.ebx, &unused, &unused);
+			cpuid_count(0xd, index, &i, &out.ebx, &unused, &unused);
 		break;
 	}
 	exec_answer(v, &out);
