@@ -43,7 +43,7 @@ static_assert((PAGE_SIZE - RX_PAD - RX_TAIL) * (MAX_SKB_FRAGS + 1) >= 65535 + VL
 
 static unsigned int entries = 256;
 module_param(entries, uint, 0444);
-MODULE_PARM_DESC(entries, "entries of a queue, a power of two (256)");
+MODULE_PARM_DESC(entries, "entries of a queue at first, a power of two (256)");
 
 /* What a transmit entry stands for; the addresses are not where the device sees them. */
 struct tx_buf {
@@ -137,6 +137,8 @@ struct net_pair {
  * @dev: the network device
  * @npairs: how many there are
  * @vectors: for pairs; 0: all share vector 0
+ * @rx_entries: of a receive queue; the device may allow less
+ * @tx_entries: of a transmit queue; likewise
  * @features: in use
  * @up: queues are enabled
  * @stuck: the transmit timeout struck
@@ -152,6 +154,8 @@ struct net_if {
 	struct net_device *dev;
 	unsigned int npairs;
 	unsigned int vectors;
+	u32 rx_entries;
+	u32 tx_entries;
 	u64 features;
 	bool up;
 	bool stuck;
@@ -771,7 +775,6 @@ static int rx_create(struct net_pair *pair)
 	struct net_if *nif = pair->nif;
 	struct page_pool_params params = {
 		.flags = PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
-		.pool_size = entries,
 		.nid = dev_to_node(pair_dev(pair)),
 		.dev = pair_dev(pair),
 		.dma_dir = rcu_access_pointer(nif->xdp) ? DMA_BIDIRECTIONAL : DMA_FROM_DEVICE,
@@ -780,7 +783,7 @@ static int rx_create(struct net_pair *pair)
 	};
 	int err;
 
-	err = vireo_queue_alloc(&pair->rx, &nif->vd, 2 * pair->index, entries);
+	err = vireo_queue_alloc(&pair->rx, &nif->vd, 2 * pair->index, nif->rx_entries);
 	if (err)
 		return err;
 	params.pool_size = pair->rx.entries;
@@ -822,7 +825,8 @@ static int tx_create(struct net_pair *pair)
 	u32 n, i;
 	int err;
 
-	err = vireo_queue_alloc(&pair->tx, &pair->nif->vd, 2 * pair->index + 1, entries);
+	err = vireo_queue_alloc(&pair->tx, &pair->nif->vd, 2 * pair->index + 1,
+				pair->nif->tx_entries);
 	if (err)
 		return err;
 	n = pair->tx.entries;
@@ -1254,8 +1258,34 @@ static void get_ringparam(struct net_device *dev, struct ethtool_ringparam *ring
 
 	ring->rx_max_pending = VIREO_RING_MAX;
 	ring->tx_max_pending = VIREO_RING_MAX;
-	ring->rx_pending = nif->pairs[0].rx.entries;
-	ring->tx_pending = nif->pairs[0].tx.entries;
+	ring->rx_pending = nif->up ? nif->pairs[0].rx.entries : nif->rx_entries;
+	ring->tx_pending = nif->up ? nif->pairs[0].tx.entries : nif->tx_entries;
+}
+
+static int set_ringparam(struct net_device *dev, struct ethtool_ringparam *ring,
+			 struct kernel_ethtool_ringparam *kernel, struct netlink_ext_ack *extack)
+{
+	struct net_if *nif = netdev_priv(dev);
+	u32 rx = nif->rx_entries, tx = nif->tx_entries;
+	int err;
+
+	if (ring->rx_pending < VIREO_RING_MIN || ring->tx_pending < VIREO_RING_MIN) {
+		NL_SET_ERR_MSG_MOD(extack, "a ring has 16 entries or more");
+		return -EINVAL;
+	}
+	nif->rx_entries = roundup_pow_of_two(ring->rx_pending);
+	nif->tx_entries = roundup_pow_of_two(ring->tx_pending);
+	if (!nif->up)
+		return 0;
+	net_down(nif);
+	err = net_up(nif);
+	if (!err)
+		return 0;
+	nif->rx_entries = rx;
+	nif->tx_entries = tx;
+	if (net_up(nif))
+		netdev_err(dev, "does not come up again\n");
+	return err;
 }
 
 static int get_link_ksettings(struct net_device *dev, struct ethtool_link_ksettings *link)
@@ -1275,6 +1305,7 @@ static const struct ethtool_ops net_ethtool_ops = {
 	.get_channels = get_channels,
 	.set_channels = set_channels,
 	.get_ringparam = get_ringparam,
+	.set_ringparam = set_ringparam,
 	.get_link_ksettings = get_link_ksettings,
 	.get_ts_info = ethtool_op_get_ts_info,
 };
@@ -1431,6 +1462,8 @@ static int net_probe(struct pci_dev *pci, const struct pci_device_id *id)
 		goto err_dev;
 	nif->vd = vd;
 	nif->npairs = npairs;
+	nif->rx_entries = entries;
+	nif->tx_entries = entries;
 	INIT_WORK(&nif->config_work, config_work);
 	INIT_WORK(&nif->reset_work, reset_work);
 	pci_set_drvdata(pci, nif);
