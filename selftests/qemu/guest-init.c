@@ -12,6 +12,7 @@
  *	root	go on with the init of the ext4 file system on the disk root=, which
  *		finds /script as /run/script; panic if there is none
  *
+ * MODULE.NAME=VALUE	a parameter for a module that it loads
  * vireo.mem=MIB	memory for `test` to fill and verify
  * vireo.size=ROWSxCOLUMNS	of the terminal that `shell` talks to
  */
@@ -104,14 +105,29 @@ static unsigned long memory_mib(void)
  */
 static char modules[128];	/* their directory */
 
+/* "MODULE.NAME=VALUE" on the kernel command line is a parameter of that module. */
+static void parameters(const char *path, char *buf, size_t size)
+{
+	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	size_t len = strcspn(base, "."), at = 0;
+
+	buf[0] = '\0';
+	for (const char *p = cmdline; *p; p += strcspn(p, "\n "), p += strspn(p, "\n ")) {
+		if (!strncmp(p, base, len) && p[len] == '.' && at < size)
+			at += snprintf(buf + at, size - at, "%.*s ",
+				       (int)strcspn(p + len + 1, "\n "), p + len + 1);
+	}
+}
+
 static void insert_module(const char *path)
 {
-	char full[384];
+	char full[384], args[256];
 	int fd;
 
 	snprintf(full, sizeof(full), "%s/%s", modules, path);
+	parameters(path, args, sizeof(args));
 	fd = open(full, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
+	if (fd < 0 || (syscall(SYS_finit_module, fd, args, 0) && errno != EEXIST))
 		printf("guest: cannot load %s: %s\n", path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
