@@ -56,22 +56,57 @@ ask()
 	done
 	ip link set "$2" up
 	HELPER=$(pidof "vhost-$VMM")
-	timeout 600 $load ask 10.1.0.2 >"/tmp/$1" 2>&1 || failed=1
+	timeout 600 $load ask 10.1.0.2 >"/tmp/$1" 2>&1
+	asked=$?
 	sed "s/^/# $1 /" "/tmp/$1"
-	[ $failed = 0 ] || quote "/tmp/console-$1"
+	[ $asked = 0 ] || quote "/tmp/console-$1"
 	kill "$VMM"
 	wait "$VMM" 2>/dev/null
+	return $asked
 }
 export VMM HELPER EXITS
 
+# measure NAME INTERFACE: QEMU may deliver an interrupt that was injected a second time,
+# see Documentation/testing.rst, and few guests survive it in a bad moment.
+measure()
+{
+	for try in 1 2 3; do
+		"start_$1"
+		ask "$1" "$2" && return
+		echo "# $1: attempt $try failed"
+	done
+	failed=1
+}
+
+# shellcheck disable=SC2317 # called by measure
+start_vireo()
+{
+	vireo run --name bench --kernel /guests/vmlinuz-6.1-cloud --initrd /tmp/initrd --vcpus 1 \
+		--memory ${memory}M --disk $disk --net io0 --append "$append" \
+		</dev/null >/tmp/console-vireo 2>&1 &
+	VMM=$!
+	EXITS="vireo stat bench | awk '/^  exits/ { print \$2 }'"
+}
+
+# shellcheck disable=SC2317 # likewise
+start_kvm()
+{
+	/peer/ld-linux-x86-64.so.2 --library-path /peer /peer/qemu-system-x86_64 -L /peer -accel kvm -cpu max \
+		-smp 1 -m $memory -name bench,debug-threads=on -nodefaults -no-user-config -no-reboot \
+		-display none -monitor none -serial file:/tmp/console-kvm \
+		-kernel /guests/vmlinuz-6.1-cloud -initrd /tmp/initrd \
+		-append "console=ttyS0 $append" -object iothread,id=io \
+		-drive file=$disk,format=raw,if=none,id=disk,cache=none,aio=native \
+		-device virtio-blk-pci,drive=disk,iothread=io,num-queues=1,logical_block_size=4096,physical_block_size=4096 \
+		-netdev tap,id=net,ifname=io1,script=no,downscript=no,vhost=on \
+		-device virtio-net-pci,netdev=net,romfile= &
+	VMM=$!
+	EXITS="cat /sys/kernel/debug/kvm/exits"
+}
+
 $load disk $disk >/tmp/native 2>&1 || failed=1
 sed "s/^/# native /" /tmp/native
-
-vireo run --name bench --kernel /guests/vmlinuz-6.1-cloud --initrd /tmp/initrd --vcpus 1 --memory ${memory}M \
-	--disk $disk --net io0 --append "$append" </dev/null >/tmp/console-vireo 2>&1 &
-VMM=$!
-EXITS="vireo stat bench | awk '/^  exits/ { print \$2 }'"
-ask vireo io0
+measure vireo io0
 rmmod vireo
 
 # With one processor whoever polls keeps those off that it waits for.
@@ -80,17 +115,7 @@ echo 0 >/sys/module/kvm/parameters/halt_poll_ns
 modprobe -a tun vhost_net
 mkdir -p /dev/net
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
-/peer/ld-linux-x86-64.so.2 --library-path /peer /peer/qemu-system-x86_64 -L /peer -accel kvm -cpu max \
-	-smp 1 -m $memory -name bench,debug-threads=on -nodefaults -no-user-config -no-reboot -display none \
-	-monitor none -serial file:/tmp/console-kvm -kernel /guests/vmlinuz-6.1-cloud -initrd /tmp/initrd \
-	-append "console=ttyS0 $append" -object iothread,id=io \
-	-drive file=$disk,format=raw,if=none,id=disk,cache=none,aio=native \
-	-device virtio-blk-pci,drive=disk,iothread=io,num-queues=1,logical_block_size=4096,physical_block_size=4096 \
-	-netdev tap,id=net,ifname=io1,script=no,downscript=no,vhost=on \
-	-device virtio-net-pci,netdev=net,romfile= &
-VMM=$!
-EXITS="cat /sys/kernel/debug/kvm/exits"
-ask kvm io1
+measure kvm io1
 
 # The three side by side, with what is to be reached
 awk '
