@@ -92,6 +92,19 @@ int vireo_vm_write(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
 	return pwrite(vm->fd, data, len, gpa) == (ssize_t)len ? 0 : -EIO;
 }
 
+/* Of the first leaf one register: what the processor can do */
+static __u32 fake_ecx = ~0;
+
+__u32 __wrap_vireo_cpuid_default(const struct vireo_info *info, __u32 vcpus,
+				 struct vireo_cpuid_entry *entry);
+
+__u32 __wrap_vireo_cpuid_default(const struct vireo_info *info, __u32 vcpus,
+				 struct vireo_cpuid_entry *entry)
+{
+	*entry = (struct vireo_cpuid_entry){ .function = 1, .ecx = fake_ecx, .edx = ~0 };
+	return 1;
+}
+
 int vireo_vm_read(struct vireo_vm *vm, __u64 gpa, void *data, size_t len, struct vireo_error *err)
 {
 	if (gpa != PVCLOCK + 29)
@@ -767,6 +780,10 @@ TEST(another_host)
 	info = machine.vm.info;
 	info.xsave_size = 512;
 	EXPECT_EQ(vireo_state_head(&s, &h, &info, &err), -EOPNOTSUPP);
+	fake_ecx = ~4U;		/* which the guest was told of */
+	EXPECT_EQ(load_machine(&s), -EOPNOTSUPP);
+	fake_ecx = ~0U;
+	EXPECT_EQ(load_machine(&s), 0);
 	vireo_state_close(&s);
 }
 

@@ -22,7 +22,7 @@ unit-objs-test_sring		:= $(call tool-objs,error ring)
 unit-objs-test_store		:= $(call tool-objs,error snapshot store)
 
 $(O)/unit/test_loader: LDFLAGS += -Wl,--no-as-needed -lz -llzma -lzstd -llz4
-$(O)/unit/test_store: LDFLAGS += -Wl,--no-as-needed -lz
+$(O)/unit/test_store: LDFLAGS += -Wl,--no-as-needed -lz -Wl,--wrap=vireo_cpuid_default
 
 -include $(wildcard $(O)/unit/tool/*.d)
 

@@ -451,6 +451,55 @@ int vireo_state_head(struct vireo_state *s, struct vireo_state_head *h,
 	return 0;
 }
 
+/* What of CPUID says what a processor can do: EAX, EBX, ECX, EDX; the rest describes it. */
+static const struct {
+	__u32 function;
+	__u32 index;
+	bool reg[4];
+} abilities[] = {
+	{ 0x1, 0, { false, false, true, true } },
+	{ 0x7, 0, { false, true, true, true } },
+	{ 0x7, 1, { true, false, false, false } },
+	{ 0xd, 1, { true, false, false, false } },
+	{ 0x80000001, 0, { false, false, true, true } },
+	{ 0x80000008, 0, { false, true, false, false } },
+};
+
+/* A register of a table, 0 if it has no such entry */
+static __u32 cpuid_reg(const struct vireo_cpuid_entry *e, __u32 count, __u32 function,
+		       __u32 index, unsigned int reg)
+{
+	for (; count--; e++) {
+		const __u32 regs[] = { e->eax, e->ebx, e->ecx, e->edx };
+
+		if (e->function == function &&
+		    (!(e->flags & VIREO_CPUID_INDEXED) || e->index == index))
+			return regs[reg];
+	}
+	return 0;
+}
+
+/* A guest does not look again at what its processor can do. */
+static int check_cpuid(const struct vireo_machine *m, __u32 vcpus, struct vireo_error *err)
+{
+	struct vireo_cpuid_entry own[VIREO_STATE_CPUIDS];
+	__u32 count = vireo_cpuid_default(&m->vm.info, vcpus, own), want;
+	unsigned int i, r;
+
+	for (i = 0; i < ARRAY_SIZE(abilities); i++) {
+		for (r = 0; r < 4; r++) {
+			want = cpuid_reg(m->cpuid, m->cpuids, abilities[i].function,
+					 abilities[i].index, r);
+			if (abilities[i].reg[r] &&
+			    (want & ~cpuid_reg(own, count, abilities[i].function,
+					       abilities[i].index, r)))
+				return vireo_fail(err, EOPNOTSUPP,
+						  "this processor lacks features that the snapshot's guest uses");
+		}
+	}
+	return 0;
+}
+
 /**
  * struct pause - the time between storing and loading
  * @passed: ns of it that the guest sees
@@ -532,6 +581,8 @@ static int load_vcpus(struct vireo_state *s, struct vireo_machine *m,
 	}
 	if (!ret && s->bad)
 		ret = vireo_fail(err, EINVAL, "the state is not a machine's");
+	if (!ret)
+		ret = check_cpuid(m, h->vcpus, err);
 	if (!ret)
 		ret = vireo_vm_set_cpuid(&m->vm, m->cpuid, m->cpuids, err);
 	if (!ret)
