@@ -134,7 +134,8 @@ static const struct {
 		VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
 		VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
 		VM_EXIT_LOAD_IA32_EFER,
-		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, "switching of EFER and PAT" },
+		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL | VM_EXIT_SAVE_VMX_PREEMPTION_TIMER,
+		"switching of EFER and PAT" },
 	[CTLS_ENTRY] = { MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_CONTROLS,
 		VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT | VM_ENTRY_LOAD_IA32_EFER,
 		VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, "switching of EFER and PAT" },
@@ -142,7 +143,7 @@ static const struct {
 
 static unsigned int longest_ms;
 module_param(longest_ms, uint, 0444);
-MODULE_PARM_DESC(longest_ms, "VT-x: longest time in a guest, ms, for emulators that lose interrupts there (0: any)");
+MODULE_PARM_DESC(longest_ms, "VT-x: longest stay in a guest, ms, for emulators that lose interrupts there (0: any)");
 
 static bool apicv = true;
 module_param(apicv, bool, 0444);
@@ -180,8 +181,10 @@ static int init_controls(void)
 		ctl[CTLS_ENTRY] &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
 	rdmsrl(MSR_IA32_VMX_MISC, cap);
 	longest_ticks = ((u64)min(longest_ms, 1000U) * tsc_khz) >> (cap & 31);
-	if (!longest_ticks)
+	if (!longest_ticks) {
 		ctl[CTLS_PIN] &= ~PIN_BASED_VMX_PREEMPTION_TIMER;
+		ctl[CTLS_EXIT] &= ~VM_EXIT_SAVE_VMX_PREEMPTION_TIMER;
+	}
 	rdmsrl(MSR_IA32_VMX_BASIC, cap);
 	revision = vmx_basic_vmcs_revision_id(cap);
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, cap);
@@ -433,7 +436,6 @@ static void vmcs_init(struct vireo_vcpu *v)
 	vmx_write(XSS_EXIT_BITMAP, 0);
 	vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
 	vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
-	vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 }
 
 static int vmx_vcpu_create(struct vireo_vcpu *v)
@@ -720,6 +722,8 @@ static void vmx_load(struct vireo_vcpu *v)
 		switch_sys(host_sys, x->msrs);
 	if (unlikely(x->dr7 & 0xff))
 		load_debug(v);
+	if (unlikely(longest_ticks))	/* of the stay: exits save what is left */
+		vmx_write(VMX_PREEMPTION_TIMER_VALUE, longest_ticks);
 	if (flush_l1d)
 		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 }
