@@ -202,7 +202,7 @@ check "nobody can truncate the file" refuses 'busy' truncate -s 4096 /bad/a/memo
 echo 3 >/proc/sys/vm/drop_caches
 cat /bad/a/state /bad/a/config.json >/dev/null
 truncate -s 20M /tmp/work/ext2
-check "the disk fails" refuses 'cannot read /bad/a/memory: I/O error' vireo restore /bad/a --verify
+check "the disk fails" refuses 'cannot read /bad/a/memory: Input/output error' vireo restore /bad/a --verify
 vireo resume broken-1
 check "a guest runs until it needs what cannot be read" says broken-1 'a page of the snapshot that it runs from cannot be read'
 umount /bad
