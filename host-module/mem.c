@@ -331,12 +331,13 @@ int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u
 {
 	struct vireo_mem *first = mem < other ? mem : other;	/* an order that all agree on */
 	unsigned int steps = WALK_STEPS;
+	bool same, alike;
 	u64 next, last;
-	bool same;
 
 	mutex_lock(&first->lock);
 	mutex_lock_nested(first == mem ? &other->lock : &mem->lock, SINGLE_DEPTH_NESTING);
-	last = mem->file == other->file ? max(mem->end, other->end) : 0;
+	alike = READ_ONCE(mem->file) == READ_ONCE(other->file);
+	last = alike ? max(mem->end, other->end) : 0;
 	for (*end = *start; *end < last && steps--; *end = next) {
 		next = vireo_tree_compare(&mem->tree, &other->tree, *end, &same);
 		if (same && *end > *start)
@@ -346,7 +347,7 @@ int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u
 	}
 	mutex_unlock(&mem->lock);
 	mutex_unlock(&other->lock);
-	return mem->file == other->file ? 0 : -EINVAL;
+	return alike ? 0 : -EINVAL;
 }
 
 /**

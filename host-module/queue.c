@@ -331,7 +331,8 @@ void vireo_queue_halt(struct vireo_vm *vm)
  */
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
 {
-	struct vireo_queue *q = doorbell < VIREO_MAX_QUEUES ? queue_get(vm, doorbell) : NULL;
+	struct vireo_queue *q = doorbell < VIREO_MAX_QUEUES ?
+		queue_get(vm, array_index_nospec(doorbell, VIREO_MAX_QUEUES)) : NULL;
 
 	if (!q)
 		return -ENOENT;

@@ -21,6 +21,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/nospec.h>
 #include <linux/percpu.h>
 #include <linux/rcuwait.h>
 #include <linux/sched.h>
@@ -461,8 +462,11 @@ static inline void vireo_vm_get(struct vireo_vm *vm)
 /* NULL if there is none yet; a vCPU that is seen once stays as long as the VM. */
 static inline struct vireo_vcpu *vireo_vcpu_by_id(struct vireo_vm *vm, u64 id)
 {
+	if (id >= vm->max_vcpus)
+		return NULL;
+	id = array_index_nospec(id, vm->max_vcpus);
 	/* pairs with the release in vm_create_vcpu() */
-	return id < vm->max_vcpus ? smp_load_acquire(&vm->vcpus[id]) : NULL;
+	return smp_load_acquire(&vm->vcpus[id]);
 }
 
 /* What RDTSC gives in the guest now. */

@@ -164,8 +164,11 @@ stop all
 check "each has an address of its own" test "$(for i in all two-1 two-2; do said $i address; done | sort -u | grep -c :)" = 3
 check "and an interface" test "$(ls /sys/class/net/br0/brif | tr '\n' ' ')" = "all1 all2 "
 check "and an image" test -s /mnt/image.two-1 -a -s /mnt/image.two-2
-cat /tmp/log/two-*.log | grep 'guest: random' >/tmp/random
-check "and other random numbers" test "$(wc -l </tmp/random)" = "$(sort -u /tmp/random | wc -l)"
+# The kernel of each had read up to 64 bytes of /dev/hwrng ahead, four of these; a fifth was
+# perhaps about to be printed.
+counts two-1 $((at + 10)) && counts two-2 $((at + 10))
+for i in two-1 two-2; do grep 'guest: random' /tmp/log/$i.log | tail -n +6; done >/tmp/random
+check "and other random numbers" test "$(sort /tmp/random | uniq -d | tee /dev/stderr | wc -l)" = 0 -a -s /tmp/random
 vireo stat --json two-1 | grep -E 'overlay_bytes|file_bytes' | sed 's/^ */# /'
 check "their time of day is late" late two-1 two-2
 check "a clone of one" vireo fork two-1 --name child --log /tmp/log
