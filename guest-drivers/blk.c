@@ -383,16 +383,6 @@ static blk_status_t make_entry(struct blk_disk *disk, struct request *rq, struct
 	}
 }
 
-static void break_queue(struct blk_queue *bq, const char *why)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&bq->lock, flags);
-	vireo_ring_break(&bq->q.ring, why);
-	spin_unlock_irqrestore(&bq->lock, flags);
-	schedule_work(&bq->disk->reset_work);
-}
-
 /*
  * Rings the doorbell.  A device may complete entries before the hypercall
  * returns: for those no interrupt was asked, see publish().
@@ -401,8 +391,7 @@ static void kick(struct blk_queue *bq)
 {
 	DEFINE_IO_COMP_BATCH(iob);
 
-	if (vireo_queue_kick(&bq->q))
-		break_queue(bq, "there is no doorbell");
+	vireo_queue_kick(&bq->q);
 	if (bq->vector == VIREO_PCI_NO_VECTOR)
 		return;
 	harvest(bq, &iob, true);

@@ -145,21 +145,6 @@ static void later(struct irq_work *work)
 	tty_port_tty_wakeup(&c->port);
 }
 
-/* The lock is not held: the device acts before this returns. */
-static void kick(struct con_dev *c, struct vireo_queue *q)
-{
-	unsigned long flags;
-
-	if (!vireo_queue_kick(q))
-		return;
-	while (!spin_trylock_irqsave(&c->lock, flags))
-		if (gives_up())
-			return;
-	vireo_ring_break(&q->ring, "there is no doorbell");
-	spin_unlock_irqrestore(&c->lock, flags);
-	irq_work_queue(&c->later);
-}
-
 /* ---- Output -------------------------------------------------------------------------------- */
 
 /* Take back the buffers that were printed; whether there were any.  The lock is held. */
@@ -232,7 +217,7 @@ static size_t print(struct con_dev *c, const u8 *data, size_t len)
 		vireo_ring_silence(&c->out.ring);
 	spin_unlock_irqrestore(&c->lock, flags);
 	if (ring) {
-		kick(c, &c->out);
+		vireo_queue_kick(&c->out);
 		harvest_out(c);
 	}
 	return done;
@@ -279,7 +264,7 @@ static void harvest_in(struct con_dev *c)
 	if (broke)
 		irq_work_queue(&c->later);
 	if (ring)
-		kick(c, &c->in);
+		vireo_queue_kick(&c->in);
 	if (any)
 		tty_flip_buffer_push(&c->port);
 }
@@ -578,8 +563,8 @@ static int con_up(struct con_dev *c)
 		con_down(c);
 		return err;
 	}
-	kick(c, &c->in);
-	kick(c, &c->out);
+	vireo_queue_kick(&c->in);
+	vireo_queue_kick(&c->out);
 	harvest_out(c);
 	harvest_in(c);
 	tty_port_tty_wakeup(&c->port);

@@ -188,8 +188,7 @@ static void queue_broke(struct net_pair *pair, struct vireo_queue *q, const char
 static void pair_kick(struct net_pair *pair, struct vireo_queue *q)
 {
 	pair->stats.doorbells++;
-	if (vireo_queue_kick(q))
-		queue_broke(pair, q, "there is no doorbell");
+	vireo_queue_kick(q);
 }
 
 /* ---- Transmit ---------------------------------------------------------------------------- */

@@ -72,18 +72,17 @@ void vireo_queue_report(struct vireo_queue *q);
  * @q: a queue
  *
  * The device may carry out entries before this returns, so no lock that it
- * would not be good to hold for that long is held.
+ * would not be good to hold for that long is held.  A device that does not serve the
+ * queue just now, because the machine is being forked, finds the entries when it does again.
  *
  * Context: Any.
- * Return: 0, or a negative number if the device has no such queue any more.
  */
-static inline long vireo_queue_kick(const struct vireo_queue *q)
+static inline void vireo_queue_kick(const struct vireo_queue *q)
 {
-	if (q->doorbell == VIREO_DOORBELL_HERE) {
+	if (q->doorbell == VIREO_DOORBELL_HERE)
 		writel(0, q->vd->regs + VIREO_REG_QUEUE(q->index) + VIREO_QUEUE_DOORBELL);
-		return 0;
-	}
-	return kvm_hypercall1(VIREO_HC_DOORBELL, q->doorbell);
+	else
+		kvm_hypercall1(VIREO_HC_DOORBELL, q->doorbell);
 }
 
 #endif /* VIREO_GUEST_RING_H */

@@ -119,8 +119,8 @@ static int ask(struct rng_dev *rng)
 	if (err)
 		return -EIO;
 	rng->asked = true;
-	if (ring && vireo_queue_kick(&rng->q))
-		return -EIO;
+	if (ring)
+		vireo_queue_kick(&rng->q);
 	harvest(rng);	/* the device may be done already */
 	return 0;
 }

@@ -359,11 +359,11 @@ int session_fork(struct session *s, struct json_object *request, struct json_obj
 		ret = fork_machine(s, &c, err);
 	/* The guest goes on, and what it asks of this process waits: see fork(2). */
 	vireo_machine_hold(&s->machine, true);
-	if (vireo_machine_serve(&s->machine, false, &why))
-		complain("%s: %s", s->opt.name, why.text);
 	if (!paused)
 		vireo_machine_resume(&s->machine);
 	s->pause_ns = now_ns() - begin;
+	if (vireo_machine_serve(&s->machine, false, &why))
+		complain("%s: %s", s->opt.name, why.text);
 	if (!ret)
 		pid = fork_process(s, err);
 	if (!pid) {

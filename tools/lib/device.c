@@ -143,6 +143,19 @@ static int queue_serve(struct vireo_pv *pv, unsigned int i, __u32 flags, __u32 s
 	return q->fd < 0 ? q->fd : 0;
 }
 
+/* It cannot be served any more: tell the driver as the module would. */
+static void queue_end(struct vireo_pv *pv, struct vireo_pv_queue *q)
+{
+	const __u32 error = VIREO_RING_ERROR_MEMORY;
+	struct vireo_error none = { .code = 0 };
+	struct vireo_msi msi;
+
+	vireo_vm_write(pv->vm, q->ring + offsetof(struct vireo_ring_ctl, error), &error,
+		       sizeof(error), &none);
+	if (vireo_pci_route(&pv->function, q->vector, &msi))
+		vireo_vm_inject_msi(pv->vm, &msi);
+}
+
 static void queue_enable(struct vireo_pv *pv, unsigned int i)
 {
 	struct vireo_pv_queue *q = &pv->queue[i];
@@ -506,8 +519,8 @@ int vireo_pv_suspend(struct vireo_pv *pv, struct vireo_error *err)
 
 /**
  * vireo_pv_resume - go on where vireo_pv_suspend() stopped
- * @pv: on a bus; no vCPU runs
- * @err: why a queue cannot: it stays unserved
+ * @pv: on a bus; its registers cannot be reached: no vCPU runs, or the machine is held
+ * @err: why a queue cannot: it has ended, and the driver is told
  */
 int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err)
 {
@@ -525,6 +538,7 @@ int vireo_pv_resume(struct vireo_pv *pv, struct vireo_error *err)
 		if (code) {
 			ret = vireo_fail(err, -code, "cannot serve queue %u of %s again: %s", i,
 					 pv->name, strerror(-code));
+			queue_end(pv, q);
 			continue;
 		}
 		queue_route(pv, q);
