@@ -170,7 +170,17 @@ static bool uart_ready(void *ctx)
 	if (con->head - con->tail < CONSOLE_RING)
 		return true;
 	write_out(con);
-	return con->head - con->tail < CONSOLE_RING;
+	con->busy = con->head - con->tail == CONSOLE_RING;
+	return !con->busy;
+}
+
+static void uart_interrupt(void *ctx)
+{
+	struct console *con = ctx;
+	struct vireo_msi msi;
+
+	if (con->machine && vireo_ioapic_raise(&con->machine->ioapic, VIREO_PIN_COM1, &msi))
+		vireo_vm_inject_msi(&con->machine->vm, &msi);
 }
 
 /* Let the main thread know of output. */
@@ -218,6 +228,10 @@ void console_flush(struct console *con)
 	if (con->stalled && CONSOLE_RING - (con->head - con->tail) >= CONSOLE_RING / 2) {
 		con->stalled = false;
 		go_on = true;
+	}
+	if (con->busy && CONSOLE_RING - (con->head - con->tail) >= CONSOLE_RING / 2) {
+		con->busy = false;
+		vireo_uart_drained(&con->uart);
 	}
 	pthread_mutex_unlock(&con->lock);
 	if (go_on)
@@ -345,6 +359,7 @@ int console_attach(struct console *con, struct vireo_machine *m, struct vireo_er
 	struct vireo_pv *pv;
 	int ret;
 
+	con->machine = m;
 	ret = vireo_bus_add(&m->ports, &com1);
 	if (ret || !con->wants_hvc)
 		return ret;
@@ -497,6 +512,7 @@ int console_open(struct console *con, const char *spec, struct vireo_error *err)
 	con->last = '\n';
 	con->uart.transmit = uart_transmit;
 	con->uart.ready = uart_ready;
+	con->uart.interrupt = uart_interrupt;
 	con->uart.ctx = con;
 	con->wants_hvc = console_is_hvc(spec);
 	vireo_uart_init(&con->uart);

@@ -25,6 +25,7 @@
  * @stalled: [L] @hvc has output for which there was no room
  * @armed: [L] the main thread looks at the output every CONSOLE_DELAY ms
  * @full: [L] input waits until the guest has read
+ * @busy: [L] @uart has output, maybe, for which there was no room
  * @head: [L] bytes put into @ring, free-running
  * @tail: [L] bytes written
  * @last: [L] last byte written
@@ -39,12 +40,14 @@ struct console {
 	bool escape;
 	int wake_fd;
 	bool wants_hvc;
+	struct vireo_machine *machine;
 	struct vireo_pv *hvc;
 	pthread_mutex_t lock;
 	size_t len;
 	bool stalled;
 	bool armed;
 	bool full;
+	bool busy;
 	unsigned int head;
 	unsigned int tail;
 	char last;

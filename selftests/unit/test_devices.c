@@ -14,6 +14,7 @@ static struct {
 	u8 bytes[64];
 	unsigned int count;
 	bool busy;
+	unsigned int interrupts;
 } line;
 
 static bool line_ready(void *ctx)
@@ -30,6 +31,12 @@ static bool line_transmit(void *ctx, __u8 byte)
 	return true;
 }
 
+static void line_interrupt(void *ctx)
+{
+	(void)ctx;
+	line.interrupts++;
+}
+
 static struct vireo_uart *fresh(void)
 {
 	static struct vireo_uart uart;
@@ -37,6 +44,7 @@ static struct vireo_uart *fresh(void)
 	memset(&line, 0, sizeof(line));
 	uart.transmit = line_transmit;
 	uart.ready = line_ready;
+	uart.interrupt = line_interrupt;
 	vireo_uart_init(&uart);
 	return &uart;
 }
@@ -83,6 +91,55 @@ TEST(uart_sends)
 	EXPECT_EQ(vireo_uart_in(u, UART_IIR), UART_IIR_NO_INT);
 	line.busy = false;
 	EXPECT_EQ(vireo_uart_in(u, UART_IIR), UART_IIR_THRI);
+}
+
+/* An edge for each reason that there was none of before, and none where nobody asked. */
+TEST(uart_interrupts)
+{
+	struct vireo_uart *u = fresh();
+
+	vireo_uart_receive(u, "a", 1);
+	vireo_uart_out(u, UART_TX, 'b');
+	vireo_uart_break(u);
+	EXPECT_EQ(line.interrupts, 0);
+	vireo_uart_out(u, UART_IER, UART_IER_RDI);
+	EXPECT_EQ(line.interrupts, 1);
+	vireo_uart_receive(u, "c", 1);
+	EXPECT_EQ(line.interrupts, 1);		/* high already */
+	while (vireo_uart_in(u, UART_LSR) & UART_LSR_DR)
+		vireo_uart_in(u, UART_RX);
+	vireo_uart_receive(u, "d", 1);
+	EXPECT_EQ(line.interrupts, 2);
+	vireo_uart_in(u, UART_RX);
+
+	/* One when it is asked for, and one for what is sent after that was seen */
+	vireo_uart_out(u, UART_IER, UART_IER_THRI);
+	EXPECT_EQ(line.interrupts, 3);
+	EXPECT_EQ(vireo_uart_in(u, UART_IIR), UART_IIR_THRI);
+	EXPECT_EQ(vireo_uart_in(u, UART_IIR), UART_IIR_NO_INT);
+	vireo_uart_out(u, UART_TX, 'e');
+	vireo_uart_out(u, UART_TX, 'f');
+	EXPECT_EQ(line.interrupts, 4);
+	EXPECT_EQ(vireo_uart_in(u, UART_IIR), UART_IIR_THRI);
+
+	/* The other side does not read: not before it does */
+	line.busy = true;
+	vireo_uart_out(u, UART_TX, 'g');
+	vireo_uart_drained(u);
+	EXPECT_EQ(line.interrupts, 4);
+	line.busy = false;
+	vireo_uart_drained(u);
+	EXPECT_EQ(line.interrupts, 5);
+
+	/* Nor in a loop, nor without OUT2 */
+	EXPECT_EQ(vireo_uart_in(u, UART_IIR), UART_IIR_THRI);
+	vireo_uart_out(u, UART_MCR, UART_MCR_LOOP | UART_MCR_OUT2);
+	vireo_uart_out(u, UART_TX, 'h');
+	vireo_uart_out(u, UART_MCR, 0);
+	vireo_uart_out(u, UART_TX, 'i');
+	EXPECT_EQ(line.interrupts, 5);
+	vireo_uart_out(u, UART_MCR, UART_MCR_OUT2);
+	EXPECT_EQ(line.interrupts, 6);
 }
 
 /* The divisor latch hides the data register. */

@@ -4,8 +4,8 @@
  *
  * Pure: builds into a buffer.  Sections cited are of the ACPI specification 6.3.
  * Hardware-reduced ACPI (4.1): no PM timer, no SCI, no fixed registers; sleep,
- * reset and nothing else are ports, and one pin of the I/O APIC announces that the
- * machine is a clone.  One RSDP, an XSDT, FADT, MADT, MCFG and DSDT.
+ * reset and nothing else are ports; of the I/O APIC's pins one is the serial port's, and
+ * one announces that the machine is a clone.  One RSDP, an XSDT, FADT, MADT, MCFG and DSDT.
  */
 #include <stddef.h>
 #include <string.h>
@@ -137,7 +137,12 @@ struct mcfg {			/* PCI Firmware Specification 3.3, 4.1.2 */
  *	{
  *		Name (_HID, EisaId ("PNP0501"))
  *		Name (_UID, 1)
- *		Name (_CRS, ResourceTemplate () { IO (Decode16, 0x3f8, 0x3f8, 1, 8) })
+ *		Name (_CRS, ResourceTemplate ()
+ *		{
+ *			IO (Decode16, 0x3f8, 0x3f8, 1, 8)
+ *			Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive)
+ *				{ VIREO_PIN_COM1 }
+ *		})
  *	}
  *	Device (_SB.PCI0)
  *	{
@@ -191,17 +196,19 @@ static const __u8 dsdt_aml[] = {
 	0x08, '_', 'S', '5', '_',		/* Name (_S5_, ... */
 	0x12, 0x07, 0x04,			/* Package, 7 bytes, 4 elements */
 	0x0a, VIREO_SLEEP_S5, 0x00, 0x00, 0x00,	/* 5, 0, 0, 0 */
-	0x5b, 0x82, 0x2e,			/* Device, 46 bytes */
+	0x5b, 0x82, 0x37,			/* Device, 55 bytes */
 	0x5c, 0x2e, '_', 'S', 'B', '_', 'C', 'O', 'M', '1',	/* \_SB_.COM1 */
 	0x08, '_', 'H', 'I', 'D',
 	0x0c, 0x41, 0xd0, 0x05, 0x01,		/* EisaId ("PNP0501") */
 	0x08, '_', 'U', 'I', 'D', 0x01,
 	0x08, '_', 'C', 'R', 'S',
-	0x11, 0x0d, 0x0a, 0x0a,			/* Buffer, 13 bytes, of 10 */
+	0x11, 0x16, 0x0a, 0x13,			/* Buffer, 22 bytes, of 19 */
 	0x47, 0x01,				/* I/O port descriptor, 16-bit decode */
 	WORD(VIREO_PORT_COM1),			/* minimum */
 	WORD(VIREO_PORT_COM1),			/* maximum */
 	0x01, 0x08,				/* alignment, length */
+	0x89, WORD(6), 0x03, 0x01,		/* a consumer's, edge, high; one */
+	DWORD(VIREO_PIN_COM1),
 	0x79, 0x00,				/* end tag, checksum not used */
 	0x5b, 0x82, 0x4e, 0x07,			/* Device, 126 bytes */
 	0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0',	/* _SB_.PCI0 */

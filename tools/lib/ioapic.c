@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An I/O APIC (Intel 82093AA, 3.2), for the one interrupt that is neither a device's
- * message nor of the local APIC: that of ACPI events.
+ * An I/O APIC (Intel 82093AA, 3.2), for the interrupts that are neither a device's
+ * message nor of the local APIC: those of the serial port and of ACPI events.
  *
  * Edges alone: an interrupt that comes while its pin is masked is lost, and nothing
  * waits for an end of interrupt.  A pin's message goes to the module as an MSI.

@@ -235,7 +235,8 @@ size_t vireo_acpi_build(const struct vireo_acpi_config *config, void *buf, size_
  * struct vireo_uart - a 16550A
  * @transmit: takes a byte that the guest sent; false: it cannot now, then the
  *	guest sees a full transmitter
- * @ready: whether @transmit would take a byte
+ * @ready: whether @transmit would take a byte; vireo_uart_drained() when it is again
+ * @interrupt: the interrupt line rises; may be NULL
  * @ctx: their first argument
  *
  * The rest is private.  Not locked: the caller sees to it that one call runs
@@ -244,6 +245,7 @@ size_t vireo_acpi_build(const struct vireo_acpi_config *config, void *buf, size_
 struct vireo_uart {
 	bool (*transmit)(void *ctx, __u8 byte);
 	bool (*ready)(void *ctx);
+	void (*interrupt)(void *ctx);
 	void *ctx;
 	/* private: */
 	__u8 ier, fcr, lcr, mcr, lsr_error, scratch;
@@ -259,6 +261,7 @@ void vireo_uart_out(struct vireo_uart *uart, unsigned int reg, __u8 value);
 size_t vireo_uart_room(const struct vireo_uart *uart);
 size_t vireo_uart_receive(struct vireo_uart *uart, const void *data, size_t len);
 void vireo_uart_break(struct vireo_uart *uart);
+void vireo_uart_drained(struct vireo_uart *uart);
 
 /* ---- bus.c ----------------------------------------------------------------- */
 
@@ -445,6 +448,7 @@ void vireo_pci_reset(struct vireo_pci_function *f);
 
 #define VIREO_IOAPIC_BASE	0xfec00000U	/* gpa */
 #define VIREO_IOAPIC_PINS	16		/* Linux goes over all of them, several times */
+#define VIREO_PIN_COM1		4		/* as in a PC */
 #define VIREO_PIN_EVENT		9		/* of ACPI's Generic Event Device */
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A 16550A without interrupt line: the guest polls it.
+ * A 16550A, with an edge-triggered interrupt line.
  *
  * Sending takes no time, so the transmitter is empty whenever whoever takes the
  * bytes can take one more.  Received bytes wait in a backlog that is larger
@@ -16,13 +16,14 @@
 
 /**
  * vireo_uart_init - state after power-on
- * @uart: whose transmit, ready and ctx are set
+ * @uart: whose transmit, ready, interrupt and ctx are set
  */
 void vireo_uart_init(struct vireo_uart *uart)
 {
 	struct vireo_uart fresh = {
 		.transmit = uart->transmit,
 		.ready = uart->ready,
+		.interrupt = uart->interrupt,
 		.ctx = uart->ctx,
 		.mcr = UART_MCR_OUT2,
 		.divisor = { 1, 0 },	/* 115,200 baud, not that it matters */
@@ -35,6 +36,43 @@ void vireo_uart_init(struct vireo_uart *uart)
 static unsigned int waiting(const struct vireo_uart *uart)
 {
 	return uart->head - uart->tail;
+}
+
+static bool transmitter_empty(const struct vireo_uart *uart)
+{
+	return (uart->mcr & UART_MCR_LOOP) || !uart->ready || uart->ready(uart->ctx);
+}
+
+/* The most urgent reason for an interrupt */
+static __u8 reason(const struct vireo_uart *uart)
+{
+	if ((uart->ier & UART_IER_RLSI) && uart->lsr_error)
+		return UART_IIR_RLSI;
+	if ((uart->ier & UART_IER_RDI) && waiting(uart))
+		return UART_IIR_RDI;
+	if ((uart->ier & UART_IER_THRI) && uart->thr_event && transmitter_empty(uart))
+		return UART_IIR_THRI;
+	return UART_IIR_NO_INT;
+}
+
+/* OUT2 connects the line, in a PC; in a loop it is not. */
+static bool line_is_high(const struct vireo_uart *uart)
+{
+	return (uart->mcr & (UART_MCR_OUT2 | UART_MCR_LOOP)) == UART_MCR_OUT2 &&
+	       reason(uart) != UART_IIR_NO_INT;
+}
+
+/* What was just done has raised the line, perhaps: it was @high before. */
+static void line_update(struct vireo_uart *uart, bool high)
+{
+	if (!high && uart->interrupt && line_is_high(uart))
+		uart->interrupt(uart->ctx);
+}
+
+/** vireo_uart_drained - transmit would take bytes again */
+void vireo_uart_drained(struct vireo_uart *uart)
+{
+	line_update(uart, false);
 }
 
 /** vireo_uart_room - bytes that vireo_uart_receive() would take now */
@@ -53,24 +91,26 @@ size_t vireo_uart_room(const struct vireo_uart *uart)
  */
 size_t vireo_uart_receive(struct vireo_uart *uart, const void *data, size_t len)
 {
+	bool high = line_is_high(uart);
 	const __u8 *p = data;
 	size_t n;
 
 	for (n = 0; n < len && waiting(uart) < VIREO_UART_BACKLOG; n++)
 		uart->backlog[uart->head++ & MASK] = p[n];
+	line_update(uart, high);
 	return n;
 }
 
 /** vireo_uart_break - let the guest see a BREAK (Linux: magic SysRq) */
 void vireo_uart_break(struct vireo_uart *uart)
 {
-	if (vireo_uart_receive(uart, "", 1))
-		uart->lsr_error |= UART_LSR_BI;
-}
+	bool high = line_is_high(uart);
 
-static bool transmitter_empty(const struct vireo_uart *uart)
-{
-	return (uart->mcr & UART_MCR_LOOP) || !uart->ready || uart->ready(uart->ctx);
+	if (waiting(uart) == VIREO_UART_BACKLOG)
+		return;
+	uart->lsr_error |= UART_LSR_BI;
+	uart->backlog[uart->head++ & MASK] = 0;
+	line_update(uart, high);
 }
 
 static void transmit(struct vireo_uart *uart, __u8 byte)
@@ -116,20 +156,14 @@ static __u8 modem_status(const struct vireo_uart *uart)
 	return msr;
 }
 
-/* The most urgent reason for an interrupt; reading reports an empty transmitter once. */
+/* Reading reports an empty transmitter once. */
 static __u8 interrupt_id(struct vireo_uart *uart)
 {
-	__u8 fifo = uart->fcr & UART_FCR_ENABLE_FIFO ? 0xc0 : 0;
+	__u8 fifo = uart->fcr & UART_FCR_ENABLE_FIFO ? 0xc0 : 0, id = reason(uart);
 
-	if ((uart->ier & UART_IER_RLSI) && uart->lsr_error)
-		return fifo | UART_IIR_RLSI;
-	if ((uart->ier & UART_IER_RDI) && waiting(uart))
-		return fifo | UART_IIR_RDI;
-	if ((uart->ier & UART_IER_THRI) && uart->thr_event && transmitter_empty(uart)) {
+	if (id == UART_IIR_THRI)
 		uart->thr_event = false;
-		return fifo | UART_IIR_THRI;
-	}
-	return fifo | UART_IIR_NO_INT;
+	return fifo | id;
 }
 
 /**
@@ -193,7 +227,7 @@ static void set_fcr(struct vireo_uart *uart, __u8 value)
  */
 void vireo_uart_out(struct vireo_uart *uart, unsigned int reg, __u8 value)
 {
-	bool dlab = uart->lcr & UART_LCR_DLAB;
+	bool dlab = uart->lcr & UART_LCR_DLAB, high = line_is_high(uart);
 
 	switch (reg) {
 	case UART_TX:
@@ -223,4 +257,5 @@ void vireo_uart_out(struct vireo_uart *uart, unsigned int reg, __u8 value)
 	default:
 		break;	/* line and modem status are read-only */
 	}
+	line_update(uart, high);
 }
