@@ -216,6 +216,47 @@ bare()
 	check "... but the disk can be pulled" test "$(wc -l </tmp/results)" = 3
 }
 
+# wrong PATTERN OPTION...: no guest, and one line that says why
+wrong()
+{
+	pattern=$1
+	shift
+	check "refused: $*" refuses "$pattern" vireo run --name wrong --kernel /guests/vmlinuz-6.1-cloud "$@"
+}
+
+# Disks and interfaces that cannot be had, beside a guest that has some
+refusals()
+{
+	truncate -s 1M /tmp/work/disk
+	truncate -s 1000 /tmp/work/odd
+	: >/tmp/work/empty
+	vireo run --name first --kernel /guests/vmlinuz-6.1-cloud --initrd /guests/initrd --disk /tmp/work/disk \
+		--net drv1 --slots 1 --append "quiet vireo.do=hang" </dev/null >/dev/null 2>&1 &
+	first=$!
+	for _ in $(seq 60); do
+		vireo stat first >/dev/null 2>&1 && break
+		sleep 1
+	done
+	wrong 'cannot open disk /none: No such file' --disk /none
+	wrong 'disk /tmp/work/disk is in use by another VM' --disk /tmp/work/disk
+	wrong 'disk /tmp/work/more is in use' --disk /tmp/work/more --disk /tmp/work/more
+	wrong '1000 bytes, which is not a multiple of 512: truncate' --disk /tmp/work/odd
+	wrong 'is empty: give it a size' --disk /tmp/work/empty
+	wrong 'neither a regular file nor a block device' --disk /dev/null
+	wrong 'queues=64: a number from 1 to 63' --disk /tmp/work/more,queues=64
+	wrong 'interface drv1 exists' --net drv1
+	wrong 'interface lo exists' --net lo
+	wrong 'not a name for an interface' --net a/b
+	wrong 'cannot make drv2 a port of none' --net drv2,bridge=none
+	check "... nothing of it stays" test ! -e /sys/class/net/drv2
+	check "attached: no such disk" refuses 'cannot open disk /none' vireo attach first --disk /none
+	check "attached: an interface that exists" refuses 'interface drv1 exists' vireo attach first --net drv1
+	check "a device that there is not" refuses 'disk7' vireo resize first disk7
+	check "the first runs on" vireo stop first
+	wait $first
+	check "its interface is gone" test ! -e /sys/class/net/drv1
+}
+
 echo "# begin drivers"
 # Bochs, where VT-x is tried, has time for one.
 [ "$EMULATOR" = qemu ] || LIMIT=$((LIMIT * 5))
@@ -224,6 +265,7 @@ if [ "$EMULATOR" = qemu ]; then
 	drivers 6.12-cloud 4
 	drivers 6.1 1
 	bare 6.1-cloud
+	refusals
 fi
 tap_end
 status=$?
