@@ -48,10 +48,11 @@ rest() { kill -9 $users; wait; } 2>/dev/null
 bad() { dmesg | grep -E 'BUG|WARNING|Oops|Call Trace|general protection|blocked for|refcount|list_(add|del)'; }
 # How many drivers say so; which queue and why has a rate limit.
 broken() { dmesg | grep -oE 'vireo_[a-z]* .*(is broken|cannot be used|failed and)' | cut -d' ' -f1 | sort -u | wc -l; }
+try() { what=$1; shift; "$@" 2>/what || { echo "guest: # $what: $(cat /what)"; dmesg | tail -n 5; false; }; }
 honest() {
-	dd if=/dev/vrda of=/dev/null bs=4k count=16 iflag=direct 2>/dev/null || return
-	dd if=/dev/hwrng of=/dev/null bs=64 count=1 2>/dev/null || return
-	echo honest >/hvc && ip link set eth0 up
+	try disk dd if=/dev/vrda of=/dev/null bs=4k count=16 iflag=direct &&
+		try numbers dd if=/dev/hwrng of=/dev/null bs=64 count=1 &&
+		try console sh -c 'echo honest >/hvc' && try interface ip link set eth0 up
 }
 ok "all drivers have a device" test -n "$vireo_blk" -a -n "$vireo_net" -a -n "$vireo_console" -a -n "$vireo_rng"
 ok "which works" honest
