@@ -111,7 +111,7 @@ struct blk_map {
  * @list: a page: pieces, and the list for the device in its second half
  * @list_dma: address of that second half
  * @count: pieces
- * @resets: how many it has seen
+ * @resets: how many it has seen since it was completed last
  * @status: how it ended
  * @next: ended with it
  */
@@ -264,6 +264,7 @@ static void judge(struct blk_queue *bq, struct request *rq, const struct vireo_c
 	u32 len = le32_to_cpu(comp->len);
 	u32 room = req_op(rq) == REQ_OP_READ ? blk_rq_bytes(rq) : 0;
 
+	br->resets = 0;
 	br->status = to_blk_status(le16_to_cpu(comp->status));
 	if (len > room)
 		vireo_ring_break(&bq->q.ring, "a completion longer than its buffers");
@@ -560,6 +561,7 @@ static void fail_all(struct blk_queue *bq, bool again)
 			blk_mq_requeue_request(rq, false);
 			continue;
 		}
+		br->resets = 0;
 		br->status = BLK_STS_IOERR;
 		blk_mq_complete_request(rq);
 	}
