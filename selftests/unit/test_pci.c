@@ -11,6 +11,7 @@
 
 #define DATA		(VIREO_PORT_PCI + 4)
 #define MSIX_CAP	0x40
+#define CAP2		0x50	/* the capability behind MSI-X */
 #define QUEUES		3
 #define MSI_ADDRESS	0xfee01000U
 
@@ -322,7 +323,7 @@ TEST(header)
 	EXPECT_EQ(config_read(1, PCI_STATUS, 2), PCI_STATUS_CAP_LIST);
 	EXPECT_EQ(config_read(1, PCI_INTERRUPT_PIN, 1), 0);
 	EXPECT_EQ(config_read(1, PCI_CAPABILITY_LIST, 1), MSIX_CAP);
-	EXPECT_EQ(config_read(1, MSIX_CAP, 4), (QUEUES << 16) | PCI_CAP_ID_MSIX);
+	EXPECT_EQ(config_read(1, MSIX_CAP, 4), (QUEUES << 16) | CAP2 << 8 | PCI_CAP_ID_MSIX);
 	EXPECT_EQ(config_read(1, MSIX_CAP + PCI_MSIX_TABLE, 4), 1);
 	EXPECT_EQ(config_read(1, MSIX_CAP + PCI_MSIX_PBA, 4), VIREO_PCI_PBA + 1);
 	/* Ids are not to be written. */
@@ -942,6 +943,67 @@ TEST(random_slots)
 	if (in_slot)
 		vireo_pv_destroy(&pv);
 	EXPECT_EQ(fake.open, 0);
+}
+
+/* ---- Function level reset ----------------------------------------------------------- */
+
+/* Of a device on bus 0: it is as it was before it had a driver, but for its counters. */
+TEST(function_level_reset)
+{
+	u64 regs = with_device(&net_ops), at = bar(1, 1);
+
+	EXPECT_EQ(config_read(1, MSIX_CAP + 1, 1), CAP2);
+	EXPECT_EQ(config_read(1, CAP2, 4), 0x03060013);
+	start(regs);
+	msix(PCI_MSIX_FLAGS_ENABLE);
+	entry(0, MSI_ADDRESS, 0x51, false);
+	enable(regs, 0, 0);
+	EXPECT_EQ(fake.open, 1);
+	config_write(1, CAP2 + PCI_AF_CTRL, 1, 0xfe);		/* not so */
+	config_write(1, CAP2, 4, 0xffffffff);
+	EXPECT_EQ(fake.open, 1);
+	config_write(1, CAP2 + PCI_AF_CTRL, 1, PCI_AF_CTRL_FLR);
+	EXPECT_EQ(fake.open, 0);
+	EXPECT_EQ(fake.up, false);
+	EXPECT_EQ(get(regs + VIREO_REG_MAGIC), 0xffffffff);
+	EXPECT_EQ(config_read(1, PCI_VENDOR_ID, 4), VIREO_PCI_NET << 16 | VIREO_PCI_VENDOR);
+	EXPECT_EQ(config_read(1, PCI_COMMAND, 2), 0);
+	EXPECT_EQ(config_read(1, MSIX_CAP, 4), (QUEUES << 16) | CAP2 << 8 | PCI_CAP_ID_MSIX);
+	EXPECT_EQ(config_read(1, CAP2 + PCI_AF_CTRL, 2), 0);	/* done */
+	/* What was saved is brought back. */
+	config_write(1, PCI_BASE_ADDRESS_0, 4, (u32)regs);
+	config_write(1, PCI_BASE_ADDRESS_1, 4, (u32)at);
+	config_write(1, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	EXPECT_EQ(get(at + 12), 1);				/* masked */
+	EXPECT_EQ(get(at), 0);
+	start(regs);
+	enable(regs, 0, 0);
+	EXPECT_EQ(fake.open, 1);
+}
+
+/* The same of one in a slot, which stays in it; the port cannot be reset. */
+TEST(function_level_reset_in_slot)
+{
+	u64 base;
+
+	with_slots();
+	ASSERT_EQ(plug(&first), 0);
+	EXPECT_TRUE(get(ecam(1, 0, CAP2 + PCI_EXP_DEVCAP)) & PCI_EXP_DEVCAP_FLR);
+	EXPECT_FALSE(config_read(1, EXPRESS + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR);
+	base = (u64)(config_read(1, PCI_MEMORY_BASE, 2) & 0xfff0) << 16;
+	set(ecam(1, 0, PCI_BASE_ADDRESS_0), (u32)base);
+	set(ecam(1, 0, PCI_COMMAND), PCI_COMMAND_MEMORY);
+	start(base);
+	enable(base, 0, 0);
+	set(ecam(1, 0, CAP2 + PCI_EXP_DEVCTL), ~(u32)PCI_EXP_DEVCTL_BCR_FLR);
+	config_write(1, EXPRESS + PCI_EXP_DEVCTL, 2, 0xffff);
+	EXPECT_EQ(fake.open, 1);
+	set(ecam(1, 0, CAP2 + PCI_EXP_DEVCTL), PCI_EXP_DEVCTL_BCR_FLR);
+	EXPECT_EQ(fake.open, 0);
+	EXPECT_EQ(get(base), 0xffffffff);
+	EXPECT_EQ(get(ecam(1, 0, 0)), VIREO_PCI_BLK << 16 | VIREO_PCI_VENDOR);
+	EXPECT_EQ(get(ecam(1, 0, CAP2 + PCI_EXP_DEVCTL)), 0);
+	EXPECT_TRUE(config_read(1, SLTSTA, 2) & PCI_EXP_SLTSTA_PDS);
 }
 
 /* ---- What no driver does ------------------------------------------------------------ */

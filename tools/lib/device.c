@@ -250,6 +250,11 @@ static void reset(struct vireo_pv *pv)
 	pv->changed = false;
 }
 
+static void pv_reset(void *ctx)
+{
+	reset(ctx);
+}
+
 static void set_status(struct vireo_pv *pv, __u32 value)
 {
 	if (value == VIREO_STATUS_RESET)
@@ -351,6 +356,7 @@ static const struct vireo_pci_ops pci_ops = {
 	.write = pv_write,
 	.route = pv_route,
 	.pending = pv_pending,
+	.reset = pv_reset,
 };
 
 /* ---- life ---- */

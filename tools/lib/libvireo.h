@@ -376,6 +376,7 @@ bool vireo_sring_show(struct vireo_sring *r);
  * @write: store them
  * @route: vector @vector goes elsewhere, or was masked or unmasked: see vireo_pci_route()
  * @pending: whether something waits for vector @vector to be unmasked
+ * @reset: as it was to begin with; the vectors and configuration space are next
  * @config: the guest has written configuration space, register @reg; may be NULL
  */
 struct vireo_pci_ops {
@@ -383,6 +384,7 @@ struct vireo_pci_ops {
 	void (*write)(void *ctx, __u32 offset, __u32 value);
 	void (*route)(void *ctx, unsigned int vector);
 	bool (*pending)(void *ctx, unsigned int vector);
+	void (*reset)(void *ctx);
 	void (*config)(void *ctx, unsigned int reg);
 };
 

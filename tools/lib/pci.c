@@ -8,7 +8,9 @@
  * capability (PCI Local Bus 3.0, 6.8.2) and two 32-bit BARs: its registers, and
  * the MSI-X table with the pending bits.  No interrupt pins, no I/O ports, no
  * ROMs.  A guest may move the BARs within the window; what it puts elsewhere is
- * not decoded.  Pure: what happens behind a register is its owner's.
+ * not decoded.  A function can be reset by itself (PCI Express Base 3.0, 6.6.2; on
+ * bus 0 by Advanced Capabilities for Conventional PCI).  Pure: what happens behind
+ * a register is its owner's.
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
@@ -30,6 +32,7 @@
 #define SLOT_STRIDE		0x4000		/* of the BARs' first addresses */
 #define MSIX_CAP		0x40		/* where the capability is */
 #define EXPRESS_CAP		0x50
+#define AF_CAP			0x50		/* of a function that is not of PCI Express */
 #define MSIX_CTRL		(MSIX_CAP + PCI_MSIX_FLAGS)
 
 static const __u32 bar_size[BARS] = { VIREO_PCI_BAR_SIZE, VIREO_PCI_MSIX_SIZE };
@@ -282,6 +285,19 @@ static void write_bytes(struct vireo_pci_function *f, unsigned int reg, unsigned
 	}
 }
 
+/* Whether a write asks for a function level reset */
+static bool is_reset(const struct vireo_pci_function *f, unsigned int reg, unsigned int width,
+		     __u32 value)
+{
+	unsigned int at = AF_CAP + PCI_AF_CTRL, bit = PCI_AF_CTRL_FLR;
+
+	if (f->express) {
+		at = EXPRESS_CAP + PCI_EXP_DEVCTL + 1;
+		bit = PCI_EXP_DEVCTL_BCR_FLR >> 8;
+	}
+	return f->vectors && at >= reg && at < reg + width && (value >> 8 * (at - reg) & bit);
+}
+
 static void config_write(struct vireo_pci *pci, unsigned int bus, unsigned int devfn,
 			 unsigned int reg, unsigned int width, __u32 value)
 {
@@ -291,6 +307,11 @@ static void config_write(struct vireo_pci *pci, unsigned int bus, unsigned int d
 
 	if (!f || reg + width > sizeof(f->config))
 		return;
+	if (is_reset(f, reg, width, value)) {
+		f->ops->reset(f->ctx);
+		vireo_pci_reset(f);
+		return;
+	}
 	was_on = f->vectors && msix_on(f);
 	write_bytes(f, reg, width, value);
 	for (i = 0; i < f->vectors && was_on != msix_on(f); i++) {
@@ -441,6 +462,12 @@ void vireo_pci_reset(struct vireo_pci_function *f)
 	if (f->express) {
 		c[MSIX_CAP + PCI_CAP_LIST_NEXT] = EXPRESS_CAP;
 		vireo_pci_express(f, EXPRESS_CAP, PCI_EXP_TYPE_ENDPOINT);
+		c[EXPRESS_CAP + PCI_EXP_DEVCAP + 3] |= PCI_EXP_DEVCAP_FLR >> 24;
+	} else {
+		c[MSIX_CAP + PCI_CAP_LIST_NEXT] = AF_CAP;
+		c[AF_CAP] = PCI_CAP_ID_AF;
+		c[AF_CAP + PCI_AF_LENGTH] = PCI_CAP_AF_SIZEOF;
+		c[AF_CAP + PCI_AF_CAP] = PCI_AF_CAP_TP | PCI_AF_CAP_FLR;
 	}
 }
 

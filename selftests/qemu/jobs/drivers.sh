@@ -75,6 +75,23 @@ for i in 1 2 3; do
 	ip link set eth0 up && ip addr add 10.1.0.2/24 dev eth0
 done
 ok "so is the interface" get
+# More often than a request survives; none may fail.
+resets() { for i in 1 2 3 4 5 6; do usleep 300000; echo 1 >/sys/bus/pci/devices/$1/reset || return; done; }
+reads() { while [ ! -e /stop ]; do dd if=/dev/$1 of=/dev/null bs=4k count=512 iflag=direct 2>/dev/null || : >/failed; done; }
+writes() { while [ ! -e /stop ]; do dd if=/a of=/dev/$1 bs=64k oflag=direct 2>/dev/null || : >/failed; done; }
+reads vrda & a=$!
+writes vrda & b=$!
+ok "the disk's function is reset under load" resets "$disk"
+: >/stop
+wait $a $b
+ok "... no request fails" test ! -e /failed
+ok "... nothing is lost" test "$(sum /dev/vrda 128)" = "$want"
+(while [ ! -e /stopped ]; do wget -q -T 2 -O /c http://10.1.0.1/file; done; ping -f -c 200 10.1.0.1) >/dev/null 2>&1 & a=$!
+ok "so is the interface's" resets "$nic"
+: >/stopped
+wait $a
+ok "... it keeps its address" soon get
+ok "a reset is 1" sh -c "! echo 0 2>/dev/null >/sys/bus/pci/devices/$disk/reset"
 for i in 1 2 3 4 5; do
 	ip link set eth0 down; ip link set eth0 up
 done
@@ -102,6 +119,8 @@ dd if=/a of=/dev/vrdc bs=64k oflag=direct 2>/dev/null
 ok "and is a disk" test "$(sum /dev/vrdc 128)" = "$want"
 load vrdc & a=$!
 load vrda & b=$!
+ok "... which can be reset" resets "$(basename "$(readlink /sys/block/vrdc/device)")"
+ok "... and is the same" test "$(sum /dev/vrdc 128)" = "$want"
 echo "guest: now pull"
 ok "it is pulled under load" soon 'test ! -e /sys/block/vrdc'
 kill $a $b; wait $a $b 2>/dev/null
