@@ -27,6 +27,7 @@ enum {
 #define PERIOD_MIN	100000		/* ns between interrupts of a periodic timer */
 #define ICR_SHORTHAND	0xc0000
 #define BROADCAST	U32_MAX
+#define NEVER		(~0ULL)
 
 #define to_apic(v)	(&(v)->apic)
 
@@ -91,7 +92,7 @@ static void lvt_raise(struct vireo_vcpu *v, u32 msr)
 }
 
 /**
- * vireo_lapic_status() - what a processor has to know to deliver by itself
+ * vireo_lapic_status() - what there is to deliver, whatever the task priority
  * @v: the vCPU
  * Context: The vCPU's own thread.
  * Return: Highest vector in service in bits 15:8, requested in 7:0; 0 for none.
@@ -100,28 +101,16 @@ u16 vireo_lapic_status(struct vireo_vcpu *v)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
+	if (v->pv.eoi_pending)
+		vireo_lapic_eoi_sync(v);
 	apic_sync(a);
 	return highest(a, X2_ISR) << 8 | (apic_enabled(a) ? highest(a, X2_IRR) : 0);
 }
 
 /**
- * vireo_lapic_pending() - the interrupt to deliver next
- * @v: the vCPU; the task priority is the caller's to compare
- * Context: The vCPU's own thread.
- * Return: Its vector, or 0: none above what is in service.
- */
-u8 vireo_lapic_pending(struct vireo_vcpu *v)
-{
-	u16 status = vireo_lapic_status(v);
-	u8 vector = status;
-
-	return vector >> 4 > status >> 12 ? vector : 0;
-}
-
-/**
  * vireo_lapic_accept() - an interrupt goes in: from requested to in service
  * @v: the vCPU
- * @vector: what vireo_lapic_pending() gave
+ * @vector: what vireo_lapic_status() gave
  *
  * If nothing else is in service or waiting, the guest is offered to end it in memory.
  * Context: The inner loop.
@@ -174,6 +163,7 @@ void vireo_lapic_eoi_sync(struct vireo_vcpu *v)
 bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 {
 	unsigned long req = READ_ONCE(v->apic.smi_init);
+	u16 status;
 
 	if (v->mp_state == VIREO_MP_INIT)
 		return req & (BIT(VAPIC_SIPI) | BIT(VAPIC_INIT));
@@ -181,39 +171,37 @@ bool vireo_lapic_wakeup(struct vireo_vcpu *v)
 		return true;
 	if ((req & BIT(VAPIC_NMI)) && !(v->blocked & VIREO_BLOCKED_NMI))
 		return true;
-	return (v->rflags & X86_EFLAGS_IF) &&
-	       vireo_lapic_pending(v) >> 4 > *vireo_lapic_tpr(v) >> 4;
+	status = v->rflags & X86_EFLAGS_IF ? vireo_lapic_status(v) : 0;
+	return (u8)status >> 4 > max(status >> 12, *vireo_lapic_tpr(v) >> 4);
 }
 
 /* ---- Interprocessor interrupts -------------------------------------------------------------- */
 
-static void apic_signal(struct vireo_vcpu *v, int bit)
-{
-	set_bit(bit, &v->apic.smi_init);
-	vireo_vcpu_request(v, bit == VAPIC_NMI ? VREQ_EVENT : VREQ_MP);
-}
-
 /* Delivers to one vCPU; returns whether it takes it. */
 static bool apic_deliver(struct vireo_vcpu *v, u32 mode, u8 vector)
 {
+	unsigned long clear = 0, set = BIT(VAPIC_NMI);
+
 	switch (mode) {
 	case APIC_DM_FIXED:
 	case APIC_DM_LOWEST:
 		return apic_raise(v, vector);
 	case APIC_DM_NMI:
-		apic_signal(v, VAPIC_NMI);
-		return true;
+		break;
 	case APIC_DM_INIT:
-		clear_bit(VAPIC_SIPI, &v->apic.smi_init);
-		apic_signal(v, VAPIC_INIT);
-		return true;
+		clear = BIT(VAPIC_SIPI);
+		set = BIT(VAPIC_INIT);
+		break;
 	case APIC_DM_STARTUP:
-		WRITE_ONCE(v->apic.sipi_vector, vector);
-		smp_wmb();	/* the vector, then the request */
-		apic_signal(v, VAPIC_SIPI);
-		return true;
+		clear = 0xffUL << VAPIC_VECTOR;
+		set = BIT(VAPIC_SIPI) | (unsigned long)vector << VAPIC_VECTOR;
+		break;
+	default:
+		return false;
 	}
-	return false;
+	set_mask_bits(&v->apic.smi_init, clear, set);
+	vireo_vcpu_request(v, mode == APIC_DM_NMI ? VREQ_EVENT : VREQ_MP);
+	return true;
 }
 
 /* Logical x2APIC id: cluster of 16, and a bit in it (SDM vol. 3, 11.12.10.2). */
@@ -222,29 +210,19 @@ static u32 logical_id(u32 id)
 	return (id >> 4) << 16 | BIT(id & 15);
 }
 
-static bool dest_matches(u32 id, u32 dest, bool logical)
-{
-	u32 own = logical_id(id);
-
-	if (dest == BROADCAST)
-		return true;
-	if (!logical)
-		return id == dest;
-	return own >> 16 == dest >> 16 && (own & dest & 0xffff);
-}
-
 /* Returns how many vCPUs took it. */
 static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 vector,
 		     struct vireo_vcpu *except)
 {
-	bool one = !logical && dest != BROADCAST;
+	bool all = dest == BROADCAST, one = !all && !logical;
 	unsigned int i, n = 0;
 
 	for (i = one ? dest : 0; i < (one ? dest + 1 : vm->max_vcpus); i++) {
 		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
+		bool match = all || one ||
+			     (dest >> 16 == i >> 4 && (u16)(dest & logical_id(i)));
 
-		if (!v || v == except || !dest_matches(i, dest, logical) ||
-		    !apic_deliver(v, mode, vector))
+		if (!v || v == except || !match || !apic_deliver(v, mode, vector))
 			continue;
 		n++;
 		if (mode == APIC_DM_LOWEST)	/* one of them: the first will do */
@@ -256,60 +234,39 @@ static int apic_send(struct vireo_vm *vm, u32 dest, bool logical, u32 mode, u8 v
 static void apic_ipi(struct vireo_vcpu *v, u64 icr)
 {
 	u32 low = icr, mode = low & APIC_MODE_MASK, shorthand = low & ICR_SHORTHAND;
-	u8 vector = low;
+	u32 dest = shorthand == APIC_DEST_SELF ? v->id : shorthand ? BROADCAST : icr >> 32;
 
-	if ((mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && vector < 16) {
-		v->apic.esr_next |= ESR_SEND_VECTOR;
+	if ((mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && (u8)low < 16) {
+		*reg(&v->apic, VIREO_MSR_APIC_ERRORS) |= ESR_SEND_VECTOR;
 		lvt_raise(v, X2_LVT_ERROR);
 		return;
 	}
 	/* INIT with the level de-asserted does nothing since the Pentium 4. */
 	if (mode == APIC_DM_INIT && (low & APIC_INT_LEVELTRIG) && !(low & APIC_INT_ASSERT))
 		return;
-
-	if (!shorthand)
-		apic_send(v->vm, icr >> 32, low & APIC_DEST_LOGICAL, mode, vector, NULL);
-	else if (shorthand != APIC_DEST_SELF)
-		apic_send(v->vm, BROADCAST, false, mode, vector,
-			  shorthand == APIC_DEST_ALLBUT ? v : NULL);
-	else if (mode == APIC_DM_FIXED || mode == APIC_DM_NMI)
-		apic_deliver(v, mode, vector);
-}
-
-/**
- * vireo_lapic_msi_ok() - whether a message is an interrupt that this APIC takes
- * @address: message address
- * @data: message data
- * Context: Any.
- * Return: True if vireo_lapic_msi() would not fail.
- */
-bool vireo_lapic_msi_ok(u64 address, u32 data)
-{
-	u32 mode = data & APIC_MODE_MASK;
-
-	if (address >> 20 != 0xfee || (data & 0xffff3800))
-		return false;
-	if (mode == APIC_DM_NMI)
-		return true;
-	return (mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST) && (data & 0xff) >= 16;
+	apic_send(v->vm, dest, !shorthand && (low & APIC_DEST_LOGICAL), mode, low,
+		  shorthand == APIC_DEST_ALLBUT ? v : NULL);
 }
 
 /**
  * vireo_lapic_msi() - a message-signalled interrupt
- * @vm: the VM
+ * @vm: the VM; NULL: look at it, and no more
  * @address: message address
  * @data: message data
  * Context: Any, also with interrupts off.
- * Return: How many vCPUs took it, or -EINVAL.
+ * Return: How many vCPUs took it, or -EINVAL: not one that this APIC takes.
  */
 int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data)
 {
 	u32 dest = (address >> 12 & 0xff) | (address >> 5 & 0x7f) << 8;
+	u32 mode = data & APIC_MODE_MASK;
+	bool fixed = mode == APIC_DM_FIXED || mode == APIC_DM_LOWEST;
 
-	if (!vireo_lapic_msi_ok(address, data))
+	if (address >> 20 != 0xfee || (data & 0xffff3800) ||
+	    (fixed ? (data & 0xff) < 16 : mode != APIC_DM_NMI))
 		return -EINVAL;
-	return apic_send(vm, dest == 0xff ? BROADCAST : dest, address & BIT(2),
-			 data & APIC_MODE_MASK, data, NULL);
+	return vm ? apic_send(vm, dest == 0xff ? BROADCAST : dest, address & BIT(2), mode, data,
+			      NULL) : 0;
 }
 
 /* ---- Timer ---------------------------------------------------------------------------------- */
@@ -324,7 +281,7 @@ static unsigned int timer_mode(const struct vireo_lapic_state *a)
 /* ns of one count */
 static u64 timer_divisor(const struct vireo_lapic_state *a)
 {
-	u32 divide = *reg(a, X2_TIMER_DIV), d = (divide & 3) | (divide >> 1 & 4);
+	u32 divide = READ_ONCE(*reg(a, X2_TIMER_DIV)), d = (divide & 3) | (divide >> 1 & 4);
 
 	return 1ULL << ((d + 1) & 7);
 }
@@ -333,102 +290,81 @@ static enum hrtimer_restart timer_fired(struct hrtimer *timer)
 {
 	struct vireo_lapic_state *a = container_of(timer, struct vireo_lapic_state, timer);
 	struct vireo_vcpu *v = container_of(a, struct vireo_vcpu, apic);
-	u64 period = READ_ONCE(a->timer_period);
+	u64 period = READ_ONCE(*reg(a, X2_TIMER_INIT)) * timer_divisor(a);
+	unsigned int mode = timer_mode(a);
 
-	if (timer_mode(a) == TIMER_DEADLINE)
+	if (mode == TIMER_DEADLINE)
 		WRITE_ONCE(a->tsc_deadline, 0);
 	lvt_raise(v, X2_LVT_TIMER);
-	if (!period)
+	if (mode != TIMER_PERIODIC)
 		return HRTIMER_NORESTART;
-	hrtimer_forward_now(timer, ns_to_ktime(period));
+	hrtimer_forward_now(timer, ns_to_ktime(max_t(u64, period, PERIOD_MIN)));
 	return HRTIMER_RESTART;
 }
 
-static void timer_stop(struct vireo_lapic_state *a)
+/* Sets the timer to fire in @ns, or NEVER. */
+static void timer_set(struct vireo_lapic_state *a, u64 ns)
 {
 	hrtimer_cancel(&a->timer);	/* its end would clear a new deadline */
-	WRITE_ONCE(a->timer_period, 0);
 	WRITE_ONCE(a->tsc_deadline, 0);
+	if (ns != NEVER)
+		hrtimer_start(&a->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_HARD);
 }
 
-static void timer_start(struct vireo_lapic_state *a, u64 ns)
-{
-	hrtimer_start(&a->timer, ktime_add_ns(ktime_get(), min_t(u64, ns, KTIME_MAX / 4)),
-		      HRTIMER_MODE_ABS_HARD);
-}
-
-/* An initial count was written, or the timer goes on with @left ns. */
-static void timer_arm(struct vireo_lapic_state *a, u64 left)
-{
-	u64 ns = *reg(a, X2_TIMER_INIT) * timer_divisor(a);
-
-	timer_stop(a);
-	if (!ns || timer_mode(a) == TIMER_DEADLINE)
-		return;
-	if (timer_mode(a) == TIMER_PERIODIC)
-		WRITE_ONCE(a->timer_period, max_t(u64, ns, PERIOD_MIN));
-	timer_start(a, left);
-}
-
+/* User space reads this before the IRR: a timer that fires now is seen twice rather than not. */
 static u64 timer_left(struct vireo_lapic_state *a)
 {
-	return hrtimer_active(&a->timer) ? max(hrtimer_get_remaining(&a->timer), 0LL) : 0;
+	u64 left = hrtimer_active(&a->timer) ? max(hrtimer_get_remaining(&a->timer), 0LL) : NEVER;
+
+	while (hrtimer_callback_running(&a->timer))
+		cpu_relax();
+	return left;
 }
 
+/* In deadline mode the initial count is 0. */
 static u32 timer_now(struct vireo_lapic_state *a)
 {
-	if (timer_mode(a) == TIMER_DEADLINE)
-		return 0;
-	return min_t(u64, div64_u64(timer_left(a), timer_divisor(a)), *reg(a, X2_TIMER_INIT));
+	u64 left = timer_left(a);
+
+	return left == NEVER ? 0 :
+	       min_t(u64, div64_u64(left, timer_divisor(a)), *reg(a, X2_TIMER_INIT));
 }
 
-static u64 tsc_to_ns(u64 ticks)
-{
-	/* Beyond 35 years is never, and would overflow the division. */
-	return mul_u64_u64_div_u64(min(ticks, (u64)tsc_khz << 40), 1000000, tsc_khz);
-}
-
-/**
- * vireo_lapic_set_deadline() - write IA32_TSC_DEADLINE
- * @v: the vCPU
- * @tsc: guest TSC at which to interrupt, 0 to disarm
- * Context: The vCPU's own thread, also with interrupts off.
- */
-void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc)
+/* IA32_TSC_DEADLINE: the guest's TSC at which to interrupt, 0 to disarm */
+static void timer_set_deadline(struct vireo_vcpu *v, u64 tsc)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 	u64 now = vireo_guest_tsc(v);
+	/* Beyond 35 years is never, and would overflow the division. */
+	u64 ticks = min(tsc - now, (u64)tsc_khz << 40);
 
 	if (timer_mode(a) != TIMER_DEADLINE)
 		return;
-	timer_stop(a);
-	if (tsc > now) {
+	timer_set(a, tsc > now ? mul_u64_u64_div_u64(ticks, 1000000, tsc_khz) : NEVER);
+	if (tsc > now)
 		WRITE_ONCE(a->tsc_deadline, tsc);
-		timer_start(a, tsc_to_ns(tsc - now));
-	} else if (tsc) {
+	else if (tsc)
 		lvt_raise(v, X2_LVT_TIMER);
-	}
-}
-
-/* A change to or from deadline mode disarms (SDM vol. 3, 11.5.4.1). */
-static void timer_mode_changed(struct vireo_lapic_state *a, unsigned int was)
-{
-	if (was != TIMER_DEADLINE && timer_mode(a) != TIMER_DEADLINE) {
-		timer_arm(a, timer_left(a));
-		return;
-	}
-	timer_stop(a);
-	*reg(a, X2_TIMER_INIT) = 0;
 }
 
 /* ---- Registers ------------------------------------------------------------------------------ */
 
-/* The registers that can be written, and the bits of each, by number: 0 to 3fh */
+/* Those that user space can read beside VIREO_APIC_READABLE: VIREO_MSR_APIC_* */
+#define HOST_READABLE	0x00000e0000000000ULL
+/* Those that can be written, by the guest or by user space, by number: 0 to 3fh */
 #define WRITABLE	0xc1fd010000008900ULL
+#define HOST_WRITABLE	0x41fd0fff00ff8000ULL
 
+/* ... and the bits of each */
 static const u64 writable[] = {
 	[X2_TPR & 0x3f] = 0xff,
 	[X2_SVR & 0x3f] = 0x1ff,
+	[X2_ISR & 0x3f] = 0xffff0000, [0x11 ... 0x17] = U32_MAX,
+	[X2_IRR & 0x3f] = 0xffff0000, [0x21 ... 0x27] = U32_MAX,
+	[X2_ESR & 0x3f] = 0xff,			/* of the guest: 0 */
+	[VIREO_MSR_APIC_ERRORS & 0x3f] = 0xff,
+	[VIREO_MSR_APIC_REQUESTS & 0x3f] = VIREO_LAPIC_REQUESTS,
+	[VIREO_MSR_APIC_TIMER & 0x3f] = U64_MAX,
 	[X2_ICR & 0x3f] = ~0xfff32000ULL,
 	[X2_LVT_TIMER & 0x3f] = 0x710ff,
 	[0x33 ... 0x34] = 0x117ff,		/* thermal, performance */
@@ -440,11 +376,13 @@ static const u64 writable[] = {
 };
 
 /* Checks a value against the reserved bits of its register. */
-static bool write_allowed(u32 msr, u64 value)
+static bool write_allowed(u32 msr, u64 value, bool host)
 {
 	if (msr == X2_LVT_TIMER && (value >> 17 & 3) == 3)	/* no such mode */
 		return false;
-	return msr <= X2_SELF_IPI && (WRITABLE & BIT_ULL(msr & 0x3f)) &&
+	if (msr == X2_ESR && value && !host)
+		return false;
+	return msr <= X2_SELF_IPI && ((host ? HOST_WRITABLE : WRITABLE) & BIT_ULL(msr & 0x3f)) &&
 	       !(value & ~writable[msr & 0x3f]);
 }
 
@@ -460,39 +398,67 @@ static u32 apic_ppr(struct vireo_vcpu *v)
  * @v: the vCPU
  * @msr: 0x800 to 0x8ff
  * @value: where to
+ * @host: for user space, not the guest
  * Context: The vCPU's own thread, also with interrupts off.
  * Return: 0 or -ENOENT: no such register, or it cannot be read.
  */
-int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value)
+int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value, bool host)
+{
+	u64 readable = VIREO_APIC_READABLE | (host ? HOST_READABLE : 0);
+	struct vireo_lapic_state *a = to_apic(v);
+
+	if (msr > X2_SELF_IPI || !(readable & BIT_ULL(msr & 0x3f)))
+		return -ENOENT;
+	vireo_lapic_status(v);		/* brings IRR and ISR up to date */
+	*value = msr == X2_PPR ? apic_ppr(v) : msr == X2_TIMER_NOW ? timer_now(a) :
+		 msr == X2_ICR ? *(u64 *)reg(a, X2_ICR) :
+		 msr == VIREO_MSR_APIC_TIMER ? timer_left(a) :
+		 msr == VIREO_MSR_APIC_REQUESTS ? a->smi_init & VIREO_LAPIC_REQUESTS :
+		 *reg(a, msr);
+	return 0;
+}
+
+/* User space puts back what it has read: it stands there, and nothing comes of it. */
+static void host_write(struct vireo_vcpu *v, u32 msr, u64 value)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
-	if (msr > X2_SELF_IPI || !(VIREO_APIC_READABLE & BIT_ULL(msr & 0x3f)))
-		return -ENOENT;
-	if (v->pv.eoi_pending)
-		vireo_lapic_eoi_sync(v);
-	if (msr >= X2_IRR && msr <= X2_IRR + 7)
-		apic_sync(a);
-	*value = msr == X2_PPR ? apic_ppr(v) : msr == X2_TIMER_NOW ? timer_now(a) :
-		 msr == X2_ICR ? *(u64 *)reg(a, X2_ICR) : *reg(a, msr);
-	return 0;
+	if (msr == VIREO_MSR_APIC_REQUESTS)
+		set_mask_bits(&a->smi_init, VIREO_LAPIC_REQUESTS, value);
+	else if (msr == VIREO_MSR_APIC_TIMER)
+		timer_set(a, timer_mode(a) == TIMER_DEADLINE ? NEVER : value);
+	else if (msr == X2_ICR)
+		*(u64 *)reg(a, msr) = value;
+	else
+		WRITE_ONCE(*reg(a, msr), value);
+	set_bit(VREQ_EVENT, &v->requests);
+	set_bit(VREQ_MP, &v->requests);
 }
 
 /**
  * vireo_lapic_write() - write a register
  * @v: the vCPU
- * @msr: 0x800 to 0x8ff
+ * @msr: 0x800 to 0x8ff, or IA32_TSC_DEADLINE
  * @value: what to write
+ * @host: for user space, not the guest
  * Context: The vCPU's own thread, also with interrupts off.
  * Return: 0 or -EINVAL: no such register, or reserved bits.
  */
-int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
+int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 	unsigned int i, mode = timer_mode(a);
 
-	if (!write_allowed(msr, value))
+	if (msr == MSR_IA32_TSC_DEADLINE) {
+		timer_set_deadline(v, value);
+		return 0;
+	}
+	if (!write_allowed(msr, value, host))
 		return -EINVAL;
+	if (host) {
+		host_write(v, msr, value);
+		return 0;
+	}
 	switch (msr) {
 	case X2_EOI:
 		vireo_stat_inc(v, VIREO_STAT_EXIT_EOI);
@@ -509,125 +475,30 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value)
 		vireo_stat_inc(v, VIREO_STAT_EXIT_TIMER);
 		if (mode == TIMER_DEADLINE)
 			return 0;
-		*reg(a, msr) = value;
-		timer_arm(a, value * timer_divisor(a));
+		WRITE_ONCE(*reg(a, msr), value);
+		timer_set(a, value ? value * timer_divisor(a) : NEVER);
 		return 0;
 	case X2_SVR:
 		for (i = X2_LVT_TIMER; i <= X2_LVT_ERROR && !(value & APIC_SPIV_APIC_ENABLED); i++)
 			*reg(a, i) |= APIC_LVT_MASKED;
 		break;
 	case X2_ESR:		/* shows what came up since the last write */
-		value = a->esr_next;
-		a->esr_next = 0;
+		value = xchg(reg(a, VIREO_MSR_APIC_ERRORS), 0);
 		break;
 	case X2_LVT_TIMER ... X2_LVT_ERROR:
 		value &= ~(u64)BIT(12);		/* delivery status is read-only */
 		value |= apic_enabled(a) ? 0 : APIC_LVT_MASKED;
 	}
 	WRITE_ONCE(*reg(a, msr), value);
-	if (timer_mode(a) != mode)
-		timer_mode_changed(a, mode);
+	if ((timer_mode(a) ^ mode) & TIMER_DEADLINE) {
+		timer_set(a, NEVER);		/* SDM vol. 3, 11.5.4.1 */
+		*reg(a, X2_TIMER_INIT) = 0;
+	}
 	set_bit(VREQ_EVENT, &v->requests);	/* TPR and SVR let interrupts in */
 	return 0;
 }
 
 /* ---- All of it --------------------------------------------------------------------------- */
-
-static void lapic_get(struct vireo_vcpu *v, struct vireo_lapic *s)
-{
-	struct vireo_lapic_state *a = to_apic(v);
-	unsigned int i;
-
-	/* The timer first: one that fires now is seen twice rather than not at all. */
-	s->timer_current = timer_now(a);
-	s->timer_left = hrtimer_active(&a->timer) ? timer_left(a) : ~0ULL;
-	s->tsc_deadline = READ_ONCE(a->tsc_deadline);
-	while (hrtimer_callback_running(&a->timer))
-		cpu_relax();
-	apic_sync(a);
-	for (i = 0; i < 8; i++) {
-		s->irr[i] = *reg(a, X2_IRR + i);
-		s->isr[i] = *reg(a, X2_ISR + i);
-	}
-	for (i = 0; i <= APIC_LVT_ERROR; i++)
-		s->lvt[i] = *reg(a, X2_LVT_TIMER + i);
-	s->lvt[APIC_LVT_CMCI] = APIC_LVT_MASKED;
-	s->svr = *reg(a, X2_SVR);
-	s->esr = *reg(a, X2_ESR);
-	s->esr_next = a->esr_next;
-	s->requests = READ_ONCE(a->smi_init) & VIREO_LAPIC_REQUESTS;
-	s->sipi_vector = READ_ONCE(a->sipi_vector);
-	s->timer_initial = *reg(a, X2_TIMER_INIT);
-	s->timer_divide = *reg(a, X2_TIMER_DIV);
-	s->icr = *(u64 *)reg(a, X2_ICR);
-}
-
-static bool state_allowed(const struct vireo_lapic *s)
-{
-	unsigned int i;
-
-	for (i = 0; i <= APIC_LVT_ERROR; i++)
-		if (!write_allowed(X2_LVT_TIMER + i, s->lvt[i]))
-			return false;
-	return !((s->irr[0] | s->isr[0]) & 0xffff || s->lvt[APIC_LVT_CMCI] != APIC_LVT_MASKED ||
-		 (s->requests & ~VIREO_LAPIC_REQUESTS) || s->sipi_vector >> 8 ||
-		 s->esr_next >> 8 || s->reserved) &&
-	       write_allowed(X2_SVR, s->svr) && write_allowed(X2_TIMER_DIV, s->timer_divide) &&
-	       write_allowed(X2_ICR, s->icr);
-}
-
-/* All but what others have asked for */
-static void apic_load(struct vireo_vcpu *v, const struct vireo_lapic *s)
-{
-	struct vireo_lapic_state *a = to_apic(v);
-	unsigned int i;
-
-	timer_stop(a);
-	apic_sync(a);
-	for (i = 0; i < 8; i++) {
-		*reg(a, X2_IRR + i) = s->irr[i];
-		*reg(a, X2_ISR + i) = s->isr[i];
-	}
-	for (i = 0; i <= APIC_LVT_ERROR; i++)
-		*reg(a, X2_LVT_TIMER + i) = s->lvt[i];
-	*reg(a, X2_SVR) = s->svr;
-	*reg(a, X2_ESR) = s->esr;
-	a->esr_next = s->esr_next;
-	*(u64 *)reg(a, X2_ICR) = s->icr;
-	*reg(a, X2_TIMER_INIT) = s->timer_initial;
-	*reg(a, X2_TIMER_DIV) = s->timer_divide;
-	if (timer_mode(a) == TIMER_DEADLINE)
-		vireo_lapic_set_deadline(v, s->tsc_deadline);
-	else if (s->timer_left != ~0ULL)
-		timer_arm(a, s->timer_left);
-	set_bit(VREQ_EVENT, &v->requests);
-}
-
-/**
- * vireo_vcpu_lapic() - VIREO_GET_LAPIC, VIREO_SET_LAPIC
- * @object: the vCPU
- * @cmd: which of them
- * @s: struct vireo_lapic
- * Context: The vCPU's mutex is held.
- * Return: 0 or -EINVAL, nothing changed.
- */
-long vireo_vcpu_lapic(void *object, unsigned int cmd, void *s)
-{
-	const struct vireo_lapic *new = s;
-	struct vireo_vcpu *v = object;
-
-	if (cmd == VIREO_GET_LAPIC) {
-		lapic_get(v, s);
-		return 0;
-	}
-	if (!state_allowed(new))
-		return -EINVAL;
-	apic_load(v, new);
-	WRITE_ONCE(v->apic.sipi_vector, new->sipi_vector);
-	set_mask_bits(&v->apic.smi_init, VIREO_LAPIC_REQUESTS, new->requests);
-	set_bit(VREQ_MP, &v->requests);
-	return 0;
-}
 
 /**
  * vireo_lapic_reset() - the state after power-on or INIT
@@ -636,13 +507,15 @@ long vireo_vcpu_lapic(void *object, unsigned int cmd, void *s)
  */
 void vireo_lapic_reset(struct vireo_vcpu *v)
 {
-	static const struct vireo_lapic reset = {
-		.svr = 0xff,
-		.lvt = { [0 ... APIC_LVTS - 1] = APIC_LVT_MASKED },
-		.timer_left = ~0ULL,
-	};
+	struct vireo_lapic_state *a = to_apic(v);
+	unsigned int i;
 
-	apic_load(v, &reset);
+	timer_set(a, NEVER);
+	apic_sync(a);
+	memset(reg(a, X2_ISR), 0, 0x300);
+	for (i = X2_LVT_TIMER; i <= X2_LVT_ERROR; i++)
+		*reg(a, i) = APIC_LVT_MASKED;
+	*reg(a, X2_SVR) = 0xff;
 	memset(&v->pv, 0, sizeof(v->pv));
 }
 
@@ -662,7 +535,7 @@ int vireo_lapic_create(struct vireo_vcpu *v)
 	*reg(a, X2_ID) = v->id;
 	*reg(a, X2_VERSION) = VERSION;
 	*reg(a, X2_LDR) = logical_id(v->id);
-	hrtimer_init(&a->timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	hrtimer_init(&a->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	a->timer.function = timer_fired;
 	vireo_lapic_reset(v);
 	return 0;

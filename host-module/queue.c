@@ -352,7 +352,7 @@ static long queue_set_msi(void *object, unsigned int cmd, void *arg)
 	struct vireo_queue *q = object;
 	bool pending;
 
-	if (m->reserved || (!masked && !vireo_lapic_msi_ok(m->address, m->data)))
+	if (m->reserved || (!masked && vireo_lapic_msi(NULL, m->address, m->data)))
 		return -EINVAL;
 	spin_lock_irq(&q->comp_lock);
 	q->msi_address = m->address;

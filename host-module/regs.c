@@ -296,7 +296,7 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host)
 
 	switch (index) {
 	case 0x800 ... 0x8ff:
-		return vireo_lapic_read(v, index, value);
+		return vireo_lapic_read(v, index, value, host);
 	case MSR_IA32_APICBASE:
 		*value = APIC_BASE_VALUE | (v->id ? 0 : BIT(8));
 		return 0;
@@ -332,7 +332,7 @@ static int msr_set_efer(struct vireo_vcpu *v, u64 value)
 static int tsc_move(struct vireo_vcpu *v, u64 delta)
 {
 	v->tsc_offset += delta;
-	vireo_lapic_set_deadline(v, READ_ONCE(v->apic.tsc_deadline));
+	vireo_lapic_write(v, MSR_IA32_TSC_DEADLINE, READ_ONCE(v->apic.tsc_deadline), false);
 	return vireo_pv_set_msr(v, MSR_KVM_SYSTEM_TIME, v->pv.clock_msr);
 }
 
@@ -362,10 +362,8 @@ int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host)
 
 	switch (index) {
 	case 0x800 ... 0x8ff:
-		return vireo_lapic_write(v, index, value);
 	case MSR_IA32_TSC_DEADLINE:
-		vireo_lapic_set_deadline(v, value);
-		return 0;
+		return vireo_lapic_write(v, index, value, host);
 	case MSR_IA32_APICBASE:
 		return value == (APIC_BASE_VALUE | (v->id ? 0 : BIT(8))) ? 0 : -EINVAL;
 	case MSR_IA32_TSC:

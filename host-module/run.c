@@ -177,8 +177,6 @@ static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 		exit_msr(v, exit == VEXIT_WRMSR);
 		return true;
 	case VEXIT_HLT:
-		if (v->pv.eoi_pending)
-			vireo_lapic_eoi_sync(v);
 		if (!vireo_lapic_wakeup(v))
 			return false;
 		clear_bit(VAPIC_UNHALT, &v->apic.smi_init);
@@ -378,18 +376,18 @@ static noinline int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 static void run_inject(struct vireo_vcpu *v)
 {
 	bool nmi = test_bit(VAPIC_NMI, &v->apic.smi_init);
-	u8 vector;
+	u16 status = vireo_lapic_status(v);
+	u8 vector = status;
 
-	if (v->pv.eoi_pending)
-		vireo_lapic_eoi_sync(v);
 	if (nmi && !v->inject.info && !v->blocked) {
 		clear_bit(VAPIC_NMI, &v->apic.smi_init);
 		v->inject = vireo_event(VEVENT_NMI, X86_TRAP_NMI);
 		nmi = false;
 	}
 
-	vireo_ops->apic_changed(v);
-	vector = v->apic.delivers ? 0 : vireo_lapic_pending(v);
+	vireo_ops->apic_changed(v, status);
+	if (v->apic.delivers || vector >> 4 <= status >> 12)
+		vector = 0;
 	if (vector >> 4 > *vireo_lapic_tpr(v) >> 4 && !v->inject.info &&
 	    !(v->blocked & VIREO_BLOCKED_SHADOW) && (v->rflags & X86_EFLAGS_IF)) {
 		vireo_lapic_accept(v, vector);
@@ -527,7 +525,7 @@ static int run_block(struct vireo_vcpu *v)
 /* A start-up IPI: begin at the page that it names. */
 static void run_sipi(struct vireo_vcpu *v)
 {
-	u32 vector = READ_ONCE(v->apic.sipi_vector);
+	u8 vector = READ_ONCE(v->apic.smi_init) >> VAPIC_VECTOR;
 	struct vireo_regs r = {};
 
 	vireo_regs_get(v, &r);

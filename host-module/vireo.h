@@ -176,8 +176,8 @@ struct vireo_ops {
 	enum vireo_exit (*run)(struct vireo_vcpu *v);
 	/* Ask for VEXIT_WINDOW once priority @prio (bits 7:4 of a vector) or an NMI can go in. */
 	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
-	/* The task priority, or where apic.delivers vireo_lapic_status(), may have changed. */
-	void (*apic_changed)(struct vireo_vcpu *v);
+	/* The task priority, or vireo_lapic_status(), may have changed. */
+	void (*apic_changed)(struct vireo_vcpu *v, u16 status);
 	void (*set_bs)(struct vireo_vcpu *v);		/* DR6.BS: single step */
 };
 
@@ -214,22 +214,14 @@ struct vireo_cpuid_table {
 
 /* ---- Local APIC (lapic.c) -------------------------------------------------------- */
 
-enum {				/* x2APIC registers: MSR 0x800 + number */
-	APIC_LVT_TIMER, APIC_LVT_THERMAL, APIC_LVT_PERF, APIC_LVT_LINT0,
-	APIC_LVT_LINT1, APIC_LVT_ERROR, APIC_LVT_CMCI, APIC_LVTS
-};
-
 struct vireo_lapic_state {
 	struct hrtimer timer;
 	void *page;		/* (i) the registers, each at its number * 16 (v); others */
-				/* read SVR, and the hrtimer the timer's LVT entry */
+				/* read SVR, and the hrtimer what it needs */
 	bool delivers;		/* (i) the processor itself delivers what is in the IRR */
 	unsigned long pir[4];	/* (a) asked for by anybody, taken by the vCPU */
 	unsigned long smi_init;	/* (a) VAPIC_* requests from other processors */
-	u32 sipi_vector;	/* (a) written before the request is */
-	u32 esr_next;		/* (v) errors since ESR was latched */
 	u64 tsc_deadline;	/* (a) written by the vCPU, and 0 by the hrtimer */
-	u64 timer_period;	/* (v) ns, 0 if not periodic */
 };
 
 /* The registers that can be read, by number: 2 to 3fh */
@@ -239,6 +231,7 @@ struct vireo_lapic_state {
 #define VAPIC_SIPI	1
 #define VAPIC_NMI	2
 #define VAPIC_UNHALT	3	/* KVM_HC_KICK_CPU: end one HLT */
+#define VAPIC_VECTOR	8	/* to 15: of the last SIPI */
 
 /* ---- Paravirtual clock and steal time (clock.c) ------------------------------------- */
 
@@ -411,16 +404,12 @@ void vireo_cpuid_exec(struct vireo_vcpu *v);
 /* lapic.c */
 int vireo_lapic_create(struct vireo_vcpu *v);
 void vireo_lapic_reset(struct vireo_vcpu *v);
-int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value);
-int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value);
-void vireo_lapic_set_deadline(struct vireo_vcpu *v, u64 tsc);
-u8 vireo_lapic_pending(struct vireo_vcpu *v);
+int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value, bool host);
+int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host);
 u16 vireo_lapic_status(struct vireo_vcpu *v);
 void vireo_lapic_accept(struct vireo_vcpu *v, u8 vector);
 void vireo_lapic_eoi_sync(struct vireo_vcpu *v);
 bool vireo_lapic_wakeup(struct vireo_vcpu *v);
-long vireo_vcpu_lapic(void *v, unsigned int cmd, void *s);
-bool vireo_lapic_msi_ok(u64 address, u32 data);
 int vireo_lapic_msi(struct vireo_vm *vm, u64 address, u32 data);
 
 /* clock.c */

@@ -93,8 +93,6 @@ static const struct vireo_call vcpu_calls[] = {
 	{ VIREO_SET_MSRS, vireo_vcpu_msrs },
 	{ VIREO_GET_XSAVE, vireo_vcpu_xsave },
 	{ VIREO_SET_XSAVE, vireo_vcpu_xsave },
-	{ VIREO_GET_LAPIC, vireo_vcpu_lapic },
-	{ VIREO_SET_LAPIC, vireo_vcpu_lapic },
 	{}
 };
 

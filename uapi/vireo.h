@@ -588,8 +588,25 @@ struct vireo_msrs {
 
 #define VIREO_MAX_MSRS		256
 
-/* For these calls alone: the guest's TSC less the host's */
+/*
+ * For these calls alone: the guest's TSC less the host's; and of the APIC errors since
+ * ESR was written, VIREO_LAPIC_*, and ns until the timer fires, all ones if it is off.
+ *
+ * SET of one of the APIC's registers, IRR and ISR among them, puts back what GET gave,
+ * and does nothing else.  The timer goes on as VIREO_MSR_APIC_TIMER says, in deadline
+ * mode as IA32_TSC_DEADLINE does, which are written after the others and read before.
+ */
 #define VIREO_MSR_TSC_OFFSET	0x56490000U
+#define VIREO_MSR_APIC_ERRORS	0x829U
+#define VIREO_MSR_APIC_REQUESTS	0x82aU
+#define VIREO_MSR_APIC_TIMER	0x82bU
+
+/* VIREO_MSR_APIC_REQUESTS: what has come and was not acted upon; an NMI is in vireo_regs */
+#define VIREO_LAPIC_INIT	(1U << 0)
+#define VIREO_LAPIC_SIPI	(1U << 1)
+#define VIREO_LAPIC_UNHALT	(1U << 3)	/* KVM_HC_KICK_CPU: end one HLT */
+#define VIREO_LAPIC_VECTOR	8		/* shift: of the last SIPI, 8 bits */
+#define VIREO_LAPIC_REQUESTS	0xff0bU
 
 /**
  * struct vireo_xsave - extended state (VIREO_GET_XSAVE, VIREO_SET_XSAVE)
@@ -605,53 +622,6 @@ struct vireo_xsave {
 	__aligned_u64 data;
 	__u64 bytes;
 };
-
-/**
- * struct vireo_lapic - the local APIC (VIREO_GET_LAPIC, VIREO_SET_LAPIC)
- * @size: bytes of this structure
- * @flags: 0
- * @irr: interrupt request register, 256 bits
- * @isr: in-service register, 256 bits
- * @svr: spurious vector register
- * @esr: error status
- * @lvt: timer, thermal, performance, LINT0, LINT1, error; CMCI is not there
- *	and stays masked
- * @timer_initial: initial count
- * @timer_current: current count; ignored by SET, see @timer_left
- * @timer_divide: divide configuration
- * @timer_left: ns until the timer fires, ~0 if it is off
- * @tsc_deadline: IA32_TSC_DEADLINE
- * @icr: interrupt command register
- * @requests: VIREO_LAPIC_*: what has come and was not acted upon
- * @sipi_vector: of the last SIPI
- * @esr_next: errors since @esr was latched
- * @reserved: 0
- */
-struct vireo_lapic {
-	__u32 size;
-	__u32 flags;
-	__u32 irr[8];
-	__u32 isr[8];
-	__u32 svr;
-	__u32 esr;
-	__u32 lvt[7];
-	__u32 timer_initial;
-	__u32 timer_current;
-	__u32 timer_divide;
-	__u64 timer_left;
-	__u64 tsc_deadline;
-	__u64 icr;
-	__u32 requests;
-	__u32 sipi_vector;
-	__u32 esr_next;
-	__u32 reserved;
-};
-
-/* vireo_lapic.requests; an NMI is in struct vireo_regs */
-#define VIREO_LAPIC_INIT	(1U << 0)
-#define VIREO_LAPIC_SIPI	(1U << 1)
-#define VIREO_LAPIC_UNHALT	(1U << 3)	/* KVM_HC_KICK_CPU: end one HLT */
-#define VIREO_LAPIC_REQUESTS	0x0bU
 
 /*
  * RUN takes no argument and returns 0 with vireo_run.exit_reason set.  Errors:
@@ -670,9 +640,7 @@ struct vireo_lapic {
 #define VIREO_SET_MSRS		_IOW(VIREO_IOC, 0x64, struct vireo_msrs)
 #define VIREO_GET_XSAVE		_IOW(VIREO_IOC, 0x65, struct vireo_xsave)
 #define VIREO_SET_XSAVE		_IOW(VIREO_IOC, 0x66, struct vireo_xsave)
-#define VIREO_GET_LAPIC		_IOR(VIREO_IOC, 0x67, struct vireo_lapic)
-#define VIREO_SET_LAPIC		_IOW(VIREO_IOC, 0x68, struct vireo_lapic)
-#define VIREO_INJECT_NMI	_IO(VIREO_IOC, 0x69)
+#define VIREO_INJECT_NMI	_IO(VIREO_IOC, 0x67)
 
 /* ---- Disks, network interfaces and queues: 0xa0 - 0xdf ------------------------ */
 

@@ -338,7 +338,7 @@ static void set_int_ctl(struct svm_vcpu *s, u32 ctl)
 }
 
 /* The task priority alone: AVIC is not used, no emulator at hand has it. */
-static void svm_apic_changed(struct vireo_vcpu *v)
+static void svm_apic_changed(struct vireo_vcpu *v, u16 status)
 {
 	u32 ctl = to_svm(v)->vmcb->control.int_ctl & ~V_TPR_MASK;
 

@@ -628,10 +628,10 @@ static void vmx_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 }
 
 /* 25.4.2: the guest interrupt status */
-static void vmx_apic_changed(struct vireo_vcpu *v)
+static void vmx_apic_changed(struct vireo_vcpu *v, u16 status)
 {
 	if (v->apic.delivers)
-		vmx_write(GUEST_INTR_STATUS, vireo_lapic_status(v));
+		vmx_write(GUEST_INTR_STATUS, status);
 }
 
 /* ---- A stay on a processor ------------------------------------------------------------------ */
@@ -916,7 +916,8 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, u64 reason)
 	case EXIT_REASON_CR_ACCESS:
 		return exit_cr(v);
 	case EXIT_REASON_APIC_WRITE:	/* a SELF IPI of a vector below 16 */
-		vireo_lapic_write(v, 0x83f, vmx_read(EXIT_QUALIFICATION) == 0x3f0 ? 0 : 0x100);
+		vireo_lapic_write(v, 0x83f, vmx_read(EXIT_QUALIFICATION) == 0x3f0 ? 0 : 0x100,
+				  false);
 		return VEXIT_RESUME;
 	}
 	return VEXIT_UNKNOWN;	/* a task switch, for one */

@@ -539,32 +539,30 @@ static void guest_waits(u64 arg)
 /* An INIT and a SIPI that have come go with the APIC */
 TEST(pending_sipi)
 {
-	struct vireo_lapic lapic = { .size = sizeof(lapic) };
 	struct test_vm vm, child;
+	struct vireo_lapic lapic;
 	struct test_vcpu *ap;
 	struct vireo_regs regs;
 
 	vm_boot(&vm, 2, 64 * MIB);
 	ap = &vm.vcpu[1];
-	ASSERT_EQ(do_ioctl(ap->fd, VIREO_GET_LAPIC, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(ap->fd, &lapic), 0);
 	EXPECT_EQ(lapic.requests, 0);
 	lapic.requests = VIREO_LAPIC_SIPI | VIREO_LAPIC_UNHALT;
 	lapic.sipi_vector = 0x12;
 	lapic.esr_next = 0x40;
-	ASSERT_EQ(do_ioctl(ap->fd, VIREO_SET_LAPIC, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_set(ap->fd, &lapic), 0);
 	vm_fork(&vm, &child);
 	vcpu_clone(ap, &child);
-	memset(&lapic, 0, sizeof(lapic));
-	lapic.size = sizeof(lapic);
-	ASSERT_EQ(do_ioctl(child.vcpu[1].fd, VIREO_GET_LAPIC, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(child.vcpu[1].fd, &lapic), 0);
 	EXPECT_EQ(lapic.requests, VIREO_LAPIC_SIPI | VIREO_LAPIC_UNHALT);
 	EXPECT_EQ(lapic.sipi_vector, 0x12);
 	EXPECT_EQ(lapic.esr_next, 0x40);
 	lapic.requests = 0x10;
-	EXPECT_EQ(do_ioctl(ap->fd, VIREO_SET_LAPIC, &lapic), -EINVAL);
+	EXPECT_EQ(vireo_lapic_set(ap->fd, &lapic), -1);
 	lapic.requests = 0;
 	lapic.sipi_vector = 0x100;
-	EXPECT_EQ(do_ioctl(ap->fd, VIREO_SET_LAPIC, &lapic), -EINVAL);
+	EXPECT_EQ(vireo_lapic_set(ap->fd, &lapic), -1);
 	vcpu_get_regs(&child.vcpu[1], &regs);
 	EXPECT_EQ(regs.mp_state, VIREO_MP_INIT);
 	vm_close(&child);

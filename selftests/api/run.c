@@ -99,7 +99,6 @@ TEST(busy_while_running)
 		.size = sizeof(msrs), .count = 1, .entries = (uintptr_t)&msr,
 	};
 	struct vireo_xsave xsave = { .size = sizeof(xsave), .data = (uintptr_t)area };
-	struct vireo_lapic lapic = { .size = sizeof(lapic) };
 	struct vireo_regs regs;
 	struct vireo_stat stat;
 	struct test_vm vm;
@@ -109,7 +108,6 @@ TEST(busy_while_running)
 	fd = vm.vcpu[0].fd;
 	xsave.bytes = vm.info.xsave_size;
 	ASSERT_EQ(vcpu_fd_get_regs(fd, &regs), 0);
-	ASSERT_EQ(do_ioctl(fd, VIREO_GET_LAPIC, &lapic), 0);
 	ASSERT_EQ(do_ioctl(fd, VIREO_GET_XSAVE, &xsave), 0);
 	spin_begin(&vm);
 	EXPECT_EQ(do_ioctl(fd, VIREO_RUN, NULL), -EBUSY);
@@ -119,8 +117,6 @@ TEST(busy_while_running)
 	EXPECT_EQ(do_ioctl(fd, VIREO_SET_MSRS, &msrs), -EBUSY);
 	EXPECT_EQ(do_ioctl(fd, VIREO_GET_XSAVE, &xsave), -EBUSY);
 	EXPECT_EQ(do_ioctl(fd, VIREO_SET_XSAVE, &xsave), -EBUSY);
-	EXPECT_EQ(do_ioctl(fd, VIREO_GET_LAPIC, &lapic), -EBUSY);
-	EXPECT_EQ(do_ioctl(fd, VIREO_SET_LAPIC, &lapic), -EBUSY);
 	/* The VM's calls go on */
 	EXPECT_EQ(fd_get_stat(vm.fd, &stat), 0);
 	EXPECT_EQ(vm_add_memory(vm.fd, 1ULL << 32, 4096), 0);
@@ -291,9 +287,9 @@ static void apic_on(struct test_vm *vm, u32 vcpus)
 
 static bool irr_bit(struct test_vcpu *vcpu, u8 vector)
 {
-	struct vireo_lapic lapic = { .size = sizeof(lapic) };
+	struct vireo_lapic lapic;
 
-	ASSERT_EQ(do_ioctl(vcpu->fd, VIREO_GET_LAPIC, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &lapic), 0);
 	return lapic.irr[vector / 32] >> (vector % 32) & 1;
 }
 

@@ -34,7 +34,6 @@ SIZE(vireo_run, 1024);
 SIZE(vireo_regs, 496);
 SIZE(vireo_msrs, 24);
 SIZE(vireo_xsave, 24);
-SIZE(vireo_lapic, 160);
 SIZE(vireo_create_disk, 32);
 SIZE(vireo_disk, 32);
 SIZE(vireo_create_net, 36);
@@ -69,7 +68,6 @@ union argument {
 	struct vireo_regs regs;
 	struct vireo_msrs msrs;
 	struct vireo_xsave xsave;
-	struct vireo_lapic lapic;
 	struct vireo_create_disk create_disk;
 	struct vireo_disk disk;
 	struct vireo_create_net create_net;
@@ -121,9 +119,6 @@ static const struct call {
 	  { FIELD(vireo_msrs, reserved) } },
 	{ "GET_XSAVE", VCPU, VIREO_GET_XSAVE, sizeof(struct vireo_xsave) },
 	{ "SET_XSAVE", VCPU, VIREO_SET_XSAVE, sizeof(struct vireo_xsave) },
-	{ "GET_LAPIC", VCPU, VIREO_GET_LAPIC, sizeof(struct vireo_lapic) },
-	{ "SET_LAPIC", VCPU, VIREO_SET_LAPIC, sizeof(struct vireo_lapic),
-	  { FIELD(vireo_lapic, reserved) } },
 	{ "CREATE_DISK", VM, VIREO_CREATE_DISK, sizeof(struct vireo_create_disk),
 	  { FIELD(vireo_create_disk, overlay), FIELD(vireo_create_disk, overlay_max),
 	    FIELD(vireo_create_disk, reserved) },
@@ -258,10 +253,6 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 		arg->xsave.data = (uintptr_t)data;
 		arg->xsave.bytes = o->info.xsave_size;
 		ASSERT_EQ(do_ioctl(o->fd[VCPU], VIREO_GET_XSAVE, arg), 0);
-		break;
-	case VIREO_SET_LAPIC:
-		arg->lapic.size = sizeof(arg->lapic);
-		ASSERT_EQ(do_ioctl(o->fd[VCPU], VIREO_GET_LAPIC, arg), 0);
 		break;
 	default:
 		break;

@@ -419,13 +419,6 @@ TEST(xsave_refused)
 
 /* ---- local APIC ------------------------------------------------------------------- */
 
-static int lapic_get(struct test_vcpu *vcpu, struct vireo_lapic *lapic)
-{
-	memset(lapic, 0, sizeof(*lapic));
-	lapic->size = sizeof(*lapic);
-	return do_ioctl(vcpu->fd, VIREO_GET_LAPIC, lapic);
-}
-
 TEST(lapic_round_trip)
 {
 	struct vireo_lapic set, get;
@@ -434,7 +427,7 @@ TEST(lapic_round_trip)
 	int i;
 
 	vcpu = one_vcpu(&vm);
-	ASSERT_EQ(lapic_get(vcpu, &set), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &set), 0);
 	EXPECT_EQ(set.svr, 0xff);
 	for (i = 0; i < 7; i++)
 		EXPECT_EQ(set.lvt[i] & LVT_MASKED, LVT_MASKED);
@@ -446,8 +439,8 @@ TEST(lapic_round_trip)
 	set.lvt[3] = 0x700;
 	set.timer_divide = 0xb;
 	set.icr = ICR_DEST(1) | 0x4031;
-	ASSERT_EQ(do_ioctl(vcpu->fd, VIREO_SET_LAPIC, &set), 0);
-	ASSERT_EQ(lapic_get(vcpu, &get), 0);
+	ASSERT_EQ(vireo_lapic_set(vcpu->fd, &set), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &get), 0);
 	for (i = 0; i < (int)sizeof(set); i++)
 		EXPECT_THAT(((u8 *)&set)[i] == ((u8 *)&get)[i],
 			    "byte %d of vireo_lapic: set %#x, got %#x", i,
@@ -459,10 +452,10 @@ static void lapic_refused(struct test_vcpu *vcpu, struct vireo_lapic *lapic, con
 	struct vireo_lapic before, after;
 	int ret;
 
-	ASSERT_EQ(lapic_get(vcpu, &before), 0);
-	ret = do_ioctl(vcpu->fd, VIREO_SET_LAPIC, lapic);
-	EXPECT_THAT(ret == -EINVAL, "%s: %d, expected EINVAL", what, ret);
-	ASSERT_EQ(lapic_get(vcpu, &after), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &before), 0);
+	ret = vireo_lapic_set(vcpu->fd, lapic) ? errno : 0;
+	EXPECT_THAT(ret == EINVAL, "%s: %d, expected EINVAL", what, ret);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &after), 0);
 	EXPECT_THAT(!memcmp(&before, &after, sizeof(before)), "%s: state has changed", what);
 }
 
@@ -473,19 +466,19 @@ TEST(lapic_refused)
 	struct test_vm vm;
 
 	vcpu = one_vcpu(&vm);
-	ASSERT_EQ(lapic_get(vcpu, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &lapic), 0);
 	lapic.irr[0] = 1;
 	lapic_refused(vcpu, &lapic, "vector 0 requested");
-	ASSERT_EQ(lapic_get(vcpu, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &lapic), 0);
 	lapic.isr[0] = BIT(15);
 	lapic_refused(vcpu, &lapic, "vector 15 in service");
-	ASSERT_EQ(lapic_get(vcpu, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &lapic), 0);
 	lapic.svr = BIT(31);
 	lapic_refused(vcpu, &lapic, "reserved bit of SVR");
-	ASSERT_EQ(lapic_get(vcpu, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &lapic), 0);
 	lapic.lvt[0] |= BIT(31);
 	lapic_refused(vcpu, &lapic, "reserved bit of LVT");
-	ASSERT_EQ(lapic_get(vcpu, &lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &lapic), 0);
 	lapic.timer_divide = BIT(31);
 	lapic_refused(vcpu, &lapic, "reserved bit of the divider");
 }

@@ -129,7 +129,7 @@ static void run_to_port(struct test_vcpu *vcpu)
 }
 
 /* Sparse: every so often a page, so that the whole of it has tables */
-static void vireo_boot(u64 ram)
+static void vireo_set_up(u64 ram)
 {
 	u64 at, step = ram / (FILL / (2 * MIB));
 	int i;
@@ -415,7 +415,7 @@ static void kvm_adopt(struct kvm_vm *m, const struct vireo_regs *r)
 }
 
 /* The machine that is cloned, stopped behind an exit, and what its vCPU holds */
-static void kvm_boot(void)
+static void kvm_set_up(void)
 {
 	struct kvm_vm *m = &kvm_parent;
 	int i;
@@ -622,7 +622,7 @@ static void measure_vireo(unsigned int i, struct image *image, u64 *forked, u64 
 
 	image->ram = sizes[i].ram;
 	snprintf(image->path, sizeof(image->path), "/tmp/memory-%s", size);
-	vireo_boot(image->ram);
+	vireo_set_up(image->ram);
 	copy_memory(image->path, image->ram);
 	image->regs = state.regs;
 	measure_call(size);
@@ -638,7 +638,7 @@ static void measure_kvm(struct image *of, u64 *result)
 	image = of;
 	image->fd = open(image->path, O_RDWR | O_CLOEXEC);
 	need(image->fd >= 0, image->path);
-	kvm_boot();
+	kvm_set_up();
 	measure(&kvm_way, result);
 	kvm_close();
 	close(image->fd);

@@ -451,7 +451,7 @@ static void guest_apic_on(u64 arg)
 
 TEST(send_ipi)
 {
-	struct vireo_lapic lapic = { .size = sizeof(lapic) };
+	struct vireo_lapic lapic;
 	struct test_vm vm;
 	u32 i;
 
@@ -463,7 +463,7 @@ TEST(send_ipi)
 	vcpu_set_entry(&vm.vcpu[0], guest_send_ipi, 0);
 	vcpu_run_done(&vm.vcpu[0]);
 	for (i = 1; i < 4; i++) {
-		ASSERT_EQ(do_ioctl(vm.vcpu[i].fd, VIREO_GET_LAPIC, &lapic), 0);
+		ASSERT_EQ(vireo_lapic_get(vm.vcpu[i].fd, &lapic), 0);
 		EXPECT_EQ(lapic.irr[3], BIT(1) | (i == 2 ? BIT(2) : 0));
 	}
 }

@@ -241,8 +241,7 @@ void vcpu_save(struct test_vcpu *from, struct vcpu_state *s)
 	for (i = 0; i < ARRAY_SIZE(clone_msrs); i++)
 		if (vcpu_fd_get_msr(from->fd, clone_msrs[i], &value) == 1)
 			s->msr[s->msrs++] = (struct vireo_msr) { clone_msrs[i], 0, value };
-	s->lapic.size = sizeof(s->lapic);
-	ASSERT_EQ(do_ioctl(from->fd, VIREO_GET_LAPIC, &s->lapic), 0);
+	ASSERT_EQ(vireo_lapic_get(from->fd, &s->lapic), 0);
 }
 
 void vcpu_restore(struct test_vcpu *to, struct vcpu_state *s)
@@ -254,7 +253,7 @@ void vcpu_restore(struct test_vcpu *to, struct vcpu_state *s)
 	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_XSAVE, &s->xsave), 0);
 	vcpu_set_regs(to, &s->regs);
 	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_MSRS, &msrs), s->msrs);
-	ASSERT_EQ(do_ioctl(to->fd, VIREO_SET_LAPIC, &s->lapic), 0);
+	ASSERT_EQ(vireo_lapic_set(to->fd, &s->lapic), 0);
 }
 
 struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm)

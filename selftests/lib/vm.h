@@ -23,6 +23,7 @@
 
 #include <pthread.h>
 
+#include <libvireo.h>
 #include <vireo.h>
 
 #include "mmio.h"

@@ -87,10 +87,9 @@ static int save_vcpu(const struct vireo_vm *vm, struct vireo_vcpu *vcpu,
 		return vireo_fail(err, ENOMEM, "out of memory");
 	xsave.data = (uintptr_t)s->xsave;
 	s->regs = (struct vireo_regs){ .size = sizeof(s->regs) };
-	s->lapic = (struct vireo_lapic){ .size = sizeof(s->lapic) };
 	if (complete_exit(vcpu) || ioctl(vcpu->fd, VIREO_GET_REGS, &s->regs) ||
 	    ioctl(vcpu->fd, VIREO_GET_XSAVE, &xsave) || save_msrs(vcpu, s) ||
-	    ioctl(vcpu->fd, VIREO_GET_LAPIC, &s->lapic))
+	    vireo_lapic_get(vcpu->fd, &s->lapic))
 		return state_fail(err, vcpu, "read the state of");
 	return 0;
 }
@@ -110,7 +109,7 @@ static int restore_vcpu(const struct vireo_vm *vm, struct vireo_vcpu *vcpu,
 	    ioctl(vcpu->fd, VIREO_SET_XSAVE, &xsave))
 		return state_fail(err, vcpu, "set the state of");
 	done = ioctl(vcpu->fd, VIREO_SET_MSRS, &arg);
-	if (done < 0 || ioctl(vcpu->fd, VIREO_SET_LAPIC, &s->lapic))
+	if (done < 0 || vireo_lapic_set(vcpu->fd, &s->lapic))
 		return state_fail(err, vcpu, "set the state of");
 	if ((unsigned int)done < s->msrs)
 		return vireo_fail(err, EINVAL, "vCPU %u does not take MSR 0x%x", vcpu->id,

@@ -6,6 +6,7 @@
  *
  *	error	one line of text for the user, and an errno
  *	vm	device, VM, vCPU and memory fds
+ *	lapic	a vCPU's local APIC
  *	loader	bzImage and ELF kernels (pure: works on a buffer)
  *	acpi	the tables of a hardware-reduced PC (pure)
  *	uart	a 16550A without interrupt (pure)
@@ -73,6 +74,52 @@ void vireo_error_prefix(struct vireo_error *err, const char *fmt, ...) VIREO_PRI
 
 __u32 vireo_cpuid_default(const struct vireo_info *info, __u32 vcpus,
 			  struct vireo_cpuid_entry *entry);
+
+/* ---- lapic.c --------------------------------------------------------------- */
+
+/**
+ * struct vireo_lapic - a vCPU's local APIC; the layout is that of snapshots
+ * @size: bytes of this structure
+ * @flags: 0
+ * @irr: interrupt request register, 256 bits
+ * @isr: in-service register, 256 bits
+ * @svr: spurious vector register
+ * @esr: error status
+ * @lvt: timer, thermal, performance, LINT0, LINT1, error; CMCI is not there
+ *	and stays masked
+ * @timer_initial: initial count
+ * @timer_current: current count; ignored by set, see @timer_left
+ * @timer_divide: divide configuration
+ * @timer_left: ns until the timer fires, ~0 if it is off
+ * @tsc_deadline: IA32_TSC_DEADLINE
+ * @icr: interrupt command register
+ * @requests: VIREO_LAPIC_*: what has come and was not acted upon
+ * @sipi_vector: of the last SIPI
+ * @esr_next: errors since @esr was latched
+ * @reserved: 0
+ */
+struct vireo_lapic {
+	__u32 size;
+	__u32 flags;
+	__u32 irr[8];
+	__u32 isr[8];
+	__u32 svr;
+	__u32 esr;
+	__u32 lvt[7];
+	__u32 timer_initial;
+	__u32 timer_current;
+	__u32 timer_divide;
+	__u64 timer_left;
+	__u64 tsc_deadline;
+	__u64 icr;
+	__u32 requests;
+	__u32 sipi_vector;
+	__u32 esr_next;
+	__u32 reserved;
+};
+
+int vireo_lapic_get(int vcpu, struct vireo_lapic *l);
+int vireo_lapic_set(int vcpu, const struct vireo_lapic *l);
 
 /* ---- vm.c ------------------------------------------------------------------ */
 
