@@ -132,7 +132,7 @@ static void regs_load(struct vireo_vcpu *v, const struct vireo_regs *r)
 	vireo_ops->set_regs(v, r);
 	*vireo_lapic_tpr(v) = r->cr8 << 4;
 
-	v->pending = 0;
+	v->pending = false;
 	v->blocked = (r->events & VIREO_EVENT_SHADOW ? VIREO_BLOCKED_SHADOW : 0) |
 		     (r->events & VIREO_EVENT_NMI_MASKED ? VIREO_BLOCKED_NMI : 0);
 	v->inject.info = r->inject;

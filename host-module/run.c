@@ -215,13 +215,13 @@ static int exit_io(struct vireo_vcpu *v)
 		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
 	run->exit_reason = VIREO_EXIT_IO;
 	*(u32 *)&run->io = e->io;
+	run->value = v->gpr[VIREO_RAX];
 	if (e->write) {
-		run->io.data = v->gpr[VIREO_RAX] & (U32_MAX >> (32 - 8 * e->width));
 		exit_skip(v);
 	} else {
-		run->io.data = 0;
-		v->io_width = e->width;
-		v->pending = VIREO_EXIT_IO;
+		run->reg = VIREO_RAX;
+		run->next_rip = v->next_rip;
+		v->pending = true;
 	}
 	return 1;
 }
@@ -249,41 +249,28 @@ static noinline int exit_mmio(struct vireo_vcpu *v)
 	memcpy(run->mmio.insn, e->insn, sizeof(e->insn));
 	run->mmio.regs.size = sizeof(run->mmio.regs);
 	vireo_regs_get(v, &run->mmio.regs);
-	run->mmio.reg = VIREO_MMIO_NO_REG;
-	run->mmio.next_rip = v->rip;
-	v->pending = VIREO_EXIT_MMIO;
+	run->reg = VIREO_NO_REG;
+	run->next_rip = v->rip;
+	v->pending = true;
 	return 1;
 }
 
 /* Takes user space's reply to the last exit: 0, or -EINVAL if it is refused. */
-static int complete_mmio(struct vireo_vcpu *v)
+static int run_complete(struct vireo_vcpu *v)
 {
-	u64 rip = READ_ONCE(v->run->mmio.next_rip), value = READ_ONCE(v->run->mmio.value);
-	u32 reg = READ_ONCE(v->run->mmio.reg);
+	u64 rip = READ_ONCE(v->run->next_rip), value = READ_ONCE(v->run->value);
+	u32 reg = READ_ONCE(v->run->reg);
 
 	if (rip != v->rip) {
-		if (reg > VIREO_MMIO_NO_REG || rip - v->rip > sizeof(v->exit.insn))
+		if (reg > VIREO_NO_REG ||
+		    (rip != v->next_rip && rip - v->rip > sizeof(v->exit.insn)))
 			return -EINVAL;
-		if (reg != VIREO_MMIO_NO_REG)
+		if (reg != VIREO_NO_REG)
 			v->gpr[reg & 15] = value;
 		v->next_rip = rip;
 		exit_skip(v);
 	}
-	v->pending = 0;
-	return 0;
-}
-
-static int complete_io(struct vireo_vcpu *v)
-{
-	u64 mask = GENMASK_ULL(v->io_width * 8 - 1, 0);
-	u64 data = READ_ONCE(v->run->io.data) & mask;
-
-	if (v->io_width == 4)	/* as every 32-bit result: upper half 0 */
-		v->gpr[VIREO_RAX] = data;
-	else
-		v->gpr[VIREO_RAX] = (v->gpr[VIREO_RAX] & ~mask) | data;
-	exit_skip(v);
-	v->pending = 0;
+	v->pending = false;
 	return 0;
 }
 
@@ -604,10 +591,8 @@ static int run_prepare(struct vireo_vcpu *v)
  */
 int vireo_vcpu_run(struct vireo_vcpu *v)
 {
-	int ret = 0;
+	int ret = v->pending ? run_complete(v) : 0;
 
-	if (v->pending)
-		ret = v->pending == VIREO_EXIT_IO ? complete_io(v) : complete_mmio(v);
 	if (ret)
 		return ret;
 	rcu_assign_pointer(v->task, current);

@@ -326,8 +326,7 @@ struct vireo_vcpu {
 	struct vireo_lapic_state apic;
 	struct vireo_pv pv;
 
-	u32 pending;		/* (v) VIREO_EXIT_*: what VIREO_RUN must complete first, or 0 */
-	u8 io_width;		/* (v) */
+	bool pending;		/* (v) VIREO_RUN must complete an instruction first */
 };
 
 /* main.c */

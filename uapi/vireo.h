@@ -474,7 +474,7 @@ enum {
 	VIREO_SYSTEM_CRASH,
 };
 
-#define VIREO_MMIO_NO_REG	16U	/* vireo_run.mmio.reg */
+#define VIREO_NO_REG	16U	/* vireo_run.reg */
 
 /* vireo_run.shutdown.reason */
 enum {
@@ -497,16 +497,19 @@ enum {
  * @immediate_exit: user space sets 1 to make VIREO_RUN return EINTR before it
  *	enters the guest again; a signal makes it look
  * @exit_reason: VIREO_EXIT_*
+ * @reg: reply to IN and MMIO: the register that changes, VIREO_RAX to VIREO_R15, or
+ *	VIREO_NO_REG
  * @rip: guest RIP of the exit, for information
- * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for
- *	OUT; @io.data is the value, for IN to be filled in before the next RUN
+ * @value: reply: all of its new value.  An exit for IN or OUT has that of RAX here
+ * @next_rip: reply: where the guest goes on; if that is the instruction's own address
+ *	the guest runs it again
+ * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for OUT.  An
+ *	IN has @reg and @next_rip set, and waits for @value
  * @mmio: VIREO_EXIT_MMIO: an instruction, which user space has to decode, accesses
  *	@mmio.gpa; @mmio.write 1: to write; @mmio.insn its first @mmio.insn_len
  *	bytes if the hardware gave them, else 0 (they are in guest memory);
- *	@mmio.regs as VIREO_GET_REGS.  The reply: @mmio.next_rip where the guest goes
- *	on, @mmio.reg the register that changes, VIREO_RAX to VIREO_R15, or
- *	VIREO_MMIO_NO_REG, @mmio.value its new value.  With @mmio.next_rip as it is
- *	at first, the instruction's own, the guest runs it again.
+ *	@mmio.regs as VIREO_GET_REGS.  @reg is VIREO_NO_REG and @next_rip the
+ *	instruction's own until user space sets them
  * @system: VIREO_EXIT_SYSTEM: @system.type VIREO_SYSTEM_*, @system.code the guest's
  * @shutdown: VIREO_EXIT_SHUTDOWN: @shutdown.reason VIREO_SHUTDOWN_*, @shutdown.info
  *	the hardware's exit code, @shutdown.gpa the address where there is one
@@ -515,29 +518,27 @@ enum {
  *
  * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
  * VIREO_RUN, which completes the instruction.  That fails with EINVAL, nothing done,
- * if @mmio.reg is no register or @mmio.next_rip not within 16 bytes of the first.
+ * if @reg is no register or @next_rip not within 16 bytes of the first.
  */
 struct vireo_run {
 	__u32 immediate_exit;
 	__u32 reserved0[15];
 	__u32 exit_reason;
-	__u32 reserved1;
+	__u32 reg;
 	__u64 rip;
+	__u64 value;
+	__u64 next_rip;
 	union {
 		struct {
 			__u16 port;
 			__u8 width;
 			__u8 write;
-			__u32 data;
 		} io;
 		struct {
 			__u64 gpa;
 			__u8 write;
 			__u8 insn_len;
-			__u16 reserved;
-			__u32 reg;
-			__u64 value;
-			__u64 next_rip;
+			__u8 reserved[6];
 			__u8 insn[16];
 			struct vireo_regs regs;
 		} mmio;
@@ -557,7 +558,7 @@ struct vireo_run {
 			__u32 check;
 			__u32 reserved;
 		} fail;
-		__u8 pad[944];
+		__u8 pad[928];
 	};
 };
 

@@ -78,9 +78,9 @@ int main(void)
 			return 1;
 		}
 		if (!run->io.write)
-			run->io.data = ~0U;		/* nobody answers */
+			run->value |= ~0ULL >> (64 - 8 * run->io.width); /* nobody answers */
 		else if (run->io.port == 0xe9)
-			putchar((int)(run->io.data & 0xff));
+			putchar((int)(run->value & 0xff));
 		else if (run->io.port == 0x600)
 			return 0;			/* the guest powers off */
 	}

@@ -139,7 +139,7 @@ TEST(threads_take_turns)
 		ASSERT_EQ(pthread_create(&vcpu->thread, NULL, run_thread, vcpu), 0);
 		pthread_join(vcpu->thread, NULL);
 		EXPECT_EQ(vcpu->result, 0);
-		EXPECT_EQ(vcpu->run->io.data, i);
+		EXPECT_EQ(vireo_io_data(vcpu->run), i);
 	}
 }
 
@@ -175,17 +175,17 @@ TEST(immediate_exit_completes_io)
 	vcpu = &vm.vcpu[0];
 	vcpu_set_code(vcpu, MODE_LONG, in, sizeof(in));
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
-	vcpu->run->io.data = 0x1badb002;
+	vireo_io_reply(vcpu->run, 0x1badb002);
 	vcpu->run->immediate_exit = 1;
 	EXPECT_EQ(vcpu_run(vcpu), -EINTR);
 	vcpu_get_regs(vcpu, &regs);
 	EXPECT_EQ(regs.rip, VM_CODE + 2);
 	EXPECT_EQ(regs.gpr[VIREO_RAX], 0x1badb002);
 	vcpu->run->immediate_exit = 0;
-	vcpu->run->io.data = 0;		/* taken once, not again */
+	vcpu->run->value = 0;		/* taken once, not again */
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
 	EXPECT_EQ(vcpu->run->io.port, 0x11);
-	EXPECT_EQ(vcpu->run->io.data, 0x1badb002);
+	EXPECT_EQ(vireo_io_data(vcpu->run), 0x1badb002);
 }
 
 /* A waiting application processor neither runs nor spins */

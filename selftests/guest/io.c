@@ -70,10 +70,10 @@ static void io_case_run(struct test_vcpu *vcpu, enum vm_mode mode, const struct 
 		    "%s, %s: port %#x width %u write %u", vm_mode_name(mode), c->name,
 		    vcpu->run->io.port, vcpu->run->io.width, vcpu->run->io.write);
 	if (c->write)
-		EXPECT_THAT(vcpu->run->io.data == masked(RAX_BEFORE, width),
+		EXPECT_THAT(vireo_io_data(vcpu->run) == masked(RAX_BEFORE, width),
 			    "%s, %s: data %#x", vm_mode_name(mode), c->name,
-			    vcpu->run->io.data);
-	vcpu->run->io.data = REPLY;
+			    vireo_io_data(vcpu->run));
+	vireo_io_reply(vcpu->run, REPLY);
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
 	EXPECT_EQ(vcpu->run->io.port, 0x99);
 	vcpu_get_regs(vcpu, &regs);

@@ -431,9 +431,9 @@ static void reply_refused(struct test_vcpu *vcpu, u32 reg, u64 next_rip)
 	struct vireo_regs before, after;
 
 	vcpu_get_regs(vcpu, &before);
-	vcpu->run->mmio.reg = reg;
-	vcpu->run->mmio.value = 0x1234;
-	vcpu->run->mmio.next_rip = next_rip;
+	vcpu->run->reg = reg;
+	vcpu->run->value = 0x1234;
+	vcpu->run->next_rip = next_rip;
 	EXPECT_EQ(vcpu_run(vcpu), -EINVAL);
 	vcpu_get_regs(vcpu, &after);
 	EXPECT_EQ(memcmp(&before, &after, sizeof(before)), 0);
@@ -448,10 +448,10 @@ TEST(reply_checked)
 
 	load_boot(&vm);
 	vcpu = &vm.vcpu[0];
-	reply_refused(vcpu, VIREO_MMIO_NO_REG + 1, VM_CODE + 2);
+	reply_refused(vcpu, VIREO_NO_REG + 1, VM_CODE + 2);
 	reply_refused(vcpu, ~0U, VM_CODE + 2);
 	reply_refused(vcpu, VIREO_RAX, 1ULL << 63);
-	reply_refused(vcpu, VIREO_MMIO_NO_REG, ~0ULL >> 1);
+	reply_refused(vcpu, VIREO_NO_REG, ~0ULL >> 1);
 	reply_refused(vcpu, VIREO_RAX, VM_CODE + 17);
 	reply_refused(vcpu, VIREO_RAX, VM_CODE - 1);
 	/* Refused ones do not spoil it. */
@@ -472,7 +472,7 @@ TEST(no_reply_runs_again)
 
 	load_boot(&vm);
 	vcpu = &vm.vcpu[0];
-	vcpu->run->mmio.reg = ~0U;		/* not looked at */
+	vcpu->run->reg = ~0U;		/* not looked at */
 	EXPECT_EQ(vcpu_run_mmio(vcpu)->gpa, VM_MMIO);
 	vm_write(&vm, VM_CODE, other, sizeof(other));
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);

@@ -34,7 +34,7 @@ TEST(real_mode_out)
 	EXPECT_EQ(vcpu->run->io.port, 0x10);
 	EXPECT_EQ(vcpu->run->io.width, 1);
 	EXPECT_EQ(vcpu->run->io.write, 1);
-	EXPECT_EQ(vcpu->run->io.data, 0x5a);
+	EXPECT_EQ(vireo_io_data(vcpu->run), 0x5a);
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
 	EXPECT_EQ(vcpu->run->io.port, 0x11);
 }
@@ -61,8 +61,8 @@ TEST(every_mode_out)
 		vcpu_set_code(vcpu, mode, code, len);
 		vcpu_run_exit(vcpu, VIREO_EXIT_IO);
 		EXPECT_THAT(vcpu->run->io.port == 0x1234 && vcpu->run->io.width == 4 &&
-			    vcpu->run->io.data == 0x11223344, "%s: port %#x data %#x",
-			    vm_mode_name(mode), vcpu->run->io.port, vcpu->run->io.data);
+			    vireo_io_data(vcpu->run) == 0x11223344, "%s: port %#x data %#x",
+			    vm_mode_name(mode), vcpu->run->io.port, vireo_io_data(vcpu->run));
 	}
 }
 
@@ -97,7 +97,7 @@ TEST(long_mode_in)
 	vcpu_run_exit(vcpu, VIREO_EXIT_IO);
 	EXPECT_EQ(vcpu->run->io.port, 0x600);
 	EXPECT_EQ(vcpu->run->io.write, 0);
-	vcpu->run->io.data = 0xcafe0007;
+	vireo_io_reply(vcpu->run, 0xcafe0007);
 	vcpu_run_done(vcpu);
 }
 

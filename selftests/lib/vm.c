@@ -532,7 +532,7 @@ static void vcpu_dump_exit(const struct vireo_run *run)
 	switch (run->exit_reason) {
 	case VIREO_EXIT_IO:
 		test_note("io port %#x width %u write %u data %#x", run->io.port,
-			  run->io.width, run->io.write, run->io.data);
+			  run->io.width, run->io.write, vireo_io_data(run));
 		break;
 	case VIREO_EXIT_MMIO:
 		test_note("mmio gpa %#llx write %u", run->mmio.gpa, run->mmio.write);
@@ -633,7 +633,7 @@ static u32 vcpu_run_port(struct test_vcpu *vcpu, u16 port)
 		vcpu_dump(vcpu);
 		test_end();
 	}
-	return run->io.data;
+	return vireo_io_data(run);
 }
 
 u32 vcpu_run_done(struct test_vcpu *vcpu)

@@ -365,10 +365,11 @@ static bool may_run(struct vireo_thread *t)
 static void handle_io(struct vireo_machine *m, struct vireo_vcpu *vcpu, struct vireo_run *run)
 {
 	if (run->io.write)
-		vireo_bus_write(&m->ports, vcpu, run->io.port, run->io.width, run->io.data);
+		vireo_bus_write(&m->ports, vcpu, run->io.port, run->io.width,
+				vireo_io_data(run));
 	else
-		run->io.data = (__u32)vireo_bus_read(&m->ports, vcpu, run->io.port,
-						     run->io.width);
+		vireo_io_reply(run, (__u32)vireo_bus_read(&m->ports, vcpu, run->io.port,
+							  run->io.width));
 }
 
 /* The guest's end: it does I/O in a way that no device has. */

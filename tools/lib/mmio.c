@@ -102,8 +102,8 @@ void vireo_mmio_reply(struct vireo_run *run, const struct vireo_mmio *m, __u64 d
 	__u64 next = r->rip + m->op.len;
 
 	if (!m->write) {
-		run->mmio.reg = m->op.reg;
-		run->mmio.value = vireo_mmio_load(&m->op, r->gpr[m->op.reg & 15], data);
+		run->reg = m->op.reg;
+		run->value = vireo_mmio_load(&m->op, r->gpr[m->op.reg & 15], data);
 	}
-	run->mmio.next_rip = insn_mode(r) == VIREO_INSN_64 ? next : (__u32)next;
+	run->next_rip = insn_mode(r) == VIREO_INSN_64 ? next : (__u32)next;
 }

@@ -27,6 +27,20 @@ struct vireo_mmio {
 	struct vireo_mmio_op op;
 };
 
+/* The data of an OUT */
+static inline __u32 vireo_io_data(const struct vireo_run *run)
+{
+	return (__u32)run->value & (~0U >> (32 - 8 * run->io.width));
+}
+
+/* Those of an IN, as the processor would put them into RAX */
+static inline void vireo_io_reply(struct vireo_run *run, __u32 data)
+{
+	__u32 mask = ~0U >> (32 - 8 * run->io.width);
+
+	run->value = (data & mask) | (run->io.width == 4 ? 0 : run->value & ~(__u64)mask);
+}
+
 int vireo_mmio_take(const struct vireo_run *run, int mem_fd, struct vireo_mmio *m);
 void vireo_mmio_reply(struct vireo_run *run, const struct vireo_mmio *m, __u64 data);
 
