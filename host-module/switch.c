@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What neither extension switches between host and guest: the extended state (x87,
- * SSE, AVX and what else XCR0 may name), XCR0, XSS, PKRU, TSC_AUX, DR0 to DR3 and the
+ * SSE, AVX, PKRU and what else XCR0 may name), XCR0, XSS, TSC_AUX, DR0 to DR3 and the
  * branch predictors.  Once for each stay on a processor, and but for the first only
  * where the two differ.
  *
@@ -17,7 +17,6 @@
 #include <asm/fpu/xcr.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
-#include <asm/pkru.h>
 #include <asm/processor.h>
 
 #include "vireo.h"
@@ -35,8 +34,6 @@ static atomic64_t vcpus;	/* made so far */
 
 /* Constant after init */
 static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
-static u64 fpu_mask;		/* components that are switched here: all but PKRU */
-static u32 pkru_offset;		/* in the standard format; 0: there is none */
 void *vireo_bitmap;
 void __percpu *vireo_cpu_pages;
 
@@ -47,15 +44,10 @@ void __percpu *vireo_cpu_pages;
  */
 int vireo_switch_init(void)
 {
-	u32 unused;
-
 	if (boot_cpu_has(X86_FEATURE_OSXSAVE))
 		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 	if (boot_cpu_has(X86_FEATURE_XSAVES))
 		rdmsrl(MSR_IA32_XSS, host_xss);
-	fpu_mask = vireo_xcr0 & ~(u64)XFEATURE_MASK_PKRU;
-	if (vireo_xcr0 & XFEATURE_MASK_PKRU)
-		cpuid_count(0xd, XFEATURE_PKRU, &unused, &pkru_offset, &unused, &unused);
 	vireo_bitmap = (void *)__get_free_pages(GFP_KERNEL, BITMAP_ORDER);
 	vireo_cpu_pages = __alloc_percpu(2 * PAGE_SIZE + vireo_xsave_size, PAGE_SIZE);
 	if (!vireo_bitmap || !vireo_cpu_pages)
@@ -112,9 +104,9 @@ static __always_inline struct xregs_state *host_fpu(void)
 	return this_cpu_ptr(vireo_cpu_pages) + 2 * PAGE_SIZE;
 }
 
-static __always_inline void fpu_save(struct xregs_state *x, u64 mask)
+static __always_inline void fpu_save(struct xregs_state *x)
 {
-	u32 low = mask, high = mask >> 32;
+	u32 low = vireo_xcr0, high = vireo_xcr0 >> 32;
 
 	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
 		asm volatile("xsaveopt64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
@@ -124,9 +116,9 @@ static __always_inline void fpu_save(struct xregs_state *x, u64 mask)
 		asm volatile("fxsave64 %0" : "+m" (*x) : : "memory");
 }
 
-static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x, u64 mask)
+static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x)
 {
-	u32 low = mask, high = mask >> 32;
+	u32 low = vireo_xcr0, high = vireo_xcr0 >> 32;
 
 	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
 	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
@@ -146,8 +138,8 @@ void vireo_switch_load(struct vireo_vcpu *v)
 {
 	struct switch_cpu *c = this_cpu_ptr(&switch_cpus);
 
-	fpu_save(host_fpu(), fpu_mask);
-	fpu_load(v, v->fpu, fpu_mask);
+	fpu_save(host_fpu());
+	fpu_load(v, v->fpu);
 	compat_cet(&c->cet, true);
 	if (c->last != v->serial) {
 		c->last = v->serial;
@@ -160,11 +152,6 @@ void vireo_switch_load(struct vireo_vcpu *v)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
 	if (host_xss)
 		wrmsrl(MSR_IA32_XSS, 0);
-	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
-		v->host_pkru = rdpkru();
-		if (v->pkru != v->host_pkru)
-			wrpkru(v->pkru);
-	}
 }
 
 static void put_xcr0(struct vireo_vcpu *v)
@@ -192,12 +179,6 @@ static void put_xcr0(struct vireo_vcpu *v)
  */
 void vireo_switch_put(struct vireo_vcpu *v)
 {
-	/* The guest may have had CR4.PKE and OSXSAVE set at any time since. */
-	if (cpu_feature_enabled(X86_FEATURE_OSPKE)) {
-		v->pkru = rdpkru();
-		if (v->pkru != v->host_pkru)
-			wrpkru(v->host_pkru);
-	}
 	put_xcr0(v);
 	compat_cet(this_cpu_ptr(&switch_cpus.cet), false);
 	if (cpu_feature_enabled(X86_FEATURE_RDTSCP) && v->tsc_aux != host_tsc_aux())
@@ -206,8 +187,8 @@ void vireo_switch_put(struct vireo_vcpu *v)
 		put_dr(v);
 	if (hw_breakpoint_active())	/* the exit has switched them off */
 		hw_breakpoint_restore();
-	fpu_save(v->fpu, fpu_mask);
-	fpu_load(v, host_fpu(), fpu_mask);
+	fpu_save(v->fpu);
+	fpu_load(v, host_fpu());
 	compat_guest_ran();
 }
 
@@ -255,22 +236,14 @@ long vireo_vcpu_xsave(void *vcpu, unsigned int cmd, void *arg)
 
 	if (a->bytes != vireo_xsave_size)
 		return -EINVAL;
-	if (cmd == VIREO_GET_XSAVE) {
-		if (pkru_offset) {	/* XRSTOR is never told to look at it */
-			v->fpu->header.xfeatures |= XFEATURE_MASK_PKRU;
-			*(u32 *)((u8 *)v->fpu + pkru_offset) = v->pkru;
-		}
+	if (cmd == VIREO_GET_XSAVE)
 		return copy_to_user(data, v->fpu, vireo_xsave_size) ? -EFAULT : 0;
-	}
 	x = memdup_user(data, vireo_xsave_size);
 	if (IS_ERR(x))
 		return PTR_ERR(x);
 	valid = fpu_valid(x);
-	if (valid) {
-		v->pkru = x->header.xfeatures & XFEATURE_MASK_PKRU ?
-			  *(u32 *)((u8 *)x + pkru_offset) : 0;
+	if (valid)
 		memcpy(v->fpu, x, vireo_xsave_size);
-	}
 	kfree(x);
 	return valid ? 0 : -EINVAL;
 }

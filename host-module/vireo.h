@@ -318,8 +318,6 @@ struct vireo_vcpu {
 	u64 tsc_adjust;		/* (v) IA32_TSC_ADJUST */
 	u64 tsc_lost;		/* (v) share of vireo_tsc_lost that is in tsc_offset */
 	u64 tsc_aux;		/* (v) IA32_TSC_AUX */
-	u32 pkru;		/* (v) protection keys, while the guest is out */
-	u32 host_pkru;		/* (v) between load and put */
 	u64 spec_ctrl;		/* (v) where the hardware does not switch it */
 	bool dr_loaded;		/* (v) DR0-3 are the guest's */
 	unsigned long dr[4];	/* (v) while they are not */

@@ -223,6 +223,61 @@ TEST(new_vcpu_is_clean)
 	EXPECT_TRUE(vectors_equal(&seen, &zero, false));
 }
 
+/* ---- protection keys --------------------------------------------------------------------- */
+
+static u32 read_pkru(void)
+{
+	u32 value;
+
+	asm volatile("rdpkru" : "=a"(value) : "c"(0) : "rdx");
+	return value;
+}
+
+static void write_pkru(u32 value)
+{
+	asm volatile("wrpkru" : : "a"(value), "c"(0), "d"(0) : "memory");
+}
+
+static void guest_keys(u64 id)
+{
+	u32 mine = 0x1230 << (4 * id);
+
+	write_cr4(read_cr4() | X86_CR4_PKE);
+	GUEST_EQ(read_pkru(), 0);
+	write_pkru(mine);
+	guest_sync(1);
+	GUEST_EQ(read_pkru(), mine);
+}
+
+static void two_vcpus(void (*fn)(u64))
+{
+	struct test_vm vm;
+
+	vm_boot(&vm, 2, VM_RAM);
+	vcpu_set_entry(&vm.vcpu[0], fn, 0);
+	vcpu_set_entry(&vm.vcpu[1], fn, 1);
+	EXPECT_EQ(vcpu_run_sync(&vm.vcpu[0]), 1);
+	EXPECT_EQ(vcpu_run_sync(&vm.vcpu[1]), 1);
+	vcpu_run_done(&vm.vcpu[0]);
+	vcpu_run_done(&vm.vcpu[1]);
+	vm_close(&vm);
+}
+
+TEST(protection_keys)
+{
+	struct test_vm vm;
+	bool have;
+
+	vm_boot(&vm, 1, VM_RAM);
+	have = vm.info.xcr0 & BIT(9);
+	vm_close(&vm);
+	if (!have)
+		SKIP("this processor has no protection keys");
+	write_pkru(0x55555510);
+	two_vcpus(guest_keys);
+	EXPECT_EQ(read_pkru(), 0x55555510);
+}
+
 /* ---- debug registers --------------------------------------------------------------------- */
 
 static u32 hits;
@@ -294,20 +349,6 @@ static void guest_debug_values(u64 id)
 	/* DR4 and DR5 are not there with CR4.DE */
 	write_cr4(read_cr4() | X86_CR4_DE);
 	GUEST_EQ(GUEST_FAULT_OF("mov %%db4, %%rax"), GUEST_FAULT | VEC_UD);
-}
-
-static void two_vcpus(void (*fn)(u64))
-{
-	struct test_vm vm;
-
-	vm_boot(&vm, 2, VM_RAM);
-	vcpu_set_entry(&vm.vcpu[0], fn, 0);
-	vcpu_set_entry(&vm.vcpu[1], fn, 1);
-	EXPECT_EQ(vcpu_run_sync(&vm.vcpu[0]), 1);
-	EXPECT_EQ(vcpu_run_sync(&vm.vcpu[1]), 1);
-	vcpu_run_done(&vm.vcpu[0]);
-	vcpu_run_done(&vm.vcpu[1]);
-	vm_close(&vm);
 }
 
 TEST(debug_registers)
