@@ -184,6 +184,9 @@ static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 		break;
 	case VEXIT_SKIP:
 		break;
+	case VEXIT_MC:
+		asm volatile("int $18");
+		return true;
 	case VEXIT_DR:
 		return true;
 	default:	/* XSETBV takes effect when the inner loop is entered again */

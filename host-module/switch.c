@@ -11,7 +11,6 @@
  * the standard format that user space sees (Intel SDM vol. 1, 13.4).
  */
 #include <linux/hw_breakpoint.h>
-#include <linux/log2.h>
 #include <asm/debugreg.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/xcr.h>
@@ -30,7 +29,6 @@ struct switch_cpu {
 #define BITMAP_ORDER	3	/* 20 KiB for AMD-V */
 
 static DEFINE_PER_CPU(struct switch_cpu, switch_cpus);
-static atomic64_t vcpus;	/* made so far */
 
 /* Constant after init */
 static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
@@ -190,24 +188,6 @@ void vireo_switch_put(struct vireo_vcpu *v)
 	fpu_save(v->fpu);
 	fpu_load(v, host_fpu());
 	compat_guest_ran();
-}
-
-/**
- * vireo_switch_create() - a new vCPU's extended state
- * @v: the vCPU; its end is kfree()
- * Context: May sleep.
- * Return: 0 or -ENOMEM.
- */
-int vireo_switch_create(struct vireo_vcpu *v)
-{
-	/* A power of two is aligned to itself; XSAVE wants 64. */
-	v->fpu = kzalloc(roundup_pow_of_two(vireo_xsave_size), GFP_KERNEL_ACCOUNT);
-	if (!v->fpu)
-		return -ENOMEM;
-	v->fpu->i387.cwd = 0x37f;
-	v->fpu->i387.mxcsr = MXCSR_DEFAULT;
-	v->serial = atomic64_inc_return(&vcpus);
-	return 0;
 }
 
 /* XRSTOR would fault on anything else (Intel SDM vol. 1, 13.8.1). */

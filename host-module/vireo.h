@@ -91,6 +91,7 @@ enum vireo_exit {		/* to VEXIT_RESUME each with its counter */
 	VEXIT_DR = VIREO_STAT_EXIT_DR,	/* debug registers were given to the guest; go on */
 	VEXIT_RESUME = VIREO_STAT_EXIT_OTHER,	/* the backend has dealt with it */
 	VEXIT_XSETBV,
+	VEXIT_MC,		/* a machine check, which is the host's */
 	VEXIT_SKIP,		/* an instruction without effect: step over it */
 	VEXIT_UD,		/* an instruction this guest does not have */
 	VEXIT_GP,		/* an instruction that is refused: #GP(0) */
@@ -385,7 +386,6 @@ extern void *vireo_bitmap;	/* all ones, 32 KiB: what exits, for the backend to c
 extern void __percpu *vireo_cpu_pages;	/* the backend's first two on each processor */
 int vireo_switch_init(void);
 void vireo_switch_exit(void);
-int vireo_switch_create(struct vireo_vcpu *v);
 long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg);
 void vireo_switch_dr(struct vireo_vcpu *v);
 void vireo_switch_load(struct vireo_vcpu *v);

@@ -6,6 +6,7 @@
  * as long as the VM, so the array of them is read without a lock.
  */
 #include <linux/file.h>
+#include <linux/log2.h>
 
 #include "vireo.h"
 
@@ -163,6 +164,8 @@ static void vcpu_free(struct vireo_vcpu *v)
 	kfree(v);
 }
 
+static atomic64_t vcpus;	/* made so far, on this host */
+
 static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 {
 	struct vireo_vcpu *v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
@@ -175,12 +178,16 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	rcuwait_init(&v->wait);
 	v->tsc_lost = READ_ONCE(vireo_tsc_lost);
 	v->tsc_offset = -vm->clock.tsc_base;
+	v->serial = atomic64_inc_return(&vcpus);
 	v->run = (struct vireo_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!v->run || vireo_switch_create(v) || vireo_lapic_create(v) ||
-	    vireo_ops->vcpu_create(v)) {
+	/* A power of two is aligned to itself; XSAVE wants 64. */
+	v->fpu = kzalloc(roundup_pow_of_two(vireo_xsave_size), GFP_KERNEL_ACCOUNT);
+	if (!v->run || !v->fpu || vireo_lapic_create(v) || vireo_ops->vcpu_create(v)) {
 		vcpu_free(v);
 		return NULL;
 	}
+	v->fpu->i387.cwd = 0x37f;
+	v->fpu->i387.mxcsr = MXCSR_DEFAULT;
 	vireo_vcpu_reset(v, false);
 	return v;
 }

@@ -23,12 +23,11 @@
 /* In vireo_bitmap: for 12 KiB (15.10.1) that all ports exit, then 8 KiB for MSRs (15.11) */
 #define MSRPM			(3 * PAGE_SIZE)
 
-/* 15.15.3: what the processor may keep from the last VMRUN of the same VMCB */
-#define CLEAN_INTERCEPTS	BIT(0)
-#define CLEAN_ASID		BIT(2)
-#define CLEAN_TPR		BIT(3)
-#define CLEAN_DR		BIT(6)
-#define CLEAN_ALL		0x3ffU
+/*
+ * 15.15.3: the processor may keep all that is seldom written from the last VMRUN of the
+ * same VMCB; who writes such a thing makes it 0.  Elsewhere it has no meaning.
+ */
+#define CLEAN			0x3ffU
 
 /* 15.10.2: EXITINFO1 of an I/O exit; the width is 1, 2 or 4 */
 #define IOIO_PORT_SHIFT		16
@@ -51,11 +50,8 @@ struct svm_cpu {
 struct svm_vcpu {
 	struct vmcb *vmcb;	/* (i) */
 	u64 vmcb_pa;		/* (i) */
-	u32 dirty;		/* (v) CLEAN_* that the next VMRUN must load */
 	u64 asid_gen;		/* (v) */
-	bool iret_seen;		/* (v) its IRET is next, at step_rip */
 	bool step;		/* (v) single-step over what is at step_rip */
-	bool stepped;		/* (v) the last entry was such a step */
 	bool guest_tf;		/* (v) the guest's own RFLAGS.TF meanwhile */
 	u64 step_rip;		/* (v) */
 };
@@ -99,7 +95,7 @@ static const struct svm_exit {
 	/* The first two can loop in delivery, out of reach of any interrupt; #MC is the host's. */
 	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB] = { -VEXIT_EXCEPTION },
 	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC] = { -VEXIT_EXCEPTION },
-	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC] = { -VEXIT_EXCEPTION },
+	[INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC] = { VEXIT_MC },
 	[INTERCEPT_INTR ... INTERCEPT_NMI] = { VEXIT_INTR },
 	[INTERCEPT_SMI ... INTERCEPT_INIT] = { VEXIT_RESUME },	/* pending, taken by STGI */
 	[INTERCEPT_RDPMC] = { VEXIT_GP },
@@ -203,13 +199,13 @@ static void intercept(struct svm_vcpu *s, unsigned int bit, bool on)
 
 	*word = on ? was | BIT(bit % 32) : was & ~BIT(bit % 32);
 	if (*word != was)
-		s->dirty |= CLEAN_INTERCEPTS;
+		s->vmcb->control.clean = 0;
 }
 
 static void intercept_dr(struct svm_vcpu *s, bool on)
 {
 	s->vmcb->control.intercepts[1] = on ? ~0U : 0;
-	s->dirty |= CLEAN_INTERCEPTS;
+	s->vmcb->control.clean = 0;
 }
 
 static int svm_vcpu_create(struct vireo_vcpu *v)
@@ -296,11 +292,10 @@ static void svm_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 	save->dr6 = r->dr[4];
 	save->dr7 = r->dr[5];
 
-	s->iret_seen = false;
 	s->step = false;
 	intercept(s, INTERCEPT_IRET, r->events & VIREO_EVENT_NMI_MASKED);
 	v->flush = true;
-	s->dirty = CLEAN_ALL;
+	s->vmcb->control.clean = 0;
 }
 
 static int svm_msr(struct vireo_vcpu *v, u32 index, u64 *value, bool write)
@@ -316,7 +311,7 @@ static int svm_msr(struct vireo_vcpu *v, u32 index, u64 *value, bool write)
 	field = (void *)&s->vmcb->save + switched[i].offset;
 	if (write) {
 		*field = *value | svme;
-		s->dirty = CLEAN_ALL;
+		s->vmcb->control.clean = 0;
 	} else {
 		*value = *field & ~svme;
 	}
@@ -326,14 +321,14 @@ static int svm_msr(struct vireo_vcpu *v, u32 index, u64 *value, bool write)
 static void svm_set_bs(struct vireo_vcpu *v)
 {
 	to_svm(v)->vmcb->save.dr6 |= DR_STEP;
-	to_svm(v)->dirty |= CLEAN_DR;
+	to_svm(v)->vmcb->control.clean = 0;
 }
 
 static void set_int_ctl(struct svm_vcpu *s, u32 ctl)
 {
 	if (s->vmcb->control.int_ctl != ctl) {
 		s->vmcb->control.int_ctl = ctl;
-		s->dirty |= CLEAN_TPR;
+		s->vmcb->control.clean = 0;
 	}
 }
 
@@ -350,7 +345,7 @@ static void svm_apic_changed(struct vireo_vcpu *v, u16 status)
 /*
  * 15.21.4: a virtual interrupt with its intercept exits when it could be
  * taken.  NMIs have no window: the end of the handler is the intercepted IRET,
- * and that is single-stepped if an NMI waits for it.
+ * and that is single-stepped; so is what an interrupt shadow covers.
  */
 static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi)
 {
@@ -368,8 +363,7 @@ static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool 
 		/* Behind another event: try again as soon as that is in. */
 		set_bit(VREQ_EVENT, &v->requests);
 		compat_self_ipi();
-	} else if (s->iret_seen || !(v->blocked & VIREO_BLOCKED_NMI)) {
-		/* Behind the IRET, or an interrupt shadow. */
+	} else if (!(v->blocked & VIREO_BLOCKED_NMI)) {
 		s->step = true;
 		s->step_rip = v->rip;
 	}
@@ -389,14 +383,13 @@ static void new_asid(struct vireo_vcpu *v, struct svm_cpu *c)
 	s->vmcb->control.asid = c->next_asid++;
 	s->asid_gen = c->asid_gen;
 	v->flush = false;
-	s->dirty |= CLEAN_ASID;
+	s->vmcb->control.clean = 0;
 }
 
 static void svm_migrate(struct vireo_vcpu *v)
 {
 	v->cpu = smp_processor_id();
-	to_svm(v)->dirty = CLEAN_ALL;
-	v->flush = true;
+	v->flush = true;	/* and so a new ASID, and all is loaded */
 }
 
 static void load_debug(struct vireo_vcpu *v)
@@ -415,7 +408,7 @@ static void svm_load(struct vireo_vcpu *v)
 		new_asid(v, c);
 	if (s->vmcb->control.tsc_offset != v->tsc_offset) {
 		s->vmcb->control.tsc_offset = v->tsc_offset;
-		s->dirty |= CLEAN_INTERCEPTS;	/* 15.15.3: the offset is in that group */
+		s->vmcb->control.clean = 0;
 	}
 	if (unlikely(s->vmcb->save.dr7 & 0xff))
 		load_debug(v);
@@ -456,19 +449,13 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
 	u8 vector = v->exit.code - SVM_EXIT_EXCP_BASE;
 
-	if (vector == X86_TRAP_MC) {
-		asm volatile("int $18");	/* the host's handler deals with it */
-		return VEXIT_RESUME;
-	}
-	if (vector == X86_TRAP_DB && s->stepped && !s->guest_tf) {
+	s->vmcb->control.clean = 0;
+	if (vector == X86_TRAP_DB && s->step && !s->guest_tf) {
 		s->vmcb->save.dr6 &= ~(u64)DR_STEP;
-		s->dirty |= CLEAN_DR;
 		return VEXIT_WINDOW;
 	}
-	if (vector == X86_TRAP_DB && (s->vmcb->save.dr6 & DR6_BD)) {
+	if (vector == X86_TRAP_DB && (s->vmcb->save.dr6 & DR6_BD))
 		s->vmcb->save.dr7 &= ~(u64)DR7_GD;	/* as its delivery does (13.1.1.4) */
-		s->dirty |= CLEAN_DR;
-	}
 	v->exit.event = vireo_event(VEVENT_EXCEPTION, vector);
 	v->exit.event.has_error = vector == X86_TRAP_AC;
 	return VEXIT_EXCEPTION;
@@ -512,9 +499,10 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 		return exit_exception(v, s);
 	case SVM_EXIT_IRET:
 		intercept(s, INTERCEPT_IRET, false);
-		s->iret_seen = true;
+		s->step = true;
 		s->step_rip = v->rip;
-		return VEXIT_WINDOW;
+		s->guest_tf = v->rflags & X86_EFLAGS_TF;
+		return VEXIT_RESUME;
 	case SVM_EXIT_VINTR:
 		return VEXIT_WINDOW;
 	case SVM_EXIT_ERR:
@@ -523,18 +511,16 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, struct svm_vcpu *s)
 	return VEXIT_UNKNOWN;
 }
 
-/* Whether the instruction at step_rip is done, be it stepped or not. */
+/* Whether the instruction at step_rip is done.  An IRET has then brought its own flags. */
 static void step_finish(struct vireo_vcpu *v, struct svm_vcpu *s)
 {
-	s->stepped = s->step;
-	if (v->rip == s->step_rip) {
-		if (s->step && !s->guest_tf)
-			v->rflags &= ~(u64)X86_EFLAGS_TF;
+	bool done = v->rip != s->step_rip;
+
+	if (!s->guest_tf && !(done && (v->blocked & VIREO_BLOCKED_NMI)))
+		v->rflags &= ~(u64)X86_EFLAGS_TF;
+	if (!done)
 		return;
-	}
-	if (s->iret_seen)
-		v->blocked &= ~VIREO_BLOCKED_NMI;
-	s->iret_seen = false;
+	v->blocked &= ~VIREO_BLOCKED_NMI;
 	s->step = false;
 	set_bit(VREQ_EVENT, &v->requests);
 }
@@ -544,6 +530,7 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	struct svm_vcpu *s = to_svm(v);
 	struct vmcb *vmcb = s->vmcb;
 	u32 guest_spec = 0, host_spec = 0;
+	enum vireo_exit exit;
 
 	vmcb->save.rip = v->rip;
 	vmcb->save.rflags = v->rflags;
@@ -570,8 +557,6 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	}
 	if (unlikely(v->flush))		/* asked for since svm_load() */
 		new_asid(v, this_cpu_ptr(&svm_cpus));
-	vmcb->control.clean = CLEAN_ALL & ~s->dirty;	/* elsewhere without meaning */
-	s->dirty = 0;
 
 	svm_enter(v->gpr, s->vmcb_pa, this_cpu_read(svm_cpus.host_pa), guest_spec, host_spec);
 
@@ -584,15 +569,17 @@ static enum vireo_exit svm_run(struct vireo_vcpu *v)
 	*vireo_lapic_tpr(v) = vmcb->control.int_ctl << 4;
 	v->exit.code = *(u64 *)&vmcb->control.exit_code;	/* and exit_code_hi */
 	v->exit.gpa = 0;
+	vmcb->control.clean = CLEAN;
 	vmcb->control.event_inj = 0;
 	vmcb->control.tlb_ctl = 0;
 	if (unlikely(vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID)) {
 		vireo_event_again(v, vmcb->control.exit_int_info, vmcb->control.exit_int_info_err);
 		intercept(s, INTERCEPT_IRET, v->blocked & VIREO_BLOCKED_NMI);
 	}
-	if (unlikely(s->step || s->iret_seen))
+	exit = exit_decode(v, s);
+	if (unlikely(s->step))
 		step_finish(v, s);
-	return exit_decode(v, s);
+	return exit;
 }
 
 const struct vireo_ops svm_ops = {

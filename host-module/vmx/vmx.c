@@ -525,22 +525,6 @@ static void set_segment(unsigned int i, const struct vireo_segment *seg)
 	vmx_write(GUEST_ES_AR_BYTES + 2 * i, ar);
 }
 
-static void set_cr(const struct vireo_regs *r, const u64 pdpte[4])
-{
-	u32 entry = r->efer & EFER_LMA ? VM_ENTRY_IA32E_MODE : 0;
-	unsigned int i;
-
-	vmx_write(GUEST_CR0, (r->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | X86_CR0_NE);
-	vmx_write(CR0_READ_SHADOW, r->cr0);
-	vmx_write(GUEST_CR3, r->cr3);
-	vmx_write(GUEST_CR4, (r->cr4 & ~cr4_mask) | X86_CR4_VMXE | (__read_cr4() & X86_CR4_MCE));
-	vmx_write(CR4_READ_SHADOW, r->cr4);
-	vmx_write(GUEST_IA32_EFER, r->efer);
-	vmx_write(VM_ENTRY_CONTROLS, ctl[CTLS_ENTRY] | entry);
-	for (i = 0; i < 4; i++)
-		vmx_write(GUEST_PDPTR0 + 2 * i, pdpte[i]);
-}
-
 static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 {
 	struct vmx_vcpu *x = to_vmx(v);
@@ -555,7 +539,16 @@ static void vmx_set_regs(struct vireo_vcpu *v, const struct vireo_regs *r)
 		return;
 	for (i = 0; i < VIREO_SEGS; i++)
 		set_segment(i, &r->seg[i]);
-	set_cr(r, pdpte);
+	for (i = 0; i < ARRAY_SIZE(pdpte); i++)
+		vmx_write(GUEST_PDPTR0 + 2 * i, pdpte[i]);
+	vmx_write(GUEST_CR0, (r->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | X86_CR0_NE);
+	vmx_write(CR0_READ_SHADOW, r->cr0);
+	vmx_write(GUEST_CR3, r->cr3);
+	vmx_write(GUEST_CR4, (r->cr4 & ~cr4_mask) | X86_CR4_VMXE | (__read_cr4() & X86_CR4_MCE));
+	vmx_write(CR4_READ_SHADOW, r->cr4);
+	vmx_write(GUEST_IA32_EFER, r->efer);
+	vmx_write(VM_ENTRY_CONTROLS,
+		  ctl[CTLS_ENTRY] | (r->efer & EFER_LMA ? VM_ENTRY_IA32E_MODE : 0));
 	x->sce = r->efer & EFER_SCE;
 	x->cr2 = r->cr2;
 	x->dr6 = r->dr[4];
@@ -860,10 +853,8 @@ static enum vireo_exit exit_exception(struct vireo_vcpu *v)
 		asm volatile("int $2");	/* NMIs are blocked until its IRET */
 		return VEXIT_INTR;
 	}
-	if (vector == X86_TRAP_MC) {
-		asm volatile("int $18");
-		return VEXIT_RESUME;
-	}
+	if (vector == X86_TRAP_MC)
+		return VEXIT_MC;
 	if ((info & INTR_INFO_UNBLOCK_NMI) && !v->inject.info)
 		v->blocked |= VIREO_BLOCKED_NMI;
 	/* INT1's is one of its own type, but delivered as any other. */
@@ -937,11 +928,7 @@ static enum vireo_exit exit_failed(struct vireo_vcpu *v, u32 reason, bool failed
 	v->exit.gpa = 0;
 	v->exit.code = reason;
 	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
-	if (reason == (REASON_FAILED | EXIT_REASON_MCE_DURING_VMENTRY)) {
-		asm volatile("int $18");
-		return VEXIT_RESUME;
-	}
-	return VEXIT_FAIL;
+	return reason == (REASON_FAILED | EXIT_REASON_MCE_DURING_VMENTRY) ? VEXIT_MC : VEXIT_FAIL;
 }
 
 /* What an entry seldom has; apart, because INVEPT's descriptor costs a stack guard. */
