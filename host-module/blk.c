@@ -32,16 +32,8 @@
 #define BURST_NS	(NSEC_PER_SEC / 10)	/* what a limit lets through at once */
 #define THREADS		32		/* of a disk: what may stall at the same time */
 
-enum { LIMIT_BYTES, LIMIT_REQUESTS, LIMITS };
-
-/* A limit by the time that it takes: what is used up reaches to @until. */
-struct blk_limit {
-	u64 rate;		/* per second, 0: none */
-	u64 until;		/* ns */
-};
-
 struct blk_disk {
-	struct vireo_vm *vm;		/* (i) held */
+	struct vireo_device dev;	/* (i) */
 	struct file *file;		/* (i) held */
 	struct block_device *bdev;	/* (i) NULL: a regular file */
 	struct file *overlay;		/* (i) held, or NULL: that of @blocks */
@@ -54,8 +46,10 @@ struct blk_disk {
 	int ki_flags;			/* (i) */
 	u64 sectors;			/* (a) */
 	bool limited;			/* (a) look at the limits */
-	spinlock_t lock;		/* the limits */
-	struct blk_limit limit[LIMITS];
+	spinlock_t lock;		/* the limits and to write @sectors */
+	u64 bps;			/* bytes per second */
+	u64 iops;			/* requests per second */
+	u64 until;			/* ns: what was used up of both takes so long */
 };
 
 struct blk_request {
@@ -242,90 +236,63 @@ static int overlay_move(const struct blk_disk *d, bool file, u64 pos, struct iov
 			size_t len)
 {
 	size_t after = iov_iter_count(iter) - len;
-	ssize_t n = 0;
+	loff_t at = pos;
+	ssize_t n;
 
 	iov_iter_truncate(iter, len);
-	while (n >= 0 && iov_iter_count(iter)) {
-		loff_t at = pos;
-
-		if (file)	/* nothing at all: the file has become shorter */
-			n = vfs_iter_read(d->file, iter, &at, 0) ?: -EIO;
-		else
-			n = vireo_mem_copy(d->blocks, pos, iter);
-		pos += n;
-	}
+	n = file ? vfs_iter_read(d->file, iter, &at, 0) : vireo_mem_copy(d->blocks, pos, iter);
 	iov_iter_reexpand(iter, iov_iter_count(iter) + after);
-	return min_t(ssize_t, n, 0);
+	return n == len ? 0 : n < 0 ? n : -EIO;	/* the file has become shorter */
 }
 
-static u64 disk_sectors(const struct blk_disk *d)
-{
-	return i_size_read(d->file->f_mapping->host) >> SECTOR_SHIFT;
-}
-
-/* Makes a block; what is not written to it is as it was. */
+/* Makes a block; what is not written to it is as it was, or zero behind the file's end. */
 static int overlay_add(const struct blk_disk *d, u64 pos, struct iov_iter *iter, size_t len)
 {
-	u64 block = pos & PAGE_MASK, size = disk_sectors(d) << SECTOR_SHIFT;
-	struct bio_vec bv = {};
+	struct bio_vec bv = { .bv_len = PAGE_SIZE };
+	loff_t block = pos & PAGE_MASK, at = block;
 	struct iov_iter fill;
-	int err = 0;
+	ssize_t err = 0;
 
 	if (vireo_mem_headroom(d->blocks))
 		bv.bv_page = alloc_page(MEM_GFP | __GFP_ZERO);
 	if (!bv.bv_page)
 		return -ENOMEM;
-	bv.bv_len = min_t(u64, PAGE_SIZE, size > block ? size - block : 0);
 	if (len < PAGE_SIZE) {
-		iov_iter_bvec(&fill, ITER_DEST, &bv, 1, bv.bv_len);
-		err = overlay_move(d, true, block, &fill, bv.bv_len);
+		iov_iter_bvec(&fill, ITER_DEST, &bv, 1, PAGE_SIZE);
+		err = vfs_iter_read(d->file, &fill, &at, 0);
 	}
-	if (!err && !copy_from_iter_full(page_address(bv.bv_page) + (pos - block), len, iter))
-		err = -EFAULT;
-	if (!err) {
-		err = vireo_mem_fill(d->blocks, block, bv.bv_page, d->max);
-		if (err)
-			iov_iter_revert(iter, len);
-	}
+	if (err >= 0)
+		err = copy_from_iter_full(page_address(bv.bv_page) + (pos - block), len, iter) ?
+		      vireo_mem_fill(d->blocks, block, bv.bv_page, d->max) : -EFAULT;
+	if (err == -EEXIST)
+		iov_iter_revert(iter, len);
 	if (err)
 		put_page(bv.bv_page);
 	return err;
 }
 
-static int overlay_write(const struct blk_disk *d, u64 pos, struct iov_iter *iter, size_t len)
-{
-	int err = -EEXIST;
-
-	if (vireo_mem_seek(d->blocks, pos, pos + len, true) != pos)
-		err = overlay_add(d, pos, iter, len);
-	if (err == -EEXIST)
-		err = overlay_move(d, false, pos, iter, len);
-	return err == -ENOMEM ? -ENOSPC : err;	/* of ENOMEM the guest would try for ever */
-}
-
 static int overlay_rw(struct blk_request *req)
 {
-	u64 pos = req->sector << SECTOR_SHIFT, end = pos + req->bytes, next;
+	u64 pos = req->sector << SECTOR_SHIFT, end = pos + req->bytes, next, limit = end;
+	bool write = req->sub.op == VIREO_BLK_WRITE, there;
 	const struct blk_disk *d = req->q->dev;
 	struct iov_iter iter;
 	int err = 0;
 
 	blk_iter(req, &iter);
 	for (; pos < end && !err; pos = next) {
-		if (req->sub.op == VIREO_BLK_WRITE) {
-			next = min(end, (pos | ~PAGE_MASK) + 1);
-			err = overlay_write(d, pos, &iter, next - pos);
-			continue;
-		}
-		next = vireo_mem_seek(d->blocks, pos, end, true);
-		if (next > pos) {
-			err = overlay_move(d, true, pos, &iter, next - pos);
-			continue;
-		}
-		next = vireo_mem_seek(d->blocks, pos, end, false);
-		err = overlay_move(d, false, pos, &iter, next - pos);
+		if (write)
+			limit = min(end, (pos | ~PAGE_MASK) + 1);
+		next = vireo_mem_seek(d->blocks, pos, limit, true);
+		there = next == pos;
+		if (there)
+			next = vireo_mem_seek(d->blocks, pos, limit, false);
+		else if (write)
+			err = overlay_add(d, pos, &iter, next - pos);
+		if (there || !write || err == -EEXIST)
+			err = overlay_move(d, !there && !write, pos, &iter, next - pos);
 	}
-	return err;
+	return write && err == -ENOMEM ? -ENOSPC : err;	/* else the guest would try for ever */
 }
 
 /* Reads of what was not written need no overlay. */
@@ -389,24 +356,31 @@ static u16 blk_check_range(const struct blk_disk *d, u64 sector, u64 sectors)
 }
 
 /* Finds the pages of the data and holds them. */
-static u16 blk_pin(struct blk_request *req, const struct vireo_seg *segs, unsigned int n)
+static u16 blk_pin(struct blk_request *req, const struct vireo_seg *seg)
 {
-	struct vireo_mem *mem = &req->q->vm->mem;
-	unsigned int i;
+	const struct vireo_seg *end = seg + le16_to_cpu(req->sub.nsegs);
+	/* There may be a part of a page at both ends of each. */
+	unsigned int max = (req->bytes >> PAGE_SHIFT) + 2 * (end - seg);
+	struct bio_vec *vec;
+	int got;
 
-	for (i = 0; i < n; i++) {
-		u64 gpa = le64_to_cpu(segs[i].gpa);
-		u32 len = le32_to_cpu(segs[i].len);
+	for (; seg < end; seg++) {
+		u64 gpa = le64_to_cpu(seg->gpa);
+		u32 len = le32_to_cpu(seg->len);
 
-		while (len) {
-			int got = vireo_mem_pin(mem, gpa, len, req->sub.op == VIREO_BLK_READ,
-						&req->vec[req->nvecs]);
-
+		for (; len; gpa += got, len -= got) {
+			if (req->nvecs == INLINE_VECS) {
+				vec = kmalloc_array(max, sizeof(*vec),
+						    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+				if (!vec)
+					return VIREO_COMP_RETRY;
+				req->vec = memcpy(vec, req->inl, sizeof(req->inl));
+			}
+			got = vireo_mem_pin(&req->q->vm->mem, gpa, len,
+					    req->sub.op == VIREO_BLK_READ, &req->vec[req->nvecs]);
 			if (got < 0)
 				return got == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
 			req->nvecs++;
-			gpa += got;
-			len -= got;
 		}
 	}
 	return VIREO_COMP_OK;
@@ -416,32 +390,12 @@ static u16 blk_parse_data(struct blk_request *req)
 {
 	const struct blk_disk *d = req->q->dev;
 	struct blk_queue *b = req->q->room;
-	int i, n = vireo_queue_segs(req->q, &req->sub, b->segs);
-	unsigned int vecs = 0;
-	struct bio_vec *vec;
-	u16 status;
+	int bytes = vireo_queue_segs(req->q, &req->sub, b->segs, d->align, VIREO_BLK_MAX_BYTES);
 
-	if (n < 0)
+	if (bytes < 0)
 		return VIREO_COMP_INVALID;
-	for (i = 0; i < n; i++) {
-		u64 gpa = le64_to_cpu(b->segs[i].gpa);
-		u32 len = le32_to_cpu(b->segs[i].len);
-
-		if ((gpa | len) & d->align || len > VIREO_BLK_MAX_BYTES - req->bytes)
-			return VIREO_COMP_INVALID;
-		req->bytes += len;
-		vecs += PAGE_ALIGN(offset_in_page(gpa) + len) >> PAGE_SHIFT;
-	}
-	status = blk_check_range(d, req->sector, req->bytes >> SECTOR_SHIFT);
-	if (status)
-		return status;
-	if (vecs > INLINE_VECS) {
-		vec = kmalloc_array(vecs, sizeof(*vec), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-		if (!vec)
-			return VIREO_COMP_RETRY;
-		req->vec = vec;
-	}
-	return blk_pin(req, b->segs, n);
+	req->bytes = bytes;
+	return blk_check_range(d, req->sector, bytes >> SECTOR_SHIFT) ?: blk_pin(req, b->segs);
 }
 
 static u16 blk_parse(struct blk_request *req)
@@ -473,17 +427,12 @@ static u16 blk_parse(struct blk_request *req)
 
 /* ---- Limits --------------------------------------------------------------------------------- */
 
+/* Of both limits a request counts for the one that it uses up more of. */
 static void blk_use(struct blk_disk *d, u32 bytes)
 {
-	const u64 used[] = { [LIMIT_BYTES] = bytes, [LIMIT_REQUESTS] = 1 };
-	u64 now = ktime_get_ns();
-	struct blk_limit *l;
-
 	spin_lock(&d->lock);
-	for (l = d->limit; l < d->limit + LIMITS; l++)
-		if (l->rate)
-			l->until = max(l->until, now - BURST_NS) +
-				   div64_u64(used[l - d->limit] * NSEC_PER_SEC, l->rate);
+	d->until = max(d->until, ktime_get_ns() - BURST_NS) +
+		   max(bytes * NSEC_PER_SEC / d->bps, NSEC_PER_SEC / d->iops);
 	spin_unlock(&d->lock);
 }
 
@@ -491,16 +440,13 @@ static void blk_use(struct blk_disk *d, u32 bytes)
 static bool blk_dry(struct vireo_queue *q)
 {
 	struct blk_queue *b = q->room;
-	struct blk_disk *d = q->dev;
-	u64 until, now = ktime_get_ns();
+	const struct blk_disk *d = q->dev;
+	s64 wait = READ_ONCE(d->until) - ktime_get_ns();
 
-	spin_lock(&d->lock);
-	until = max(d->limit[LIMIT_BYTES].until, d->limit[LIMIT_REQUESTS].until);
-	spin_unlock(&d->lock);
-	q->stat.throttled += until > now && !b->dry;
-	b->dry = until > now;
+	q->stat.throttled += wait > 0 && !b->dry;
+	b->dry = wait > 0;
 	if (b->dry)	/* not too late, because a limit may be lifted meanwhile */
-		vireo_queue_defer(q, min_t(u64, nsecs_to_jiffies64(until - now) + 1, HZ / 4));
+		vireo_queue_defer(q, min_t(u64, nsecs_to_jiffies64(wait) + 1, HZ / 4));
 	return b->dry;
 }
 
@@ -558,7 +504,7 @@ static u32 blk_kick(struct vireo_queue *q)
 	}
 	if (n > 1)
 		blk_finish_plug(&plug);
-	return dry ? QUEUE_WAIT : n == QUEUE_BATCH ? QUEUE_MORE : 0;
+	return dry ? q->entries : 0;	/* no doorbell meanwhile */
 }
 
 static int blk_start(struct vireo_queue *q)
@@ -566,8 +512,6 @@ static int blk_start(struct vireo_queue *q)
 	struct blk_queue *b;
 	unsigned int i;
 
-	if (q->index)
-		return -EINVAL;
 	b = kvzalloc(struct_size(b, req, q->entries), GFP_KERNEL_ACCOUNT);
 	if (!b)
 		return -ENOMEM;
@@ -588,6 +532,11 @@ static const struct vireo_queue_ops blk_queue_ops = {
 
 /* ---- The disk's fd --------------------------------------------------------------------------- */
 
+static u64 disk_sectors(const struct blk_disk *d)
+{
+	return i_size_read(d->file->f_mapping->host) >> SECTOR_SHIFT;
+}
+
 static long disk_set(void *object, unsigned int cmd, void *arg)
 {
 	struct blk_disk *d = ((struct file *)object)->private_data;
@@ -597,24 +546,18 @@ static long disk_set(void *object, unsigned int cmd, void *arg)
 	if (s->sectors > end)
 		return -EINVAL;
 	spin_lock(&d->lock);
-	d->limit[LIMIT_BYTES] = (struct blk_limit) { .rate = s->bytes_per_second };
-	d->limit[LIMIT_REQUESTS] = (struct blk_limit) { .rate = s->requests_per_second };
+	d->bps = s->bytes_per_second ?: U64_MAX;
+	d->iops = s->requests_per_second ?: U64_MAX;
+	d->until = 0;
 	WRITE_ONCE(d->limited, s->bytes_per_second || s->requests_per_second);
 	WRITE_ONCE(d->sectors, s->sectors ?: end);
 	spin_unlock(&d->lock);
 	return 0;
 }
 
-static long disk_create_queue(void *object, unsigned int cmd, void *arg)
-{
-	struct blk_disk *d = ((struct file *)object)->private_data;
-
-	return vireo_queue_create(d->vm, &blk_queue_ops, object, arg);
-}
-
 static const struct vireo_call disk_calls[] = {
 	{ VIREO_SET_DISK, disk_set },
-	{ VIREO_CREATE_QUEUE, disk_create_queue, VIREO_QUEUE_RESUME },
+	{ VIREO_CREATE_QUEUE, vireo_queue_create, VIREO_QUEUE_RESUME },
 	{}
 };
 
@@ -626,36 +569,24 @@ static void disk_free(struct blk_disk *d)
 		fput(d->overlay);
 	if (d->file)
 		fput(d->file);
-	vireo_vm_put(d->vm);
+	vireo_vm_put(d->dev.vm);
 	kfree(d);
 }
 
 DEFINE_VIREO_FD(disk, file, disk_free);
 
-static int disk_open_bdev(struct blk_disk *d)
-{
-	struct block_device *bdev = I_BDEV(d->file->f_mapping->host);
-
-	d->bdev = bdev;
-	d->align |= bdev_dma_alignment(bdev);
-	if (bdev_is_zoned(bdev) || d->block < bdev_logical_block_size(bdev))
-		return -EINVAL;
-	if (bdev_read_only(bdev) && !d->blocks)
-		d->flags |= VIREO_DISK_READONLY;
-	/* Requests go past the page cache: what is dirty there comes first. */
-	return filemap_write_and_wait(d->file->f_mapping);
-}
-
 static int disk_open(struct blk_disk *d, const struct vireo_create_disk *c)
 {
 	fmode_t need = FMODE_READ | (d->flags ? 0 : FMODE_WRITE);
-	umode_t mode;
+	struct inode *inode;
 
 	d->file = fget(c->fd);
 	if (!d->file)
 		return -EBADF;
-	mode = file_inode(d->file)->i_mode;
-	if ((!S_ISBLK(mode) && !S_ISREG(mode)) || d->file->f_flags & O_APPEND)
+	inode = d->file->f_mapping->host;
+	if ((!S_ISBLK(inode->i_mode) && !S_ISREG(inode->i_mode)) ||
+	    d->file->f_flags & O_APPEND || !is_power_of_2(c->block) ||
+	    c->block < SECTOR_SIZE || c->block > BLOCK_MAX || c->reserved)
 		return -EINVAL;
 	if ((d->file->f_mode & need) != need)
 		return -EACCES;
@@ -663,10 +594,16 @@ static int disk_open(struct blk_disk *d, const struct vireo_create_disk *c)
 	d->align = SECTOR_SIZE - 1;
 	d->sectors = disk_sectors(d);
 	d->ki_flags = d->file->f_iocb_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC);
-	if (!is_power_of_2(c->block) || c->block < SECTOR_SIZE || c->block > BLOCK_MAX ||
-	    c->reserved)
+	if (S_ISREG(inode->i_mode))
+		return 0;
+	d->bdev = I_BDEV(inode);
+	d->align |= bdev_dma_alignment(d->bdev);
+	if (bdev_is_zoned(d->bdev) || d->block < bdev_logical_block_size(d->bdev))
 		return -EINVAL;
-	return S_ISBLK(mode) ? disk_open_bdev(d) : 0;
+	if (bdev_read_only(d->bdev) && !d->blocks)
+		d->flags |= VIREO_DISK_READONLY;
+	/* Requests go past the page cache: what is dirty there comes first. */
+	return filemap_write_and_wait(d->file->f_mapping);
 }
 
 static int disk_open_overlay(struct blk_disk *d, const struct vireo_create_disk *c)
@@ -699,8 +636,8 @@ long vireo_disk_create(void *object, unsigned int cmd, void *arg)
 
 	if (!d)
 		return -ENOMEM;
-	d->vm = object;
-	vireo_vm_get(d->vm);
+	d->dev = (struct vireo_device) { .vm = object, .ops = &blk_queue_ops, .queues = 1 };
+	vireo_vm_get(object);
 	d->flags = c->flags;
 	spin_lock_init(&d->lock);
 	err = disk_open_overlay(d, c) ?: disk_open(d, c);

@@ -84,12 +84,11 @@ struct net_tx {
 };
 
 struct net_if {
-	struct vireo_vm *vm;		/* (i) held */
+	struct vireo_device device;	/* (i) */
 	struct net_device __rcu *dev;	/* (a) RTNL to write */
 	u8 mac[ETH_ALEN];		/* (i) the guest's */
 	bool filter;			/* (i) */
 	bool link;			/* (a) RTNL to write */
-	unsigned int pairs;		/* (i) */
 	u32 mtu;			/* (a) RTNL to write */
 	u64 accepted;			/* (a) RTNL to write */
 	unsigned long served;		/* (a) bit for each queue */
@@ -208,16 +207,12 @@ static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_n
 				     u16 *status)
 {
 	struct net_tx *tx = q->room;
-	int i, segs = vireo_queue_segs(q, e, tx->segs), err;
+	int len = vireo_queue_segs(q, e, tx->segs, 0, NET_MAX_PACKET), linear, err;
 	struct net_if *net = q->dev;
 	struct sk_buff *skb;
-	u64 len = 0;
-	u32 linear;
 
-	for (i = 0; i < segs; i++)
-		len += le32_to_cpu(tx->segs[i].len);
 	*status = VIREO_COMP_INVALID;
-	if (len < ETH_HLEN || len > NET_MAX_PACKET)
+	if (len < ETH_HLEN)
 		return NULL;
 	*status = VIREO_COMP_RETRY;
 	linear = len <= NET_LINEAR ? len : NET_HEADERS;
@@ -229,7 +224,7 @@ static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_n
 	skb_put(skb, linear);
 	skb->len += len - linear;
 	skb->data_len = len - linear;
-	*status = net_tx_copy(q, skb, segs) ?: net_tx_offload(net, e, skb);
+	*status = net_tx_copy(q, skb, le16_to_cpu(e->nsegs)) ?: net_tx_offload(net, e, skb);
 	if (!*status) {
 		q->stat.bytes += len;
 		if (!net->filter ||
@@ -284,7 +279,7 @@ static u32 net_tx_kick(struct vireo_queue *q)
 	}
 	net_tx_deliver(q, &packets);
 	vireo_queue_complete(q, tx->comp, n);
-	return n == QUEUE_BATCH ? QUEUE_MORE : QUEUE_ADAPT;
+	return n == QUEUE_BATCH ? 0 : QUEUE_ADAPT;
 }
 
 /* ---- To the guest: the sender's part, under the lock of the interface's queue --------------- */
@@ -541,7 +536,7 @@ static u32 net_rx_kick(struct vireo_queue *q)
 	 * comes before the last buffer is used, and in any case if the driver puts as
 	 * many as before.
 	 */
-	return n == QUEUE_BATCH ? QUEUE_MORE : (rx->tail - READ_ONCE(rx->head)) / 2;
+	return n == QUEUE_BATCH ? 0 : (rx->tail - READ_ONCE(rx->head)) / 2;
 }
 
 /* ---- Queues --------------------------------------------------------------------------------- */
@@ -686,7 +681,7 @@ static int net_register(struct net_if *net, const struct vireo_create_net *args)
 
 	dev = alloc_netdev_mqs(sizeof(net), args->name,
 			       strchr(args->name, '%') ? NET_NAME_ENUM : NET_NAME_USER,
-			       ether_setup, net->pairs, net->pairs);
+			       ether_setup, args->pairs, args->pairs);
 	if (!dev)
 		return -ENOMEM;
 	*(struct net_if **)netdev_priv(dev) = net;
@@ -726,7 +721,7 @@ static void net_destroy(struct net_if *net)
 	if (dev)
 		unregister_netdevice(dev);
 	rtnl_unlock();
-	vireo_vm_put(net->vm);
+	vireo_vm_put(net->device.vm);
 	kfree(net);
 }
 
@@ -777,20 +772,10 @@ static long net_set(void *object, unsigned int cmd, void *arg)
 	return dev ? 0 : -ENODEV;
 }
 
-static long net_create_queue(void *object, unsigned int cmd, void *arg)
-{
-	struct net_if *net = ((struct file *)object)->private_data;
-	const struct vireo_create_queue *c = arg;
-
-	if (c->index >= 2 * net->pairs)
-		return -EINVAL;
-	return vireo_queue_create(net->vm, &net_queue_ops, object, c);
-}
-
 static const struct vireo_call net_calls[] = {
 	{ VIREO_GET_NET, net_get },
 	{ VIREO_SET_NET, net_set },
-	{ VIREO_CREATE_QUEUE, net_create_queue, VIREO_QUEUE_RESUME },
+	{ VIREO_CREATE_QUEUE, vireo_queue_create, VIREO_QUEUE_RESUME },
 	{}
 };
 
@@ -821,10 +806,11 @@ long vireo_net_create(void *object, unsigned int cmd, void *arg)
 		return -ENOMEM;
 	ether_addr_copy(net->mac, args->mac);
 	net->filter = args->flags & VIREO_NET_FILTER;
-	net->pairs = args->pairs;
 	net->mtu = args->mtu;
-	net->vm = object;
-	vireo_vm_get(net->vm);
+	net->device = (struct vireo_device) {
+		.vm = object, .ops = &net_queue_ops, .queues = 2 * args->pairs,
+	};
+	vireo_vm_get(object);
 	err = net_register(net, args);
 	if (!err)
 		err = anon_inode_getfd("vireo-net", &net_fops, net, O_RDWR | O_CLOEXEC);

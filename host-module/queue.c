@@ -36,6 +36,12 @@ static struct vireo_ring_ctl *ring_ctl(const struct vireo_queue *q)
 	return ring_at(q, 0);
 }
 
+/* Entries that are taken and not completed; exact when nothing is taken meanwhile. */
+static u32 queue_in_flight(const struct vireo_queue *q)
+{
+	return READ_ONCE(q->sub_head) - READ_ONCE(q->comp_tail);
+}
+
 /* ---- Entries and completions ------------------------------------------------------------- */
 
 static void queue_interrupt(struct vireo_queue *q)
@@ -79,7 +85,7 @@ static u32 queue_waiting(struct vireo_queue *q)
 
 	if (READ_ONCE(q->stat.error))
 		return 0;
-	if (used > q->entries || used < vireo_queue_in_flight(q) ||
+	if (used > q->entries || used < queue_in_flight(q) ||
 	    waiting > q->entries - used) {
 		queue_break(q, VIREO_RING_ERROR_INDEX);
 		return 0;
@@ -112,16 +118,14 @@ bool vireo_queue_take(struct vireo_queue *q, void *entry)
 /*
  * How many entries a driver may put without ringing: some once it has put many in
  * a short time.  They are looked at when it rings, when a vCPU halts, or after
- * BUSY_NS.  If a halt or the timer then finds no more than one, nothing was saved:
- * that ends it.
+ * BUSY_NS.  If there is no more than one by then, nothing was saved: that ends it.
  */
 static u32 queue_ahead(struct vireo_queue *q)
 {
-	bool rung = test_and_clear_bit(KICKED_BY_DOORBELL, &q->kicked);
 	u32 n = q->sub_head - q->rest_head;
 	u64 now = ktime_get_ns();
 
-	if (now - q->rest_ns >= max(n, 1U) * BUSY_NS || (n == 1 && !rung))
+	if (now - q->rest_ns >= max(n, 1U) * BUSY_NS)
 		q->busy = 0;
 	else if (n)
 		q->busy++;
@@ -138,9 +142,14 @@ static u32 queue_ahead(struct vireo_queue *q)
 	return min3(BUSY_STEP * (q->busy - BUSY_ROUNDS + 1), BUSY_AHEAD, q->entries / 4);
 }
 
-/* Asks for a doorbell; whether there are so many entries already that none will come. */
-static bool queue_rearm(struct vireo_queue *q, u32 ahead)
+/*
+ * The backend looks once, then a doorbell is asked for; whether there are so many
+ * entries already that none will come.
+ */
+static bool queue_look(struct vireo_queue *q)
 {
+	u32 ahead = q->ops->kick(q);
+
 	if (ahead == QUEUE_ADAPT)
 		ahead = queue_ahead(q);
 	WRITE_ONCE(ring_ctl(q)->sub_event, cpu_to_le32(q->sub_head + ahead));
@@ -174,7 +183,7 @@ void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, 
 	smp_mb();	/* pairs with the driver's between comp_event and comp_tail */
 	if (vireo_ring_event(le32_to_cpu(READ_ONCE(ring_ctl(q)->comp_event)), old, tail))
 		queue_interrupt(q);
-	if (wq_has_sleeper(&q->idle) && !vireo_queue_in_flight(q))
+	if (wq_has_sleeper(&q->idle) && !queue_in_flight(q))
 		wake_up_all(&q->idle);
 	spin_unlock_irqrestore(&q->comp_lock, flags);
 }
@@ -183,16 +192,19 @@ void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, 
  * vireo_queue_segs() - the segments of an entry
  * @q: the queue
  * @entry: a copy that begins as all do: flags in byte 1, nsegs, then 12 bytes
- * @segs: where to, little-endian still, each with a length and reserved 0;
- *	VIREO_RING_INDIRECT of them
+ * @segs: where to, little-endian still; VIREO_RING_INDIRECT of them
+ * @align: mask of what addresses and lengths are multiples of
+ * @max: bytes of all, no more
  * Context: May sleep.
- * Return: How many, or -EINVAL: the entry breaks a rule.
+ * Return: Bytes of all nsegs of them, or -EINVAL: the entry breaks a rule.
  */
-int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs)
+int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
+		     u32 align, u32 max)
 {
 	bool list = ((const u8 *)entry)[1] & VIREO_SUB_INDIRECT;
 	unsigned int i, n = le16_to_cpup(entry + 2);
 	const struct vireo_seg *seg = entry + 16;
+	u32 len, bytes = 0;
 
 	if (!n || n > (list ? VIREO_RING_INDIRECT : VIREO_RING_SEGS))
 		return -EINVAL;
@@ -201,10 +213,13 @@ int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg 
 	else if (seg->reserved || le32_to_cpu(seg->len) != n * sizeof(*seg) ||
 		 vireo_mem_rw(&q->vm->mem, le64_to_cpu(seg->gpa), segs, n * sizeof(*seg), false))
 		return -EINVAL;
-	for (i = 0; i < n; i++)
-		if (!segs[i].len || segs[i].reserved)
+	for (i = 0; i < n; i++, bytes += len) {
+		len = le32_to_cpu(segs[i].len);
+		if (!len || len > max - bytes || segs[i].reserved ||
+		    (le64_to_cpu(segs[i].gpa) | len) & align)
 			return -EINVAL;
-	return n;
+	}
+	return bytes;
 }
 
 /* ---- Doorbells ------------------------------------------------------------------------------ */
@@ -220,8 +235,6 @@ static void queue_free(struct kref *ref)
 	kvfree(q->room);
 	mem_cgroup_put(q->memcg);
 	fput(q->owner);
-	vireo_vm_put(q->vm);
-	mutex_destroy(&q->kick_lock);
 	kfree_rcu(q, rcu);
 }
 
@@ -230,32 +243,23 @@ static void queue_put(struct vireo_queue *q)
 	kref_put(&q->ref, queue_free);
 }
 
-/* The backend looks once; whether it has to again. */
-static bool queue_look(struct vireo_queue *q)
-{
-	u32 ahead = q->ops->kick(q);
-
-	return ahead == QUEUE_MORE || (ahead != QUEUE_WAIT && queue_rearm(q, ahead));
-}
-
 /* Has the backend look, now or when it is done with the last look. */
 static void queue_kick(struct vireo_queue *q)
 {
 	unsigned int rounds = KICK_ROUNDS;
 	bool more;
 
-	set_bit(KICKED, &q->kicked);
+	smp_store_mb(q->kicked, true);
 	do {
-		/* Whoever holds the lock sees the bit before it leaves. */
+		/* Whoever holds the lock sees that before it leaves. */
 		if (!mutex_trylock(&q->kick_lock))
 			return;
-		clear_bit(KICKED, &q->kicked);
-		smp_mb__after_atomic();	/* the bit, then the look at the ring */
+		smp_store_mb(q->kicked, false);	/* then the look at the ring */
 		more = !q->stopped && queue_look(q);
 		mutex_unlock(&q->kick_lock);
 		cond_resched();
-		smp_mb();	/* the unlock, then the look at the bit */
-	} while ((more || test_bit(KICKED, &q->kicked)) && --rounds);
+		smp_mb();	/* the unlock, then the look at @kicked */
+	} while ((more || READ_ONCE(q->kicked)) && --rounds);
 	if (!rounds && !READ_ONCE(q->stopped))	/* nobody keeps this vCPU here */
 		vireo_queue_defer(q, 0);
 }
@@ -337,7 +341,6 @@ int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
 	if (!q)
 		return -ENOENT;
 	atomic64_inc(&q->doorbells);
-	set_bit(KICKED_BY_DOORBELL, &q->kicked);
 	queue_kick(q);
 	queue_put(q);
 	return 0;
@@ -373,7 +376,7 @@ static long queue_get_stat(void *object, unsigned int cmd, void *arg)
 
 	*s = q->stat;
 	s->size = size;
-	s->in_flight = vireo_queue_in_flight(q);
+	s->in_flight = queue_in_flight(q);
 	s->doorbells = atomic64_read(&q->doorbells);
 	return 0;
 }
@@ -384,9 +387,13 @@ static const struct vireo_call queue_calls[] = {
 	{}
 };
 
-/* The backend lets go, and is called no more. */
-static void queue_stop(struct vireo_queue *q)
+/* No doorbell finds it any more, the backend lets go, and what is in flight ends. */
+static void queue_close(struct vireo_queue *q)
 {
+	mutex_lock(&q->vm->lock);
+	RCU_INIT_POINTER(q->vm->queues[q->doorbell], NULL);
+	mutex_unlock(&q->vm->lock);
+
 	mutex_lock(&q->kick_lock);
 	WRITE_ONCE(q->stopped, true);
 	if (q->ops->stop)
@@ -396,17 +403,8 @@ static void queue_stop(struct vireo_queue *q)
 	hrtimer_cancel(&q->overdue);
 	if (cancel_delayed_work_sync(&q->again))
 		queue_put(q);
-}
 
-/* No doorbell finds it any more, the backend lets go, and what is in flight ends. */
-static void queue_close(struct vireo_queue *q)
-{
-	mutex_lock(&q->vm->lock);
-	RCU_INIT_POINTER(q->vm->queues[q->doorbell], NULL);
-	mutex_unlock(&q->vm->lock);
-
-	queue_stop(q);
-	wait_event(q->idle, !vireo_queue_in_flight(q));
+	wait_event(q->idle, !queue_in_flight(q));
 	/* Whoever completed the last entry has left when it has let go of the lock. */
 	spin_lock_irq(&q->comp_lock);
 	q->masked = true;
@@ -433,22 +431,23 @@ static int queue_pin(struct vireo_queue *q, u64 gpa)
 
 /**
  * vireo_queue_create() - VIREO_CREATE_QUEUE
- * @vm: the VM
- * @ops: the backend's
- * @owner: the disk or interface, which the queue keeps
- * @args: unchecked
+ * @owner: the disk's or interface's file, which the queue keeps
+ * @cmd: that
+ * @arg: struct vireo_create_queue
  * Context: May sleep.
  * Return: The queue's fd, or -EINVAL, -EBUSY, -ENXIO, -ENOMEM, -EMFILE...
  */
-int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops,
-		       struct file *owner, const struct vireo_create_queue *args)
+long vireo_queue_create(void *owner, unsigned int cmd, void *arg)
 {
+	struct vireo_device *dev = ((struct file *)owner)->private_data;
+	const struct vireo_create_queue *c = arg;
+	struct vireo_vm *vm = dev->vm;
 	struct vireo_queue *q;
 	int err;
 
-	if ((args->start && !args->flags) || args->doorbell >= VIREO_MAX_QUEUES ||
-	    !PAGE_ALIGNED(args->ring) || !is_power_of_2(args->entries) ||
-	    args->entries < VIREO_RING_MIN || args->entries > VIREO_RING_MAX)
+	if ((c->start && !c->flags) || c->doorbell >= VIREO_MAX_QUEUES ||
+	    c->index >= dev->queues || !PAGE_ALIGNED(c->ring) || !is_power_of_2(c->entries) ||
+	    c->entries < VIREO_RING_MIN || c->entries > VIREO_RING_MAX)
 		return -EINVAL;
 	q = kzalloc(sizeof(*q), GFP_KERNEL_ACCOUNT);
 	if (!q)
@@ -460,35 +459,34 @@ int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops,
 	INIT_DELAYED_WORK(&q->again, queue_again);
 	hrtimer_init(&q->overdue, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
 	q->overdue.function = queue_overdue;
-	q->ops = ops;
+	q->ops = dev->ops;
 	q->vm = vm;
 	q->owner = get_file(owner);
-	q->dev = owner->private_data;
+	q->dev = dev;
 	q->memcg = get_mem_cgroup_from_mm(current->mm);
-	q->doorbell = args->doorbell;
-	q->index = args->index;
-	q->entries = args->entries;
-	q->sub_head = args->start;
-	q->rest_head = args->start;
-	q->comp_tail = args->start;
+	q->doorbell = c->doorbell;
+	q->index = c->index;
+	q->entries = c->entries;
+	q->sub_head = c->start;
+	q->rest_head = c->start;
+	q->comp_tail = c->start;
 	q->masked = true;
-	vireo_vm_get(vm);
 	mutex_lock(&vm->lock);	/* not while it is forked */
 	atomic_inc(&vm->nr_queues);
-	err = rcu_access_pointer(vm->queues[q->doorbell]) ? -EBUSY : queue_pin(q, args->ring);
+	err = rcu_access_pointer(vm->queues[q->doorbell]) ? -EBUSY : queue_pin(q, c->ring);
 	if (!err)
-		err = ops->start(q);
-	if (!err) {
-		if (args->flags & VIREO_QUEUE_RESUME)
-			vireo_queue_defer(q, 0);
-		err = anon_inode_getfd("vireo-queue", &queue_fops, q, O_RDWR | O_CLOEXEC);
-		if (err < 0)
-			queue_stop(q);
-		else
-			rcu_assign_pointer(vm->queues[q->doorbell], q);
-	}
+		err = q->ops->start(q);
+	if (!err)
+		rcu_assign_pointer(vm->queues[q->doorbell], q);
 	mutex_unlock(&vm->lock);
-	if (err < 0)
+	if (err) {
 		queue_put(q);
+		return err;
+	}
+	if (c->flags & VIREO_QUEUE_RESUME)
+		vireo_queue_defer(q, 0);
+	err = anon_inode_getfd("vireo-queue", &queue_fops, q, O_RDWR | O_CLOEXEC);
+	if (err < 0)
+		queue_close(q);
 	return err;
 }

@@ -19,21 +19,18 @@
 struct vireo_queue;
 
 #define QUEUE_BATCH	64	/* entries that a look takes, no more */
-
-/*
- * What a look says: how many entries may be put without a doorbell, fewer than the
- * queue has; none, but some by a driver that rings often; that it has not seen all; or
- * that the backend kicks by itself.
- */
-#define QUEUE_ADAPT	U32_MAX
-#define QUEUE_MORE	(U32_MAX - 1)
-#define QUEUE_WAIT	(U32_MAX - 2)
 #define QUEUE_PAGES	DIV_ROUND_UP(VIREO_RING_BYTES(VIREO_RING_MAX), PAGE_SIZE)
 
 /* All in process context; not two of them at a time for one queue. */
 struct vireo_queue_ops {
 	int (*start)(struct vireo_queue *q);	/* claim q->index; 0 or -errno */
-	u32 (*kick)(struct vireo_queue *q);	/* there may be entries: look */
+	/*
+	 * There may be entries: look.  Returns how many may be put from now on without
+	 * a doorbell; QUEUE_ADAPT: some, by a driver that rings often.  Where more than
+	 * so many are there already, this is called again.
+	 */
+	u32 (*kick)(struct vireo_queue *q);
+#define QUEUE_ADAPT	U32_MAX
 	/*
 	 * Take nothing more, and complete what may wait for ever; what is on its
 	 * way may complete later.  After that nothing else is called.  NULL: done
@@ -41,15 +38,20 @@ struct vireo_queue_ops {
 	void (*stop)(struct vireo_queue *q);
 };
 
-enum { KICKED, KICKED_BY_DOORBELL };	/* vireo_queue.kicked: bit numbers */
+/* What an object begins with whose fd makes queues */
+struct vireo_device {
+	struct vireo_vm *vm;		/* (i) held */
+	const struct vireo_queue_ops *ops;	/* (i) */
+	u32 queues;			/* (i) queues are numbered below that */
+};
 
 struct vireo_queue {
 	struct kref ref;
 	struct rcu_head rcu;
 	const struct vireo_queue_ops *ops;	/* (i) */
-	struct vireo_vm *vm;		/* (i) held */
-	struct file *owner;		/* (i) held: the disk or interface */
-	void *dev;			/* (i) what @owner stands for */
+	struct vireo_vm *vm;		/* (i) */
+	struct file *owner;		/* (i) held, and so is its VM */
+	void *dev;			/* (i) what @owner stands for: a vireo_device */
 	struct mem_cgroup *memcg;	/* (i) held: whose all memory is */
 	void *room;			/* the backend's; kvfree()d when nothing is in flight */
 	u32 doorbell;			/* (i) */
@@ -58,7 +60,7 @@ struct vireo_queue {
 	struct page *page[QUEUE_PAGES];	/* (i) the ring's, held */
 
 	struct mutex kick_lock;		/* serialises the operations */
-	unsigned long kicked;		/* (a) KICKED: look (again) */
+	bool kicked;			/* (a) look (again) */
 	struct delayed_work again;	/* kicks; pending: holds a reference */
 	bool stopped;			/* kick_lock */
 	u32 sub_head;			/* (t) entries taken, ever */
@@ -81,19 +83,13 @@ struct vireo_queue {
 
 extern struct workqueue_struct *vireo_wq;
 
-int vireo_queue_create(struct vireo_vm *vm, const struct vireo_queue_ops *ops,
-		       struct file *owner, const struct vireo_create_queue *args);
+long vireo_queue_create(void *owner, unsigned int cmd, void *arg);
 int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
 void vireo_queue_halt(struct vireo_vm *vm);
 void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
 bool vireo_queue_take(struct vireo_queue *q, void *entry);
 void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n);
-int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs);
-
-/* Entries that are taken and not completed; exact when nothing is taken meanwhile. */
-static inline u32 vireo_queue_in_flight(const struct vireo_queue *q)
-{
-	return READ_ONCE(q->sub_head) - READ_ONCE(q->comp_tail);
-}
+int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
+		     u32 align, u32 max);
 
 #endif /* VIREO_QUEUE_H */

@@ -688,7 +688,8 @@ struct vireo_create_disk {
  * @sectors: units of 512 bytes that requests may reach from now on, no more than the
  *	file or device has; 0: as many.  So it is at first
  * @bytes_per_second: limit on reads and writes together, 0: none
- * @requests_per_second: likewise, of all requests
+ * @requests_per_second: likewise, of all requests; with both a request counts for the
+ *	limit that it uses up more of
  */
 struct vireo_disk {
 	__u32 size;
