@@ -7,12 +7,10 @@
  * copied in the sender's context, which cannot sleep, so the guest's buffers
  * are pinned when they are posted.
  *
- * The interface's fd, which each queue holds too, owns struct net_if.  The
- * net_device goes with it, or before it when its network namespace ends;
- * between the two @dev is NULL.
+ * The interface's fd, which each queue holds too, owns the net_device.  The host's
+ * stack forgets it then, or before when its network namespace ends; it stays, down.
  */
 #include <linux/etherdevice.h>
-#include <linux/ethtool.h>
 #include <linux/if_vlan.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -67,7 +65,6 @@ struct net_buf {
 struct net_rx {
 	struct vireo_queue *q;		/* (i) */
 	unsigned long since;		/* (x) when a packet found too few */
-	bool starved;			/* (a) for too long: drop what does not fit */
 	u32 tail;			/* (p) buffers put, ever */
 	u32 in;				/* (p) bytes of them; release: the buffers */
 	u32 head;			/* (x) buffers taken, ever; release: their slots */
@@ -85,27 +82,14 @@ struct net_tx {
 
 struct net_if {
 	struct vireo_device device;	/* (i) */
-	struct net_device __rcu *dev;	/* (a) RTNL to write */
+	struct net_device *dev;		/* (i) whose private part this is */
+	struct completion gone;		/* the stack has forgotten @dev */
 	u8 mac[ETH_ALEN];		/* (i) the guest's */
 	bool filter;			/* (i) */
-	bool link;			/* (a) RTNL to write */
-	u32 mtu;			/* (a) RTNL to write */
 	u64 accepted;			/* (a) RTNL to write */
 	unsigned long served;		/* (a) bit for each queue */
 	struct net_rx *rx[NET_MAX_PAIRS];	/* (a) the lock of the interface's queue */
 };
-
-/* A net_device keeps no more than the pointer. */
-static struct net_if *net_of(const struct net_device *dev)
-{
-	return *(struct net_if **)netdev_priv(dev);
-}
-
-/* How many pairs of queues, from the first on, are complete */
-static unsigned int net_ready(const struct net_if *net)
-{
-	return ffz(READ_ONCE(net->served)) / 2;
-}
 
 /* ---- From the guest ------------------------------------------------------------------------- */
 
@@ -170,7 +154,7 @@ static u16 net_tx_offload(const struct net_if *net, const struct vireo_net_tx *e
 		if (skb_is_gso(skb))
 			skb_shinfo(skb)->gso_size = mss;
 	}
-	return longest > READ_ONCE(net->mtu) + VLAN_ETH_HLEN ? VIREO_COMP_INVALID : VIREO_COMP_OK;
+	return longest > READ_ONCE(net->dev->mtu) + VLAN_ETH_HLEN ? VIREO_COMP_INVALID : VIREO_COMP_OK;
 }
 
 /* Copies the packet: from here on it is the copy that is looked at. */
@@ -240,13 +224,12 @@ static void net_tx_deliver(struct vireo_queue *q, struct list_head *packets)
 {
 	struct net_if *net = q->dev;
 	struct sk_buff *skb, *next;
-	struct net_device *dev;
+	struct net_device *dev = net->dev;
 
 	local_bh_disable();
-	rcu_read_lock();
-	dev = rcu_dereference(net->dev);
+	rcu_read_lock();	/* the stack knows an interface that is up for so long */
 	list_for_each_entry_safe(skb, next, packets, list) {
-		if (dev && dev->flags & IFF_UP) {
+		if (dev->flags & IFF_UP) {
 			dev_sw_netstats_rx_add(dev, skb->len);
 			skb->protocol = eth_type_trans(skb, dev);
 			skb_record_rx_queue(skb, q->index / 2);
@@ -358,8 +341,6 @@ static bool net_rx_short(struct net_rx *rx, struct netdev_queue *txq, u32 want)
 {
 	if (net_rx_room(rx) >= want)
 		return false;
-	if (READ_ONCE(rx->starved))
-		return true;
 	WRITE_ONCE(rx->since, jiffies);
 	netif_tx_stop_queue(txq);
 	smp_mb();	/* pairs with net_rx_wake(): the stop, then the look at the room */
@@ -392,14 +373,12 @@ static bool net_rx_refused(const struct net_if *net, struct sk_buff *skb)
 static netdev_tx_t net_xmit(struct sk_buff *skb, struct net_device *dev)
 {
 	struct netdev_queue *txq = skb_get_tx_queue(dev, skb);
-	struct net_if *net = net_of(dev);
+	struct net_if *net = netdev_priv(dev);
 	struct net_rx *rx = net->rx[skb_get_queue_mapping(skb)];
 
 	if (!rx || !pskb_may_pull(skb, ETH_HLEN) || net_rx_refused(net, skb))
 		goto drop;
 	if (net_rx_short(rx, txq, skb->len)) {
-		if (READ_ONCE(rx->starved))
-			goto drop;
 		net_rx_flush(rx);
 		return NETDEV_TX_BUSY;
 	}
@@ -423,19 +402,12 @@ drop:
 static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
 {
 	struct net_if *net = q->dev;
-	struct netdev_queue *txq;
-	struct net_device *dev;
+	struct netdev_queue *txq = netdev_get_tx_queue(net->dev, q->index / 2);
 
-	rcu_read_lock();
-	dev = rcu_dereference(net->dev);
-	if (dev) {
-		txq = netdev_get_tx_queue(dev, q->index / 2);
-		__netif_tx_lock_bh(txq);
-		net->rx[q->index / 2] = rx;
-		__netif_tx_unlock_bh(txq);
-		netif_tx_wake_queue(txq);
-	}
-	rcu_read_unlock();
+	__netif_tx_lock_bh(txq);
+	net->rx[q->index / 2] = rx;
+	__netif_tx_unlock_bh(txq);
+	netif_tx_wake_queue(txq);
 }
 
 /* Gives all buffers back; the sender is kept out. */
@@ -492,28 +464,19 @@ static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 	return VIREO_COMP_OK;
 }
 
-/* Lets the sender look again if buffers have come, or none has for too long. */
+/* Lets the sender look again if buffers have come; if none has for too long, it drops. */
 static void net_rx_wake(struct net_rx *rx, bool posted)
 {
 	struct net_if *net = rx->q->dev;
-	struct netdev_queue *txq;
-	struct net_device *dev;
+	bool stopped, late = time_after(jiffies, READ_ONCE(rx->since) + NET_PATIENCE);
+	u32 i = rx->q->index / 2;
 
-	if (posted && READ_ONCE(rx->starved))
-		WRITE_ONCE(rx->starved, false);
 	smp_mb();	/* pairs with net_rx_short(): the bytes, then the look at the queue */
-	rcu_read_lock();
-	dev = rcu_dereference(net->dev);
-	txq = dev ? netdev_get_tx_queue(dev, rx->q->index / 2) : NULL;
-	if (txq && netif_tx_queue_stopped(txq)) {
-		if (posted || time_after(jiffies, READ_ONCE(rx->since) + NET_PATIENCE)) {
-			WRITE_ONCE(rx->starved, !posted);
-			netif_tx_wake_queue(txq);
-		} else {
-			vireo_queue_defer(rx->q, NET_POLL);
-		}
-	}
-	rcu_read_unlock();
+	stopped = netif_tx_queue_stopped(netdev_get_tx_queue(net->dev, i));
+	if (posted ? stopped || !net->rx[i] : stopped && late)
+		net_rx_set(rx->q, posted ? rx : NULL);
+	else if (stopped)
+		vireo_queue_defer(rx->q, NET_POLL);
 }
 
 static u32 net_rx_kick(struct vireo_queue *q)
@@ -541,23 +504,6 @@ static u32 net_rx_kick(struct vireo_queue *q)
 
 /* ---- Queues --------------------------------------------------------------------------------- */
 
-/* Tells the host whether the guest's end is there. */
-static void net_update_carrier(struct net_if *net)
-{
-	static DEFINE_MUTEX(lock);	/* who looked last has the last word */
-	struct net_device *dev;
-
-	mutex_lock(&lock);
-	rcu_read_lock();
-	dev = rcu_dereference(net->dev);
-	if (dev && READ_ONCE(net->link) && net_ready(net))
-		netif_carrier_on(dev);
-	else if (dev)
-		netif_carrier_off(dev);
-	rcu_read_unlock();
-	mutex_unlock(&lock);
-}
-
 static int net_start(struct vireo_queue *q)
 {
 	size_t comps = (q->entries + QUEUE_BATCH) * sizeof(struct vireo_comp);
@@ -576,7 +522,6 @@ static int net_start(struct vireo_queue *q)
 		rx->comp = (void *)&rx->buf[q->entries];
 		net_rx_set(q, rx);
 	}
-	net_update_carrier(net);
 	return 0;
 }
 
@@ -589,7 +534,6 @@ static void net_stop(struct vireo_queue *q)
 		net_rx_drain(q->room);
 	}
 	clear_bit(q->index, &net->served);
-	net_update_carrier(net);
 }
 
 static u32 net_kick(struct vireo_queue *q)
@@ -611,58 +555,34 @@ static int net_init(struct net_device *dev)
 	return dev->tstats ? 0 : -ENOMEM;
 }
 
-/* It was closed, nobody finds it any more; under RTNL. */
-static void net_uninit(struct net_device *dev)
+/* Nobody uses it any more. */
+static void net_gone(struct net_device *dev)
 {
-	RCU_INIT_POINTER(net_of(dev)->dev, NULL);
-}
+	struct net_if *net = netdev_priv(dev);
 
-static void net_free(struct net_device *dev)
-{
 	free_percpu(dev->tstats);
-}
-
-/* The guest's driver may use fewer pairs than there are. */
-static u16 net_select_queue(struct net_device *dev, struct sk_buff *skb, struct net_device *sb)
-{
-	u16 i = netdev_pick_tx(dev, skb, sb), ready = net_ready(net_of(dev));
-
-	return ready && i >= ready ? i % ready : i;
-}
-
-static int net_change_mtu(struct net_device *dev, int mtu)
-{
-	WRITE_ONCE(net_of(dev)->mtu, mtu);
-	WRITE_ONCE(dev->mtu, mtu);
-	return 0;
+	complete(&net->gone);
 }
 
 /* What the driver does not take the stack does before. */
 static netdev_features_t net_fix_features(struct net_device *dev, netdev_features_t features)
 {
-	u64 accepted = net_of(dev)->accepted;
+	const struct net_if *net = netdev_priv(dev);
 
-	if (!(accepted & VIREO_NET_F_RX_CSUM))
+	if (!(net->accepted & VIREO_NET_F_RX_CSUM))
 		features &= ~NETIF_F_HW_CSUM;
-	if (!(accepted & VIREO_NET_F_RX_TSO))
+	if (!(net->accepted & VIREO_NET_F_RX_TSO))
 		features &= ~NETIF_F_ALL_TSO;
 	return features;
 }
 
 static const struct net_device_ops net_ops = {
 	.ndo_init = net_init,
-	.ndo_uninit = net_uninit,
 	.ndo_start_xmit = net_xmit,
-	.ndo_select_queue = net_select_queue,
-	.ndo_change_mtu = net_change_mtu,
 	.ndo_fix_features = net_fix_features,
 	.ndo_get_stats64 = dev_get_tstats64,
 	.ndo_set_mac_address = eth_mac_addr,
 	.ndo_validate_addr = eth_validate_addr,
-};
-
-static const struct ethtool_ops net_ethtool_ops = {
-	.get_link = ethtool_op_get_link,
 };
 
 /*
@@ -674,22 +594,70 @@ struct rtnl_link_ops vireo_net_link_ops = {
 	.kind = "vireo",
 };
 
-static int net_register(struct net_if *net, const struct vireo_create_net *args)
+/* No queue is left: each has held the fd. */
+static void net_destroy(struct net_if *net)
 {
-	struct net_device *dev;
-	int err;
+	rtnl_lock();
+	if (net->dev->reg_state == NETREG_REGISTERED)
+		unregister_netdevice(net->dev);
+	rtnl_unlock();
+	wait_for_completion(&net->gone);	/* also of a namespace that is just ending */
+	vireo_vm_put(net->device.vm);
+	free_netdev(net->dev);
+}
 
-	dev = alloc_netdev_mqs(sizeof(net), args->name,
-			       strchr(args->name, '%') ? NET_NAME_ENUM : NET_NAME_USER,
-			       ether_setup, args->pairs, args->pairs);
-	if (!dev)
-		return -ENOMEM;
-	*(struct net_if **)netdev_priv(dev) = net;
+/* ---- The fd --------------------------------------------------------------------------------- */
+
+static long net_properties(void *object, unsigned int cmd, void *arg)
+{
+	struct net_if *net = ((struct file *)object)->private_data;
+	struct net_device *dev = net->dev;
+	struct vireo_net *n = arg;
+	u64 a = n->accepted;
+	int err = 0;
+
+	if (n->pairs > net->device.queues / 2 || a & ~NET_ACCEPTED ||
+	    (a & VIREO_NET_F_TSO && !(a & VIREO_NET_F_CSUM)) ||
+	    (a & VIREO_NET_F_RX_TSO && !(a & VIREO_NET_F_RX_CSUM)))
+		return -EINVAL;
+	rtnl_lock();
+	if (dev->reg_state != NETREG_REGISTERED) {
+		err = -ENODEV;
+	} else if (cmd == VIREO_SET_NET) {
+		WRITE_ONCE(net->accepted, a);
+		netdev_update_features(dev);
+		err = netif_set_real_num_tx_queues(dev, n->pairs ?: 1);
+		if (n->pairs)
+			netif_carrier_on(dev);
+		else
+			netif_carrier_off(dev);
+	} else {
+		strscpy(n->name, dev->name, sizeof(n->name));
+		n->ifindex = dev->ifindex;
+		n->pairs = netif_carrier_ok(dev) ? dev->real_num_tx_queues : 0;
+		n->peer_up = !!(dev->flags & IFF_UP);
+		n->mtu = dev->mtu;
+		n->accepted = net->accepted;
+	}
+	rtnl_unlock();
+	return err;
+}
+
+static const struct vireo_call net_calls[] = {
+	{ VIREO_GET_NET, net_properties },
+	{ VIREO_SET_NET, net_properties },
+	{ VIREO_CREATE_QUEUE, vireo_queue_create, VIREO_QUEUE_RESUME },
+	{}
+};
+
+DEFINE_VIREO_FD(net, file, net_destroy);
+
+static void net_setup(struct net_device *dev)
+{
+	ether_setup(dev);
 	dev->netdev_ops = &net_ops;
-	dev->ethtool_ops = &net_ethtool_ops;
 	dev->rtnl_link_ops = &vireo_net_link_ops;
-	dev->needs_free_netdev = true;
-	dev->priv_destructor = net_free;
+	dev->priv_destructor = net_gone;
 	dev->priv_flags &= ~IFF_TX_SKB_SHARING;
 	dev->priv_flags |= IFF_LIVE_ADDR_CHANGE;
 	dev->features = NET_FEATURES;
@@ -697,101 +665,22 @@ static int net_register(struct net_if *net, const struct vireo_create_net *args)
 	dev->vlan_features = NET_FEATURES;
 	dev->min_mtu = ETH_MIN_MTU;
 	dev->max_mtu = NET_MAX_MTU;
-	dev->mtu = net->mtu;
 	eth_hw_addr_random(dev);
-	dev_net_set(dev, current->nsproxy->net_ns);
 	netif_carrier_off(dev);
-	rtnl_lock();
-	err = register_netdevice(dev);
-	if (err)
-		free_netdev(dev);
-	else
-		rcu_assign_pointer(net->dev, dev);
-	rtnl_unlock();
-	return err;
 }
-
-/* No queue is left: each has held the fd. */
-static void net_destroy(struct net_if *net)
-{
-	struct net_device *dev;
-
-	rtnl_lock();
-	dev = rtnl_dereference(net->dev);
-	if (dev)
-		unregister_netdevice(dev);
-	rtnl_unlock();
-	vireo_vm_put(net->device.vm);
-	kfree(net);
-}
-
-/* ---- The fd --------------------------------------------------------------------------------- */
-
-static long net_get(void *object, unsigned int cmd, void *arg)
-{
-	struct net_if *net = ((struct file *)object)->private_data;
-	struct vireo_net *n = arg;
-	struct net_device *dev;
-	int err = -ENODEV;
-
-	rtnl_lock();
-	dev = rtnl_dereference(net->dev);
-	if (dev) {
-		strscpy(n->name, dev->name, sizeof(n->name));
-		n->ifindex = dev->ifindex;
-		n->link = net->link;
-		n->peer_up = !!(dev->flags & IFF_UP);
-		n->mtu = net->mtu;
-		n->accepted = net->accepted;
-		err = 0;
-	}
-	rtnl_unlock();
-	return err;
-}
-
-static long net_set(void *object, unsigned int cmd, void *arg)
-{
-	struct net_if *net = ((struct file *)object)->private_data;
-	const struct vireo_net *n = arg;
-	struct net_device *dev;
-	u64 a = n->accepted;
-
-	if (n->link > 1 || a & ~NET_ACCEPTED ||
-	    (a & VIREO_NET_F_TSO && !(a & VIREO_NET_F_CSUM)) ||
-	    (a & VIREO_NET_F_RX_TSO && !(a & VIREO_NET_F_RX_CSUM)))
-		return -EINVAL;
-	rtnl_lock();
-	dev = rtnl_dereference(net->dev);
-	if (dev) {
-		WRITE_ONCE(net->accepted, a);
-		netdev_update_features(dev);
-		WRITE_ONCE(net->link, n->link);
-		net_update_carrier(net);
-	}
-	rtnl_unlock();
-	return dev ? 0 : -ENODEV;
-}
-
-static const struct vireo_call net_calls[] = {
-	{ VIREO_GET_NET, net_get },
-	{ VIREO_SET_NET, net_set },
-	{ VIREO_CREATE_QUEUE, vireo_queue_create, VIREO_QUEUE_RESUME },
-	{}
-};
-
-DEFINE_VIREO_FD(net, file, net_destroy);
 
 /**
  * vireo_net_create() - VIREO_CREATE_NET
- * @object: the VM
+ * @vm: the VM
  * @cmd: the call
  * @arg: struct vireo_create_net, unchecked
  * Context: May sleep.
  * Return: The interface's fd, or -EPERM, -EINVAL, -EEXIST, -ENOMEM, -EMFILE...
  */
-long vireo_net_create(void *object, unsigned int cmd, void *arg)
+long vireo_net_create(void *vm, unsigned int cmd, void *arg)
 {
 	const struct vireo_create_net *args = arg;
+	struct net_device *dev;
 	struct net_if *net;
 	int err;
 
@@ -801,19 +690,30 @@ long vireo_net_create(void *object, unsigned int cmd, void *arg)
 	    !is_valid_ether_addr(args->mac) || !args->pairs || args->pairs > NET_MAX_PAIRS ||
 	    args->mtu < ETH_MIN_MTU || args->mtu > NET_MAX_MTU)
 		return -EINVAL;
-	net = kzalloc(sizeof(*net), GFP_KERNEL_ACCOUNT);
-	if (!net)
+	dev = alloc_netdev_mqs(sizeof(*net), args->name,
+			       strchr(args->name, '%') ? NET_NAME_ENUM : NET_NAME_USER,
+			       net_setup, args->pairs, args->pairs);
+	if (!dev)
 		return -ENOMEM;
+	dev->mtu = args->mtu;
+	dev_net_set(dev, current->nsproxy->net_ns);
+	net = netdev_priv(dev);
+	net->device = (struct vireo_device) {
+		.vm = vm, .ops = &net_queue_ops, .queues = 2 * args->pairs,
+	};
+	net->dev = dev;
+	init_completion(&net->gone);
 	ether_addr_copy(net->mac, args->mac);
 	net->filter = args->flags & VIREO_NET_FILTER;
-	net->mtu = args->mtu;
-	net->device = (struct vireo_device) {
-		.vm = object, .ops = &net_queue_ops, .queues = 2 * args->pairs,
-	};
-	vireo_vm_get(object);
-	err = net_register(net, args);
-	if (!err)
-		err = anon_inode_getfd("vireo-net", &net_fops, net, O_RDWR | O_CLOEXEC);
+	rtnl_lock();
+	err = register_netdevice(dev);
+	if (err)
+		free_netdev(dev);
+	rtnl_unlock();
+	if (err)
+		return err;
+	vireo_vm_get(vm);
+	err = anon_inode_getfd("vireo-net", &net_fops, net, O_RDWR | O_CLOEXEC);
 	if (err < 0)
 		net_destroy(net);
 	return err;

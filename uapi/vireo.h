@@ -731,7 +731,8 @@ struct vireo_create_net {
  * @flags: 0
  * @name: as it is called now; ignored by SET
  * @ifindex: number of the interface; ignored by SET
- * @link: 1: the guest's end is up (the host's carrier); SET changes it
+ * @pairs: of queues that the guest's driver uses, from the first on, which the host
+ *	spreads over what it sends; with 0 it has no carrier.  SET changes it
  * @peer_up: GET: 1: the host's end is up, what the guest sees as its link
  * @mtu: GET: of the interface, which the host may have changed
  * @accepted: VIREO_NET_F_* (vireo_net.h) that the guest's driver has accepted
@@ -741,7 +742,7 @@ struct vireo_net {
 	__u32 flags;
 	char name[16];
 	__u32 ifindex;
-	__u32 link;
+	__u32 pairs;
 	__u32 peer_up;
 	__u32 mtu;
 	__u64 accepted;

@@ -79,12 +79,12 @@ TEST(properties)
 	fd = nic_create(vm.fd, "v%d", nic_mac, 1, 1234, 0);
 	EXPECT_EQ(nic_get(fd, &net), 0);
 	EXPECT_EQ(net.mtu, 1234);
-	EXPECT_EQ(net.link, 0);
+	EXPECT_EQ(net.pairs, 0);
 	EXPECT_EQ(net.peer_up, 0);
 	EXPECT_EQ(net.accepted, 0);
 	EXPECT_EQ(nic_set(fd, 1, NIC_CSUMS | NIC_RX_CSUMS | VIREO_NET_F_MAC_FILTER), 0);
 	EXPECT_EQ(nic_get(fd, &net), 0);
-	EXPECT_EQ(net.link, 1);
+	EXPECT_EQ(net.pairs, 1);
 	EXPECT_EQ(net.accepted, 0x1f);
 	EXPECT_EQ(nic_set(fd, 2, 0), -EINVAL);
 	EXPECT_EQ(nic_set(fd, 0, 0x20), -EINVAL);
@@ -95,7 +95,7 @@ TEST(properties)
 	EXPECT_EQ(net.accepted, 0x1f);
 	EXPECT_EQ(nic_set(fd, 0, 0), 0);
 	EXPECT_EQ(nic_get(fd, &net), 0);
-	EXPECT_EQ(net.link, 0);
+	EXPECT_EQ(net.pairs, 0);
 	EXPECT_EQ(net.accepted, 0);
 }
 

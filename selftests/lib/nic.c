@@ -50,9 +50,9 @@ int nic_get(int fd, struct vireo_net *net)
 	return do_ioctl(fd, VIREO_GET_NET, net);
 }
 
-int nic_set(int fd, u32 link, u64 accepted)
+int nic_set(int fd, u32 pairs, u64 accepted)
 {
-	struct vireo_net net = { .size = sizeof(net), .link = link, .accepted = accepted };
+	struct vireo_net net = { .size = sizeof(net), .pairs = pairs, .accepted = accepted };
 
 	return do_ioctl(fd, VIREO_SET_NET, &net);
 }
@@ -131,7 +131,7 @@ void nic_open(struct nic *nic, const struct nic_config *config)
 		return;
 	for (i = 0; i < 2 * pairs; i++)
 		ASSERT_EQ(nic_queue(nic, i, config->entries ? config->entries : 64), 0);
-	ASSERT_EQ(nic_set(nic->fd, 1, config->accepted), 0);
+	ASSERT_EQ(nic_set(nic->fd, pairs, config->accepted), 0);
 	nic_up(nic, true);
 	nic_listen(nic, false);
 }

@@ -59,7 +59,7 @@ struct nic_config {
 
 int nic_create(int vm, const char *name, const u8 *mac, u32 pairs, u32 mtu, u32 flags);
 int nic_get(int fd, struct vireo_net *net);
-int nic_set(int fd, u32 link, u64 accepted);
+int nic_set(int fd, u32 pairs, u64 accepted);
 
 /* The rest ends the test if something does not work */
 void nic_open(struct nic *nic, const struct nic_config *config);

@@ -119,6 +119,12 @@ static __u32 valid_vector(const struct vireo_pv *pv, __u32 vector)
 
 /* ---- queues ---- */
 
+static void tell_queues(struct vireo_pv *pv)
+{
+	if (pv->ops->accept)
+		pv->ops->accept(pv, true, pv->accepted);
+}
+
 static void queue_disable(struct vireo_pv_queue *q)
 {
 	if (q->fd >= 0)
@@ -163,8 +169,10 @@ static void queue_enable(struct vireo_pv *pv, unsigned int i)
 	if (is_served(q) || pv->status != VIREO_STATUS_OK || q->entries > pv->queue_max)
 		return;
 	q->waits = false;
-	if (!queue_serve(pv, i, 0, 0))
-		queue_route(pv, q);
+	if (queue_serve(pv, i, 0, 0))
+		return;
+	queue_route(pv, q);
+	tell_queues(pv);
 }
 
 static __u32 queue_read(const struct vireo_pv *pv, unsigned int i, __u32 reg)
@@ -216,8 +224,10 @@ static void queue_write(struct vireo_pv *pv, unsigned int i, __u32 reg, __u32 va
 	case VIREO_QUEUE_ENABLE:
 		if (value == 1)
 			queue_enable(pv, i);
-		else if (!value)
+		if (!value && is_served(q)) {
 			queue_disable(q);
+			tell_queues(pv);
+		}
 		break;
 	case VIREO_QUEUE_DOORBELL:
 		if (q->sring.entries) {

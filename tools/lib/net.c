@@ -69,11 +69,20 @@ static int net_refresh(struct vireo_pv *pv, void *config, struct vireo_error *er
 	return 0;
 }
 
-/* The guest's driver is there: the host's end has carrier. */
+static bool is_used(const struct vireo_pv_queue *q)
+{
+	return q->fd >= 0 || q->suspended;
+}
+
+/* What the guest's driver uses; with a pair of queues the host's end has carrier. */
 static int net_accept(struct vireo_pv *pv, bool up, __u64 features)
 {
-	struct vireo_net net = { .size = sizeof(net), .link = up, .accepted = features };
+	struct vireo_net net = { .size = sizeof(net), .accepted = features };
+	const struct vireo_pv_queue *q = pv->queue;
 
+	while (up && net.pairs < pv->queues / 2 && is_used(&q[2 * net.pairs]) &&
+	       is_used(&q[2 * net.pairs + 1]))
+		net.pairs++;
 	return ioctl(pv->fd, VIREO_SET_NET, &net) ? -errno : 0;
 }
 
