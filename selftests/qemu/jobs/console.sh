@@ -145,6 +145,12 @@ devices()
 		ok "loads again" answers loaded
 		ok "and gives numbers" numbers
 		ok "its size is the terminal's" soon 'test "$(stty size </dev/hvc0)" = "33 77"'
+		ok "the serial port has an interrupt" grep -q 'IO-APIC.* ttyS0' /proc/interrupts
+		interrupts() { awk '/LOC:/ { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i } END { print n }' /proc/interrupts; }
+		before=$(interrupts)
+		sleep 3
+		woken=$(($(interrupts) - before))
+		ok "nobody polls: woken $woken times in 3 seconds" test $woken -lt 120
 		ok "nothing to complain of" fails quiet
 		exec >&3
 		cat /found
@@ -169,7 +175,7 @@ devices()
 		</dev/ttyS0 >/tmp/console 2>/tmp/error
 	status=$?
 	stty -F /dev/ttyS0 rows 24 cols 80
-	judge "$1" 12
+	judge "$1" 14
 	for what in bound slept loaded; do
 		check "$1: prints what it says: $what" grep -q "hvc: $what" /tmp/text
 	done
