@@ -12,15 +12,12 @@
  */
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <linux/netdevice.h>
 #include <linux/nsproxy.h>
 #include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
 #include <linux/virtio_net.h>
-#include <net/ip.h>
 #include <net/net_namespace.h>
 #include <net/rtnetlink.h>
 
@@ -34,7 +31,7 @@
 #define NET_MAX_PACKET	(65535 + VLAN_ETH_HLEN)	/* with GSO */
 #define NET_LINEAR	(SKB_WITH_OVERHEAD(2048) - NET_SKB_PAD)	/* in one allocation */
 #define NET_HEADERS	128	/* of a longer one this much is linear, or more */
-#define NET_MIN_MSS	8U	/* pieces are counted in 16 bits */
+#define NET_MIN_MSS	8	/* pieces are counted in 16 bits */
 #define NET_POLL	msecs_to_jiffies(10)	/* for buffers, while there are too few */
 #define NET_PATIENCE	HZ	/* then packets are dropped, not kept */
 #define NET_FEATURES	(NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | \
@@ -93,31 +90,6 @@ struct net_if {
 
 /* ---- From the guest ------------------------------------------------------------------------- */
 
-/* The length of all headers; 0 if they are not what TCP over this version of IP has. */
-static u32 net_tx_headers(struct sk_buff *skb, bool v6)
-{
-	u32 start = skb_transport_offset(skb), at;
-	const struct tcphdr *th = tcp_hdr(skb);
-	int depth = 0;
-	__be16 proto = __vlan_get_protocol(skb, ((struct ethhdr *)skb->data)->h_proto, &depth);
-	bool ok;
-
-	at = depth ?: ETH_HLEN;
-	if (v6) {
-		const struct ipv6hdr *ip = (void *)skb->data + at;
-
-		ok = proto == htons(ETH_P_IPV6) && at + sizeof(*ip) <= start && ip->version == 6;
-	} else {
-		const struct iphdr *ip = (void *)skb->data + at;
-
-		ok = proto == htons(ETH_P_IP) && at + sizeof(*ip) <= start && ip->version == 4 &&
-		     at + ip->ihl * 4 == start && ip->protocol == IPPROTO_TCP &&
-		     !(ip->frag_off & htons(IP_MF | IP_OFFSET));
-	}
-	start += th->doff * 4;
-	return ok && th->doff >= sizeof(*th) / 4 && pskb_may_pull(skb, start) ? start : 0;
-}
-
 /* What an entry says of its packet.  No packet, and no piece of one, is longer than the MTU. */
 static u16 net_tx_offload(const struct net_if *net, const struct vireo_net_tx *e,
 			  struct sk_buff *skb)
@@ -129,31 +101,24 @@ static u16 net_tx_offload(const struct net_if *net, const struct vireo_net_tx *e
 		.csum_start = (__force __virtio16)e->csum_start,
 		.csum_offset = (__force __virtio16)e->csum_offset,
 	};
+	u32 longest = skb->len, start = le16_to_cpu(e->csum_start), mss = le16_to_cpu(e->gso_size);
 	u8 type = e->gso_type & ~VIREO_NET_GSO_ECN;
-	u32 longest = skb->len, start = le16_to_cpu(e->csum_start), headers;
 	u64 accepted = READ_ONCE(net->accepted);
 
 	if (e->reserved || e->flags & ~(VIREO_NET_CSUM | VIREO_SUB_INDIRECT) ||
-	    (e->gso_type && (!hdr.flags || (type != VIREO_NET_GSO_TCPV4 &&
-					    type != VIREO_NET_GSO_TCPV6))))
+	    (e->gso_type && (!hdr.flags || mss < NET_MIN_MSS || (type != VIREO_NET_GSO_TCPV4 &&
+								 type != VIREO_NET_GSO_TCPV6))))
 		return VIREO_COMP_INVALID;
-	if (hdr.flags) {
-		if (!(accepted & VIREO_NET_F_CSUM) || (type && !(accepted & VIREO_NET_F_TSO)))
-			return VIREO_COMP_UNSUPPORTED;
-		/* The upper limit is that of offsets in an skb, with its headroom. */
-		if (start < ETH_HLEN || start > S16_MAX || virtio_net_hdr_to_skb(skb, &hdr, true))
-			return VIREO_COMP_INVALID;
-	}
-	if (type) {	/* "dodgy": who relies on the headers checks them, and counts the pieces */
-		u32 mss = max_t(u32, le16_to_cpu(e->gso_size), NET_MIN_MSS);
-
-		headers = net_tx_headers(skb, type == VIREO_NET_GSO_TCPV6);
-		if (!headers)
-			return VIREO_COMP_INVALID;
-		longest = min(longest, headers + mss);
-		if (skb_is_gso(skb))
-			skb_shinfo(skb)->gso_size = mss;
-	}
+	if ((hdr.flags && !(accepted & VIREO_NET_F_CSUM)) ||
+	    (type && !(accepted & VIREO_NET_F_TSO)))
+		return VIREO_COMP_UNSUPPORTED;
+	/* The upper limit is that of offsets in an skb, with its headroom. */
+	if (hdr.flags && (start < ETH_HLEN || start > S16_MAX ||
+			  virtio_net_hdr_to_skb(skb, &hdr, true)))
+		return VIREO_COMP_INVALID;
+	/* "Dodgy" now: the stack checks the headers before it cuts, and counts the pieces. */
+	if (type)
+		longest = min(longest, start + tcp_hdrlen(skb) + mss);
 	return longest > READ_ONCE(net->dev->mtu) + VLAN_ETH_HLEN ? VIREO_COMP_INVALID : VIREO_COMP_OK;
 }
 
@@ -295,22 +260,16 @@ static struct vireo_comp *net_rx_take(struct net_rx *rx, struct net_buf *buf)
 
 static struct vireo_net_info net_rx_info(const struct sk_buff *skb)
 {
-	const struct skb_shared_info *shared = skb_shinfo(skb);
-	struct vireo_net_info info = {};
+	struct virtio_net_hdr hdr;
 
-	if (skb->ip_summed == CHECKSUM_PARTIAL) {
-		info.flags = VIREO_NET_CSUM;
-		info.csum_start = cpu_to_le16(skb_checksum_start_offset(skb));
-		info.csum_offset = cpu_to_le16(skb->csum_offset);
-	}
-	if (!skb_is_gso(skb))
-		return info;
-	info.gso_type = shared->gso_type & SKB_GSO_TCPV4 ? VIREO_NET_GSO_TCPV4 :
-							   VIREO_NET_GSO_TCPV6;
-	if (shared->gso_type & SKB_GSO_TCP_ECN)
-		info.gso_type |= VIREO_NET_GSO_ECN;
-	info.gso_size = cpu_to_le16(shared->gso_size);
-	return info;
+	/* It cannot fail for what net_rx_refused() lets through. */
+	virtio_net_hdr_from_skb(skb, &hdr, true, false, 0);
+	return (struct vireo_net_info) {
+		.flags = hdr.flags, .gso_type = hdr.gso_type,
+		.gso_size = (__force __le16)hdr.gso_size,
+		.csum_start = (__force __le16)hdr.csum_start,
+		.csum_offset = (__force __le16)hdr.csum_offset,
+	};
 }
 
 /* There is room for the packet. */
@@ -356,18 +315,15 @@ static bool net_rx_short(struct net_rx *rx, struct netdev_queue *txq, u32 want)
 static bool net_rx_refused(const struct net_if *net, struct sk_buff *skb)
 {
 	const u8 *to = ((const struct ethhdr *)skb->data)->h_dest;
-	u64 accepted = READ_ONCE(net->accepted);
-	u32 gso = skb_shinfo(skb)->gso_type;
+	netdev_features_t features = READ_ONCE(net->dev->features);
 
 	if (net->filter && !is_multicast_ether_addr(to) && !ether_addr_equal(to, net->mac))
 		return true;
-	/* These are left from before a change of the features. */
-	if (skb_is_gso(skb) && (!(accepted & VIREO_NET_F_RX_TSO) ||
-				!(gso & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6)) ||
-				skb->ip_summed != CHECKSUM_PARTIAL))
-		return true;
-	return skb->ip_summed == CHECKSUM_PARTIAL && !(accepted & VIREO_NET_F_RX_CSUM) &&
-	       skb_checksum_help(skb);
+	/* The rest is left from before a change of the features. */
+	if (skb->ip_summed != CHECKSUM_PARTIAL)
+		return skb_is_gso(skb);
+	return netif_needs_gso(skb, features) ||
+	       (!(features & NETIF_F_HW_CSUM) && skb_checksum_help(skb));
 }
 
 static netdev_tx_t net_xmit(struct sk_buff *skb, struct net_device *dev)
