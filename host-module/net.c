@@ -366,33 +366,14 @@ static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
 	netif_tx_wake_queue(txq);
 }
 
-/* Gives all buffers back; the sender is kept out. */
-static void net_rx_drain(struct net_rx *rx)
+/* Nothing more is sent.  The buffers that were not used stay in the ring, not taken. */
+static void net_rx_stop(struct net_rx *rx)
 {
-	net_rx_flush(rx);
-	while (rx->head != rx->tail) {
-		struct net_buf buf;
-
-		net_rx_take(rx, &buf)->status = cpu_to_le16(VIREO_COMP_RETRY);
-		put_page(virt_to_page(buf.kva));
-		if (rx->n == QUEUE_BATCH)
-			net_rx_flush(rx);
-	}
-	net_rx_flush(rx);
-}
-
-/*
- * An entry that is no buffer.  Completions come in the order of posting and
- * not within a packet, so those that were posted before it come back empty.
- */
-static void net_rx_reject(struct net_rx *rx, const struct vireo_net_rx *e, u16 status)
-{
-	struct vireo_comp comp = { .tag = e->tag, .status = cpu_to_le16(status) };
-
 	net_rx_set(rx->q, NULL);
-	net_rx_drain(rx);
-	vireo_queue_complete(rx->q, &comp, 1);
-	net_rx_set(rx->q, rx);
+	net_rx_flush(rx);
+	vireo_queue_untake(rx->q, rx->tail - rx->head);
+	for (; rx->head != rx->tail; rx->head++)
+		put_page(virt_to_page(rx->buf[rx->head & (rx->q->entries - 1)].kva));
 }
 
 static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
@@ -441,15 +422,24 @@ static u32 net_rx_kick(struct vireo_queue *q)
 	/* acquire: the sender has read the slots */
 	u32 room = q->entries - (rx->tail - smp_load_acquire(&rx->head)), tail = rx->tail;
 	struct vireo_net_rx e;
+	bool waits = false;
 	unsigned int n;
 
-	for (n = 0; n < min_t(u32, room, QUEUE_BATCH) && vireo_queue_take(q, &e); n++) {
-		u16 status = net_rx_post(rx, &e);
+	for (n = 0; !waits && n < min_t(u32, room, QUEUE_BATCH) && vireo_queue_take(q, &e); n++) {
+		struct vireo_comp comp = {
+			.tag = e.tag, .status = cpu_to_le16(net_rx_post(rx, &e)),
+		};
 
-		if (status)
-			net_rx_reject(rx, &e, status);
+		/* One that is no buffer.  Completions come in the order of posting. */
+		waits = comp.status && vireo_queue_in_flight(q) > 1;
+		if (waits)
+			vireo_queue_untake(q, 1);
+		else if (comp.status)
+			vireo_queue_complete(q, &comp, 1);
 	}
 	net_rx_wake(rx, rx->tail != tail);
+	if (waits)	/* until the sender is short of buffers, or somebody rings */
+		return q->entries;
 	/*
 	 * The next doorbell: when half of what is there now has been put again.  So it
 	 * comes before the last buffer is used, and in any case if the driver puts as
@@ -485,10 +475,8 @@ static void net_stop(struct vireo_queue *q)
 {
 	struct net_if *net = q->dev;
 
-	if (!(q->index & 1)) {
-		net_rx_set(q, NULL);
-		net_rx_drain(q->room);
-	}
+	if (!(q->index & 1))
+		net_rx_stop(q->room);
 	clear_bit(q->index, &net->served);
 }
 

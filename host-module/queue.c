@@ -36,12 +36,6 @@ static struct vireo_ring_ctl *ring_ctl(const struct vireo_queue *q)
 	return ring_at(q, 0);
 }
 
-/* Entries that are taken and not completed; exact when nothing is taken meanwhile. */
-static u32 queue_in_flight(const struct vireo_queue *q)
-{
-	return READ_ONCE(q->sub_head) - READ_ONCE(q->comp_tail);
-}
-
 /* ---- Entries and completions ------------------------------------------------------------- */
 
 static void queue_interrupt(struct vireo_queue *q)
@@ -85,7 +79,7 @@ static u32 queue_waiting(struct vireo_queue *q)
 
 	if (READ_ONCE(q->stat.error))
 		return 0;
-	if (used > q->entries || used < queue_in_flight(q) ||
+	if (used > q->entries || used < vireo_queue_in_flight(q) ||
 	    waiting > q->entries - used) {
 		queue_break(q, VIREO_RING_ERROR_INDEX);
 		return 0;
@@ -183,7 +177,7 @@ void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, 
 	smp_mb();	/* pairs with the driver's between comp_event and comp_tail */
 	if (vireo_ring_event(le32_to_cpu(READ_ONCE(ring_ctl(q)->comp_event)), old, tail))
 		queue_interrupt(q);
-	if (wq_has_sleeper(&q->idle) && !queue_in_flight(q))
+	if (wq_has_sleeper(&q->idle) && !vireo_queue_in_flight(q))
 		wake_up_all(&q->idle);
 	spin_unlock_irqrestore(&q->comp_lock, flags);
 }
@@ -376,7 +370,7 @@ static long queue_get_stat(void *object, unsigned int cmd, void *arg)
 
 	*s = q->stat;
 	s->size = size;
-	s->in_flight = queue_in_flight(q);
+	s->in_flight = vireo_queue_in_flight(q);
 	s->doorbells = atomic64_read(&q->doorbells);
 	return 0;
 }
@@ -404,7 +398,7 @@ static void queue_close(struct vireo_queue *q)
 	if (cancel_delayed_work_sync(&q->again))
 		queue_put(q);
 
-	wait_event(q->idle, !queue_in_flight(q));
+	wait_event(q->idle, !vireo_queue_in_flight(q));
 	/* Whoever completed the last entry has left when it has let go of the lock. */
 	spin_lock_irq(&q->comp_lock);
 	q->masked = true;

@@ -92,4 +92,17 @@ void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, 
 int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
 		     u32 align, u32 max);
 
+/* Entries that are taken and not completed; exact when nothing is taken meanwhile. */
+static inline u32 vireo_queue_in_flight(const struct vireo_queue *q)
+{
+	return READ_ONCE(q->sub_head) - READ_ONCE(q->comp_tail);
+}
+
+/* The last @n of them are not taken after all; (t). */
+static inline void vireo_queue_untake(struct vireo_queue *q, u32 n)
+{
+	q->stat.entries -= n;
+	WRITE_ONCE(q->sub_head, q->sub_head - n);
+}
+
 #endif /* VIREO_QUEUE_H */
