@@ -375,7 +375,6 @@ static void run_inject(struct vireo_vcpu *v)
 		nmi = false;
 	}
 
-	vireo_ops->apic_changed(v, status);
 	if (v->apic.delivers || vector >> 4 <= status >> 12)
 		vector = 0;
 	if (vector >> 4 > *vireo_lapic_tpr(v) >> 4 && !v->inject.info &&
@@ -385,10 +384,7 @@ static void run_inject(struct vireo_vcpu *v)
 		vireo_stat_inc(v, VIREO_STAT_INJECTED);
 		vector = 0;
 	}
-	if (v->window || nmi || vector) {
-		vireo_ops->want_window(v, vector, vector, nmi);
-		v->window = nmi || vector;
-	}
+	vireo_ops->apic_changed(v, status, vector, nmi);
 }
 
 /* Whether something keeps a vCPU from entering the guest again at once. */
@@ -397,47 +393,49 @@ static bool run_must_leave(struct vireo_vcpu *v)
 	return (READ_ONCE(v->requests) & ~BIT(VREQ_EVENT)) || compat_guest_work_pending();
 }
 
-/* Whether run_prepare() has something to do. */
+/* Whether run_requests() or run_mp_state() has something to do. */
 static bool run_must_prepare(struct vireo_vcpu *v)
 {
 	return run_must_leave(v) || READ_ONCE(v->run->immediate_exit) ||
 	       v->mp_state != VIREO_MP_RUNNABLE || v->tsc_lost != READ_ONCE(vireo_tsc_lost);
 }
 
-/* The inner loop.  Returns whether @exit still has to be resolved. */
-static bool run_inner(struct vireo_vcpu *v, enum vireo_exit *exit)
+/* The inner loop.  Returns the exit that still has to be resolved, or VEXIT_RESUME. */
+static enum vireo_exit run_inner(struct vireo_vcpu *v)
 {
+	enum vireo_exit exit;
+
 	do {
 		if (vireo_requested(v, VREQ_EVENT))
 			run_inject(v);
 		trace_vireo_entry(v, 0);
-		*exit = static_call(vireo_run)(v);
-		trace_vireo_exit(v, *exit);
-		vireo_stat_inc(v, min_t(unsigned int, *exit, VIREO_STAT_EXIT_OTHER));
-		if ((BIT(*exit) & RUN_SLOW) || !exit_fast(v, *exit)) {
+		exit = static_call(vireo_run)(v);
+		trace_vireo_exit(v, exit);
+		vireo_stat_inc(v, min_t(unsigned int, exit, VIREO_STAT_EXIT_OTHER));
+		if ((BIT(exit) & RUN_SLOW) || !exit_fast(v, exit)) {
 			v->slow_exits++;
-			return true;
+			return exit;
 		}
 	} while (!run_must_leave(v));
-	return false;
+	return VEXIT_RESUME;
 }
 
 /* One stay on a processor, interrupts off.  Returns as run_inner(). */
-static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
+static enum vireo_exit run_inside(struct vireo_vcpu *v)
 {
-	bool unresolved;
+	enum vireo_exit exit;
 
 	vtime_account_guest_enter();
 	if (v->pv.steal && vireo_steal_enter(v))
 		v->flush = true;
 	vireo_switch_load(v);
 	static_call(vireo_load)(v);
-	unresolved = run_inner(v, exit);
+	exit = run_inner(v);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
 		vireo_lapic_eoi_sync(v);
 	static_call(vireo_put)(v);
 	vireo_switch_put(v);
-	if (*exit == VEXIT_INTR) {
+	if (exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
 		compat_rcu_quiescent();
 		local_irq_enable();	/* taken here, accounted to the guest */
@@ -445,18 +443,17 @@ static bool run_inside(struct vireo_vcpu *v, enum vireo_exit *exit)
 		local_irq_disable();
 	}
 	vtime_account_guest_exit();
-	return unresolved;
+	return exit;
 }
 
 /* Runs the guest: 0 to go on, 1 for an exit to user space, or -errno. */
 static int run_guest(struct vireo_vcpu *v)
 {
-	enum vireo_exit exit = VEXIT_RESUME;
-	bool unresolved;
+	enum vireo_exit exit;
 	int err = 0;
 
 	do {
-		unresolved = false;
+		exit = VEXIT_RESUME;
 		preempt_disable();
 		if (unlikely(v->cpu != smp_processor_id()))
 			vireo_ops->migrate(v);
@@ -466,21 +463,17 @@ static int run_guest(struct vireo_vcpu *v)
 		if (unlikely(!this_cpu_read(vireo_cpu_enabled)))
 			err = -EIO;
 		else if (likely(!run_must_prepare(v)))
-			unresolved = run_inside(v, &exit);
-		else
-			exit = VEXIT_RESUME;
+			exit = run_inside(v);
 		smp_store_release(&v->mode, VCPU_OUTSIDE);	/* pages are let go of */
 		local_irq_enable();
 		preempt_enable();
-	} while (exit == VEXIT_INTR && !err);
+	} while (exit == VEXIT_INTR);
 	if (unlikely(err)) {
 		if (READ_ONCE(vireo_down))
 			return err;
 		schedule_timeout_uninterruptible(1);	/* off a processor that goes offline */
 	}
-	if (unresolved)
-		return exit == VEXIT_IO ? exit_io(v) : exit_slow(v, exit); /* the hottest first */
-	return 0;
+	return exit == VEXIT_IO ? exit_io(v) : exit_slow(v, exit); /* the hottest first */
 }
 
 /* Sleeps in HLT, or until SIPI; polls a little first where that paid off. */
@@ -526,22 +519,24 @@ static void run_sipi(struct vireo_vcpu *v)
 	vireo_vcpu_regs(v, VIREO_SET_REGS, &r);
 }
 
-/* INIT, SIPI and HLT: 0 when the vCPU can run, 1 to look again, or -errno. */
+/* INIT, SIPI and HLT: 0, whether the vCPU can run or not, or -errno. */
 static int run_mp_state(struct vireo_vcpu *v)
 {
 	unsigned long *req = &v->apic.smi_init;
 
+	if (v->mp_state == VIREO_MP_RUNNABLE && !vireo_requested(v, VREQ_MP))
+		return 0;
 	if (test_and_clear_bit(VAPIC_INIT, req))
 		vireo_vcpu_reset(v, true);
 	if (v->mp_state == VIREO_MP_INIT) {
 		if (!test_and_clear_bit(VAPIC_SIPI, req))
-			return run_block(v) ?: 1;
+			return run_block(v);
 		run_sipi(v);
 	}
 	clear_bit(VAPIC_SIPI, req);	/* ignored unless waited for */
 	if (v->mp_state == VIREO_MP_HALTED) {
 		if (!vireo_lapic_wakeup(v))
-			return run_block(v) ?: 1;
+			return run_block(v);
 		clear_bit(VAPIC_UNHALT, req);
 		v->mp_state = VIREO_MP_RUNNABLE;
 		set_bit(VREQ_EVENT, &v->requests);
@@ -575,16 +570,6 @@ static int run_requests(struct vireo_vcpu *v)
 	return err;
 }
 
-/* Before the guest can be entered: 0, 1 to look again, or -errno. */
-static int run_prepare(struct vireo_vcpu *v)
-{
-	int err = run_requests(v);
-
-	if (!err && (v->mp_state != VIREO_MP_RUNNABLE || vireo_requested(v, VREQ_MP)))
-		err = run_mp_state(v);
-	return err;
-}
-
 /**
  * vireo_vcpu_run() - run a vCPU until user space has something to do
  * @v: the vCPU; its mutex is held
@@ -599,14 +584,9 @@ int vireo_vcpu_run(struct vireo_vcpu *v)
 	if (ret)
 		return ret;
 	rcu_assign_pointer(v->task, current);
-	for (;;) {
-		ret = run_guest(v);	/* which looks whether it can */
-		if (ret)
-			break;
-		ret = run_prepare(v);
-		if (ret < 0)
-			break;
-	}
+	do {	/* the first looks whether it can */
+		ret = run_guest(v) ?: run_requests(v) ?: run_mp_state(v);
+	} while (!ret);
 	RCU_INIT_POINTER(v->task, NULL);
 
 	vireo_stat_inc(v, VIREO_STAT_EXIT_USER);

@@ -154,17 +154,9 @@ void vireo_switch_load(struct vireo_vcpu *v)
 
 static void put_xcr0(struct vireo_vcpu *v)
 {
-	u64 xcr0 = v->xcr0;
-
 	if (!host_xcr0)
 		return;
-	/* QEMU's TCG has the intercept of XSETBV but does not act on it. */
-	if (static_cpu_has(X86_FEATURE_HYPERVISOR)) {
-		xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-		if (unlikely(xcr0 != v->xcr0) && vireo_xcr0_ok(xcr0))
-			v->xcr0 = xcr0;
-	}
-	if (xcr0 != host_xcr0)
+	if (v->xcr0 != host_xcr0)
 		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
 	if (host_xss)
 		wrmsrl(MSR_IA32_XSS, host_xss);

@@ -175,10 +175,11 @@ struct vireo_ops {
 	void (*load)(struct vireo_vcpu *v);
 	void (*put)(struct vireo_vcpu *v);
 	enum vireo_exit (*run)(struct vireo_vcpu *v);
-	/* Ask for VEXIT_WINDOW once priority @prio (bits 7:4 of a vector) or an NMI can go in. */
-	void (*want_window)(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi);
-	/* The task priority, or vireo_lapic_status(), may have changed. */
-	void (*apic_changed)(struct vireo_vcpu *v, u16 status);
+	/*
+	 * The task priority, or vireo_lapic_status(), may have changed.  VEXIT_WINDOW once
+	 * the interrupt @vector, if that is not 0, or an NMI can go in.
+	 */
+	void (*apic_changed)(struct vireo_vcpu *v, u16 status, u8 vector, bool nmi);
 	void (*set_bs)(struct vireo_vcpu *v);		/* DR6.BS: single step */
 };
 
@@ -292,7 +293,6 @@ struct vireo_vcpu {
 	u64 rflags;		/* (v) */
 	u32 blocked;		/* (v) VIREO_BLOCKED_* */
 	bool flush;		/* (v) forget translations before the next entry */
-	bool window;		/* (v) a window was asked for */
 	unsigned long requests;	/* (a) VREQ_* */
 	int mode;		/* (a) VCPU_* */
 	struct vireo_event inject;	/* (v) goes in at the next entry */

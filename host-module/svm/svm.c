@@ -324,46 +324,31 @@ static void svm_set_bs(struct vireo_vcpu *v)
 	to_svm(v)->vmcb->control.clean = 0;
 }
 
-static void set_int_ctl(struct svm_vcpu *s, u32 ctl)
-{
-	if (s->vmcb->control.int_ctl != ctl) {
-		s->vmcb->control.int_ctl = ctl;
-		s->vmcb->control.clean = 0;
-	}
-}
-
-/* The task priority alone: AVIC is not used, no emulator at hand has it. */
-static void svm_apic_changed(struct vireo_vcpu *v, u16 status)
-{
-	u32 ctl = to_svm(v)->vmcb->control.int_ctl & ~V_TPR_MASK;
-
-	set_int_ctl(to_svm(v), ctl | *vireo_lapic_tpr(v) >> 4);
-}
-
-/* ---- Windows ------------------------------------------------------------------------------- */
-
 /*
  * 15.21.4: a virtual interrupt with its intercept exits when it could be
  * taken.  NMIs have no window: the end of the handler is the intercepted IRET,
  * and that is single-stepped; so is what an interrupt shadow covers.
+ * The processor learns of the task priority alone: AVIC is not used, no emulator
+ * at hand has it.
  */
-static void svm_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi)
+static void svm_apic_changed(struct vireo_vcpu *v, u16 status, u8 vector, bool nmi)
 {
 	struct svm_vcpu *s = to_svm(v);
-	u32 ctl = s->vmcb->control.int_ctl & (V_TPR_MASK | V_INTR_MASKING_MASK);
+	u32 ctl = V_INTR_MASKING_MASK | *vireo_lapic_tpr(v) >> 4;
 
-	if (interrupt)
-		ctl |= V_IRQ_MASK | (prio >> 4) << V_INTR_PRIO_SHIFT;
-	set_int_ctl(s, ctl);
-	intercept(s, INTERCEPT_VINTR, interrupt);
+	if (vector)
+		ctl |= V_IRQ_MASK | (vector >> 4) << V_INTR_PRIO_SHIFT;
+	if (s->vmcb->control.int_ctl != ctl) {
+		s->vmcb->control.int_ctl = ctl;
+		s->vmcb->control.clean = 0;
+	}
+	intercept(s, INTERCEPT_VINTR, vector);
 
-	if (!nmi)
-		return;
-	if (v->inject.info) {
+	if (nmi && v->inject.info) {
 		/* Behind another event: try again as soon as that is in. */
 		set_bit(VREQ_EVENT, &v->requests);
 		compat_self_ipi();
-	} else if (!(v->blocked & VIREO_BLOCKED_NMI)) {
+	} else if (nmi && !(v->blocked & VIREO_BLOCKED_NMI)) {
 		s->step = true;
 		s->step_rip = v->rip;
 	}
@@ -597,7 +582,6 @@ const struct vireo_ops svm_ops = {
 	.load = svm_load,
 	.put = svm_put,
 	.run = svm_run,
-	.want_window = svm_want_window,
 	.apic_changed = svm_apic_changed,
 	.set_bs = svm_set_bs,
 };

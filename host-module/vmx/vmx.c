@@ -605,26 +605,22 @@ static void vmx_set_bs(struct vireo_vcpu *v)
 }
 
 /*
- * 26.2: the interrupt window does not look at the TPR.  An interrupt that the
- * TPR keeps out waits for it to fall below the threshold instead.
+ * 25.4.2: the guest interrupt status, for a processor that delivers by itself.  26.2: the
+ * interrupt window does not look at the TPR.  An interrupt that the TPR keeps out waits
+ * for it to fall below the threshold instead.
  */
-static void vmx_want_window(struct vireo_vcpu *v, bool interrupt, u8 prio, bool nmi)
+static void vmx_apic_changed(struct vireo_vcpu *v, u16 status, u8 vector, bool nmi)
 {
 	const u32 windows = CPU_BASED_INTR_WINDOW_EXITING | CPU_BASED_NMI_WINDOW_EXITING;
+	bool below = vector && vector >> 4 <= *vireo_lapic_tpr(v) >> 4;
 	struct vmx_vcpu *x = to_vmx(v);
-	bool below = interrupt && prio >> 4 <= *vireo_lapic_tpr(v) >> 4;
 
-	vmx_write(TPR_THRESHOLD, below ? prio >> 4 : 0);
-	set_proc(x, (x->proc & ~windows) |
-		 (interrupt && !below ? CPU_BASED_INTR_WINDOW_EXITING : 0) |
-		 (nmi ? CPU_BASED_NMI_WINDOW_EXITING : 0));
-}
-
-/* 25.4.2: the guest interrupt status */
-static void vmx_apic_changed(struct vireo_vcpu *v, u16 status)
-{
 	if (v->apic.delivers)
 		vmx_write(GUEST_INTR_STATUS, status);
+	vmx_write(TPR_THRESHOLD, below ? vector >> 4 : 0);
+	set_proc(x, (x->proc & ~windows) |
+		 (vector && !below ? CPU_BASED_INTR_WINDOW_EXITING : 0) |
+		 (nmi ? CPU_BASED_NMI_WINDOW_EXITING : 0));
 }
 
 /* ---- A stay on a processor ------------------------------------------------------------------ */
@@ -1014,7 +1010,6 @@ const struct vireo_ops vmx_ops = {
 	.load = vmx_load,
 	.put = vmx_put,
 	.run = vmx_run,
-	.want_window = vmx_want_window,
 	.apic_changed = vmx_apic_changed,
 	.set_bs = vmx_set_bs,
 };
