@@ -498,8 +498,6 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host)
 	return 0;
 }
 
-/* ---- All of it --------------------------------------------------------------------------- */
-
 /**
  * vireo_lapic_reset() - the state after power-on or INIT
  * @v: the vCPU
@@ -520,23 +518,17 @@ void vireo_lapic_reset(struct vireo_vcpu *v)
 }
 
 /**
- * vireo_lapic_create() - a new vCPU's APIC
- * @v: the vCPU; its end is that of its timer and its page
- * Context: May sleep.
- * Return: 0 or -ENOMEM.
+ * vireo_lapic_create() - a new vCPU's APIC, on its page; vireo_lapic_reset() comes next
+ * @v: the vCPU
+ * Context: Any.
  */
-int vireo_lapic_create(struct vireo_vcpu *v)
+void vireo_lapic_create(struct vireo_vcpu *v)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
-	a->page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!a->page)
-		return -ENOMEM;
 	*reg(a, X2_ID) = v->id;
 	*reg(a, X2_VERSION) = VERSION;
 	*reg(a, X2_LDR) = logical_id(v->id);
 	hrtimer_init(&a->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	a->timer.function = timer_fired;
-	vireo_lapic_reset(v);
-	return 0;
 }

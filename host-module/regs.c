@@ -199,8 +199,8 @@ void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
 		vireo_regs_get(v, &old);
 		r.cr0 = (old.cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
 		r.xcr0 = old.xcr0;
-		vireo_lapic_reset(v);
 	}
+	vireo_lapic_reset(v);
 	regs_load(v, &r);
 }
 

@@ -136,12 +136,6 @@ static noinline int exit_msr(struct vireo_vcpu *v, bool write)
 	return 0;
 }
 
-/* MSRs that never sleep: the APIC's. */
-static bool msr_is_fast(u32 index)
-{
-	return (index >= 0x800 && index < 0x900) || index == MSR_IA32_TSC_DEADLINE;
-}
-
 static void exit_xsetbv(struct vireo_vcpu *v)
 {
 	u64 value = (u32)v->gpr[VIREO_RAX] | v->gpr[VIREO_RDX] << 32;
@@ -161,6 +155,8 @@ static void exit_xsetbv(struct vireo_vcpu *v)
 /* Resolves an exit without sleeping, in the inner loop; false: it cannot. */
 static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 {
+	u32 msr = v->gpr[VIREO_RCX];
+
 	/* The hottest first: a switch is a chain of branches. */
 	if (exit == VEXIT_CPUID) {
 		vireo_cpuid_exec(v);
@@ -171,8 +167,8 @@ static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 		return exit_hypercall(v);
 	switch (exit) {
 	case VEXIT_WRMSR:
-	case VEXIT_RDMSR:
-		if (!msr_is_fast(v->gpr[VIREO_RCX]))
+	case VEXIT_RDMSR:	/* the APIC's never sleep */
+		if (msr >> 8 != 0x8 && msr != MSR_IA32_TSC_DEADLINE)
 			return false;
 		exit_msr(v, exit == VEXIT_WRMSR);
 		return true;
@@ -198,12 +194,12 @@ static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 
 /* ---- Ends of a guest --------------------------------------------------------------------- */
 
-static int exit_shutdown(struct vireo_vcpu *v, u32 reason)
+static int exit_end(struct vireo_vcpu *v, u32 reason, u32 what)
 {
-	v->run->exit_reason = VIREO_EXIT_SHUTDOWN;
-	v->run->shutdown.reason = reason;
-	v->run->shutdown.info = v->exit.code;
-	v->run->shutdown.gpa = v->exit.gpa;
+	v->run->exit_reason = reason;
+	v->run->end.what = what;
+	v->run->end.code = v->exit.code;
+	v->run->end.info = v->exit.gpa;
 	return 1;
 }
 
@@ -215,7 +211,7 @@ static int exit_io(struct vireo_vcpu *v)
 	struct vireo_run *run = v->run;
 
 	if (e->string)
-		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
+		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_INSTRUCTION);
 	run->exit_reason = VIREO_EXIT_IO;
 	*(u32 *)&run->io = e->io;
 	run->value = v->gpr[VIREO_RAX];
@@ -239,10 +235,10 @@ static noinline int exit_mmio(struct vireo_vcpu *v)
 	struct vireo_run *run = v->run;
 
 	if (e->fetch)
-		return exit_shutdown(v, VIREO_SHUTDOWN_FETCH);
+		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_FETCH);
 	/* It is no instruction's doing when an event's delivery hits MMIO. */
 	if (v->inject.info)
-		return exit_shutdown(v, VIREO_SHUTDOWN_INSTRUCTION);
+		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_INSTRUCTION);
 	v->stat[VIREO_STAT_EXIT_MMIO]++;
 	run->exit_reason = VIREO_EXIT_MMIO;
 	memset(&run->mmio, 0, sizeof(run->mmio));
@@ -300,10 +296,8 @@ static int exit_hypercall_slow(struct vireo_vcpu *v)
 	exit_skip(v);
 	if (doorbell || ret)
 		return 0;
-	v->run->exit_reason = VIREO_EXIT_SYSTEM;
-	v->run->system.type = type;
-	v->run->system.code = code;
-	return 1;
+	v->exit.code = code;
+	return exit_end(v, VIREO_EXIT_SYSTEM, type);
 }
 
 /*
@@ -348,14 +342,11 @@ static noinline int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 	case VEXIT_FAULT:
 		return exit_fault(v);
 	case VEXIT_SHUTDOWN:
-		return exit_shutdown(v, VIREO_SHUTDOWN_TRIPLE_FAULT);
+		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_TRIPLE_FAULT);
 	case VEXIT_FAIL:
-		v->run->exit_reason = VIREO_EXIT_FAIL_ENTRY;
-		v->run->fail.code = v->exit.code;
-		v->run->fail.check = v->exit.check;
-		return 1;
+		return exit_end(v, VIREO_EXIT_FAIL_ENTRY, 0);
 	default:
-		return exit_shutdown(v, VIREO_SHUTDOWN_EXIT);
+		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_EXIT);
 	}
 	return 0;
 }

@@ -124,7 +124,7 @@ struct vireo_event {
 /* Details of the last exit, as far as its kind has them */
 struct vireo_exit_info {
 	u64 code;		/* the hardware's own */
-	u64 gpa;
+	u64 gpa;		/* of a failed entry: what the hardware says of it */
 	struct vireo_event event;
 	union {
 		struct {
@@ -138,7 +138,6 @@ struct vireo_exit_info {
 	bool wide;		/* likewise: made in 64-bit mode */
 	bool string;
 	bool fetch;		/* the fault was an instruction fetch or a page walk */
-	u8 check;		/* of a failed entry: VIREO_CHECK_* */
 	u8 insn_len;
 	u8 insn[16];
 };
@@ -399,7 +398,7 @@ long vireo_cpuid_set(void *vm, unsigned int cmd, void *arg);
 void vireo_cpuid_exec(struct vireo_vcpu *v);
 
 /* lapic.c */
-int vireo_lapic_create(struct vireo_vcpu *v);
+void vireo_lapic_create(struct vireo_vcpu *v);
 void vireo_lapic_reset(struct vireo_vcpu *v);
 int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value, bool host);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host);

@@ -156,7 +156,7 @@ static void vcpu_free(struct vireo_vcpu *v)
 		return;
 	if (v->arch)
 		vireo_ops->vcpu_free(v);
-	if (v->apic.page)
+	if (v->apic.timer.function)
 		hrtimer_cancel(&v->apic.timer);
 	free_page((unsigned long)v->apic.page);
 	kfree(v->fpu);
@@ -182,10 +182,12 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	v->run = (struct vireo_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	/* A power of two is aligned to itself; XSAVE wants 64. */
 	v->fpu = kzalloc(roundup_pow_of_two(vireo_xsave_size), GFP_KERNEL_ACCOUNT);
-	if (!v->run || !v->fpu || vireo_lapic_create(v) || vireo_ops->vcpu_create(v)) {
+	v->apic.page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!v->run || !v->fpu || !v->apic.page || vireo_ops->vcpu_create(v)) {
 		vcpu_free(v);
 		return NULL;
 	}
+	vireo_lapic_create(v);
 	v->fpu->i387.cwd = 0x37f;
 	v->fpu->i387.mxcsr = MXCSR_DEFAULT;
 	vireo_vcpu_reset(v, false);

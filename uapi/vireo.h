@@ -467,7 +467,7 @@ enum {
 	VIREO_EXIT_FAIL_ENTRY,		/* the processor refuses the guest state */
 };
 
-/* vireo_run.system.type, from the hypercall VIREO_HC_SYSTEM */
+/* vireo_run.end.what of VIREO_EXIT_SYSTEM, from the hypercall VIREO_HC_SYSTEM */
 enum {
 	VIREO_SYSTEM_POWEROFF,
 	VIREO_SYSTEM_RESET,
@@ -476,7 +476,7 @@ enum {
 
 #define VIREO_NO_REG	16U	/* vireo_run.reg */
 
-/* vireo_run.shutdown.reason */
+/* ... of VIREO_EXIT_SHUTDOWN */
 enum {
 	VIREO_SHUTDOWN_TRIPLE_FAULT,	/* Intel SDM vol. 3, 6.15: shutdown state */
 	VIREO_SHUTDOWN_INSTRUCTION,	/* string I/O, or MMIO in the delivery of an event */
@@ -484,13 +484,9 @@ enum {
 	VIREO_SHUTDOWN_EXIT,		/* an exit this module does not know */
 };
 
-/* vireo_run.fail.check: what the processor refused, as far as it says */
-enum {
-	VIREO_CHECK_UNKNOWN,
-	VIREO_CHECK_PDPTE,		/* PAE paging: an entry that CR3 points to */
-	VIREO_CHECK_NMI,		/* an NMI to deliver, in the shadow of an instruction */
-	VIREO_CHECK_CONTROLS,		/* not the guest's state: a fault of the module */
-};
+/* vireo_run.end.info of VIREO_EXIT_FAIL_ENTRY on VT-x (Intel SDM vol. 3, table 28-7) */
+#define VIREO_CHECK_PDPTE	2	/* PAE paging: an entry that CR3 points to */
+#define VIREO_CHECK_NMI		3	/* an NMI to deliver, in the shadow of an instruction */
 
 /**
  * struct vireo_run - the page shared with a vCPU's thread (mmap at offset 0)
@@ -510,11 +506,12 @@ enum {
  *	bytes if the hardware gave them, else 0 (they are in guest memory);
  *	@mmio.regs as VIREO_GET_REGS.  @reg is VIREO_NO_REG and @next_rip the
  *	instruction's own until user space sets them
- * @system: VIREO_EXIT_SYSTEM: @system.type VIREO_SYSTEM_*, @system.code the guest's
- * @shutdown: VIREO_EXIT_SHUTDOWN: @shutdown.reason VIREO_SHUTDOWN_*, @shutdown.info
- *	the hardware's exit code, @shutdown.gpa the address where there is one
- * @fail: VIREO_EXIT_FAIL_ENTRY: @fail.code the hardware's code (VT-x: the exit
- *	reason, bit 31 set, or the VM-instruction error), @fail.check VIREO_CHECK_*
+ * @end: VIREO_EXIT_SYSTEM: @end.what VIREO_SYSTEM_*, @end.code the guest's;
+ *	VIREO_EXIT_SHUTDOWN: @end.what VIREO_SHUTDOWN_*, @end.code the hardware's exit
+ *	code, @end.info the address where there is one;
+ *	VIREO_EXIT_FAIL_ENTRY: @end.code the hardware's code; VT-x: the VM-instruction
+ *	error, a fault of the module, or the exit reason, bit 31 set, with what the
+ *	processor refused, VIREO_CHECK_* among others, in @end.info
  *
  * The kernel reads the reply of an IO or MMIO exit exactly once, at the next
  * VIREO_RUN, which completes the instruction.  That fails with EINVAL, nothing done,
@@ -543,21 +540,11 @@ struct vireo_run {
 			struct vireo_regs regs;
 		} mmio;
 		struct {
-			__u32 type;
+			__u32 what;
 			__u32 reserved;
 			__u64 code;
-		} system;
-		struct {
-			__u32 reason;
-			__u32 reserved;
 			__u64 info;
-			__u64 gpa;
-		} shutdown;
-		struct {
-			__u64 code;
-			__u32 check;
-			__u32 reserved;
-		} fail;
+		} end;
 		__u8 pad[928];
 	};
 };

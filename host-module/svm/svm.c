@@ -328,8 +328,6 @@ static void svm_set_bs(struct vireo_vcpu *v)
  * 15.21.4: a virtual interrupt with its intercept exits when it could be
  * taken.  NMIs have no window: the end of the handler is the intercepted IRET,
  * and that is single-stepped; so is what an interrupt shadow covers.
- * The processor learns of the task priority alone: AVIC is not used, no emulator
- * at hand has it.
  */
 static void svm_apic_changed(struct vireo_vcpu *v, u16 status, u8 vector, bool nmi)
 {

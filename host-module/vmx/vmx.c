@@ -210,8 +210,6 @@ static void msr_allow(u32 msr, bool read, bool write)
 /*
  * 30.5: the processor reads the APIC's registers from the page itself, and
  * writes these three; it delivers what software tells it to be pending.
- * Posted interrupts, which would save the host interrupt at which a running
- * guest looks for new ones, are not used: no emulator at hand has them.
  */
 static void init_apicv(void)
 {
@@ -913,16 +911,8 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, u64 reason)
 /* 27.8: the guest did not run; 31.4 has the numbers of the errors. */
 static enum vireo_exit exit_failed(struct vireo_vcpu *v, u32 reason, bool failed)
 {
-	u64 qual = vmx_read(EXIT_QUALIFICATION);	/* table 28-7: 2 and 3 */
-
-	v->exit.check = qual == 2 ? VIREO_CHECK_PDPTE :
-			qual == 3 ? VIREO_CHECK_NMI : VIREO_CHECK_UNKNOWN;
-	if (failed) {
-		reason = vmx_read(VM_INSTRUCTION_ERROR);
-		v->exit.check = VIREO_CHECK_CONTROLS;
-	}
-	v->exit.gpa = 0;
-	v->exit.code = reason;
+	v->exit.gpa = failed ? 0 : vmx_read(EXIT_QUALIFICATION);
+	v->exit.code = failed ? vmx_read(VM_INSTRUCTION_ERROR) : reason;
 	vmx_write(VM_ENTRY_INTR_INFO_FIELD, 0);
 	return reason == (REASON_FAILED | EXIT_REASON_MCE_DURING_VMENTRY) ? VEXIT_MC : VEXIT_FAIL;
 }

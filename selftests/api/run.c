@@ -261,9 +261,9 @@ TEST(no_memory_at_all)
 	vm_open(&vm, 1);
 	vcpu = vm_vcpu(&vm, 0);
 	vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
-	EXPECT_EQ(vcpu->run->shutdown.reason, VIREO_SHUTDOWN_FETCH);
+	EXPECT_EQ(vcpu->run->end.what, VIREO_SHUTDOWN_FETCH);
 	EXPECT_EQ(vcpu->run->rip, 0xfff0);
-	EXPECT_EQ(vcpu->run->shutdown.gpa & ~0xfffULL, 0xfffff000);
+	EXPECT_EQ(vcpu->run->end.info & ~0xfffULL, 0xfffff000);
 	/* And again, as often as wanted */
 	vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
 }

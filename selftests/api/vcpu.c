@@ -502,15 +502,15 @@ TEST(entry_refused)
 	vm_write(&vm, VM_SCRATCH, pdpte, sizeof(pdpte));
 	vcpu_set_regs(vcpu, &regs);
 	vcpu_run_exit(vcpu, VIREO_EXIT_FAIL_ENTRY);
-	EXPECT_EQ(vcpu->run->fail.code, 0x80000021);
-	EXPECT_EQ(vcpu->run->fail.check, VIREO_CHECK_PDPTE);
+	EXPECT_EQ(vcpu->run->end.code, 0x80000021);
+	EXPECT_EQ(vcpu->run->end.info, VIREO_CHECK_PDPTE);
 
 	vcpu_set_code(vcpu, MODE_COMPAT32, out, sizeof(out));
 	vcpu_get_regs(vcpu, &regs);
 	regs.rip |= 1ULL << 32;
 	vcpu_set_regs(vcpu, &regs);
 	vcpu_run_exit(vcpu, VIREO_EXIT_FAIL_ENTRY);
-	EXPECT_EQ(vcpu->run->fail.code, 0x80000021);
+	EXPECT_EQ(vcpu->run->end.code, 0x80000021);
 
 	/* And it goes on with good registers */
 	vcpu_set_code(vcpu, MODE_LONG, out, sizeof(out));

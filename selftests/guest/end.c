@@ -25,7 +25,7 @@ TEST(triple_fault)
 	vcpu = &vm.vcpu[0];
 	vcpu_set_entry(vcpu, guest_triple, 0);
 	vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
-	EXPECT_EQ(vcpu->run->shutdown.reason, VIREO_SHUTDOWN_TRIPLE_FAULT);
+	EXPECT_EQ(vcpu->run->end.what, VIREO_SHUTDOWN_TRIPLE_FAULT);
 	/* Its registers can be read */
 	vcpu_get_regs(vcpu, &regs);
 	EXPECT_EQ(regs.seg[VIREO_IDTR].limit, 0);
@@ -45,7 +45,7 @@ TEST(triple_fault_real_mode)
 	regs.seg[VIREO_IDTR].limit = 0;
 	vcpu_set_regs(vcpu, &regs);
 	vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
-	EXPECT_EQ(vcpu->run->shutdown.reason, VIREO_SHUTDOWN_TRIPLE_FAULT);
+	EXPECT_EQ(vcpu->run->end.what, VIREO_SHUTDOWN_TRIPLE_FAULT);
 }
 
 /* A jump to what is not RAM */
@@ -63,9 +63,9 @@ TEST(jump_to_nowhere)
 		vcpu_mode_regs(vcpu, MODE_LONG, targets[i], &regs);
 		vcpu_set_regs(vcpu, &regs);
 		vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
-		EXPECT_EQ(vcpu->run->shutdown.reason, VIREO_SHUTDOWN_FETCH);
+		EXPECT_EQ(vcpu->run->end.what, VIREO_SHUTDOWN_FETCH);
 		EXPECT_EQ(vcpu->run->rip, targets[i]);
-		EXPECT_EQ(vcpu->run->shutdown.gpa & ~0xfffULL, targets[i] & ~0xfffULL);
+		EXPECT_EQ(vcpu->run->end.info & ~0xfffULL, targets[i] & ~0xfffULL);
 	}
 }
 
@@ -104,8 +104,8 @@ TEST(system_events)
 	for (type = VIREO_SYSTEM_POWEROFF; type <= VIREO_SYSTEM_CRASH; type++) {
 		vcpu_set_entry(vcpu, guest_system, type);
 		vcpu_run_exit(vcpu, VIREO_EXIT_SYSTEM);
-		EXPECT_EQ(vcpu->run->system.type, type);
-		EXPECT_EQ(vcpu->run->system.code, 0x1234567890 + type);
+		EXPECT_EQ(vcpu->run->end.what, type);
+		EXPECT_EQ(vcpu->run->end.code, 0x1234567890 + type);
 		/* Whoever runs it further finds it behind the hypercall */
 		EXPECT_EQ(vcpu_run_done(vcpu), 77);
 	}

@@ -139,7 +139,7 @@ TEST(string_io_refused)
 		regs.gpr[VIREO_RDI] = VM_SCRATCH;
 		vcpu_set_regs(vcpu, &regs);
 		vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
-		EXPECT_EQ(vcpu->run->shutdown.reason, VIREO_SHUTDOWN_INSTRUCTION);
+		EXPECT_EQ(vcpu->run->end.what, VIREO_SHUTDOWN_INSTRUCTION);
 		EXPECT_EQ(vcpu->run->rip, VM_CODE);
 	}
 }

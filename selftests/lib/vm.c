@@ -538,11 +538,11 @@ static void vcpu_dump_exit(const struct vireo_run *run)
 		test_note("mmio gpa %#llx write %u", run->mmio.gpa, run->mmio.write);
 		break;
 	case VIREO_EXIT_SHUTDOWN:
-		test_note("shutdown reason %u info %#llx gpa %#llx", run->shutdown.reason,
-			  run->shutdown.info, run->shutdown.gpa);
+		test_note("shutdown reason %u info %#llx gpa %#llx", run->end.what,
+			  run->end.code, run->end.info);
 		break;
 	case VIREO_EXIT_FAIL_ENTRY:
-		test_note("fail code %#llx check %u", run->fail.code, run->fail.check);
+		test_note("fail code %#llx check %llu", run->end.code, run->end.info);
 		break;
 	default:
 		break;

@@ -406,7 +406,7 @@ static void handle_mmio(struct vireo_machine *m, struct vireo_vcpu *vcpu, struct
 static void handle_system(struct vireo_machine *m, struct vireo_vcpu *vcpu,
 			  const struct vireo_run *run)
 {
-	switch (run->system.type) {
+	switch (run->end.what) {
 	case VIREO_SYSTEM_POWEROFF:
 		vireo_machine_end(m, VIREO_END_POWEROFF, vcpu, "guest powered off");
 		break;
@@ -415,7 +415,7 @@ static void handle_system(struct vireo_machine *m, struct vireo_vcpu *vcpu,
 		break;
 	default:
 		vireo_machine_end(m, VIREO_END_CRASH, vcpu, "guest kernel crashed (code 0x%llx)",
-				  run->system.code);
+				  run->end.code);
 	}
 }
 
@@ -428,12 +428,12 @@ static void handle_shutdown(struct vireo_machine *m, struct vireo_vcpu *vcpu,
 		[VIREO_SHUTDOWN_FETCH] = "instruction cannot be read",
 		[VIREO_SHUTDOWN_EXIT] = "unknown exit",
 	};
-	__u32 reason = run->shutdown.reason;
+	__u32 reason = run->end.what;
 
 	vireo_machine_end(m, VIREO_END_SHUTDOWN, vcpu,
 			  "guest shut down: %s at rip 0x%llx (exit 0x%llx, gpa 0x%llx)",
 			  reason < ARRAY_SIZE(reasons) ? reasons[reason] : "unknown reason",
-			  run->rip, run->shutdown.info, run->shutdown.gpa);
+			  run->rip, run->end.code, run->end.info);
 }
 
 static void handle_exit(struct vireo_machine *m, struct vireo_vcpu *vcpu)
@@ -457,8 +457,8 @@ static void handle_exit(struct vireo_machine *m, struct vireo_vcpu *vcpu)
 		break;
 	case VIREO_EXIT_FAIL_ENTRY:
 		vireo_machine_end(m, VIREO_END_FAIL_ENTRY, vcpu,
-				  "the processor refused to enter the guest (code 0x%llx, check %u)",
-				  run->fail.code, run->fail.check);
+				  "the processor refused to enter the guest (code 0x%llx, check %llu)",
+				  run->end.code, run->end.info);
 		break;
 	default:
 		vireo_machine_end(m, VIREO_END_ERROR, vcpu,
