@@ -29,6 +29,11 @@ bool host_is_bochs(void)
 	return emulator && !strncmp(emulator, "bochs", 5);
 }
 
+bool host_is_checked(void)
+{
+	return !access("/sys/kernel/debug/kmemleak", F_OK);
+}
+
 bool host_is_intel(void)
 {
 	u32 eax, ebx, ecx, edx;

@@ -9,6 +9,8 @@ bool host_is_emulated(void);	/* the host runs in QEMU without acceleration */
 
 bool host_is_bochs(void);	/* ... or in Bochs, under the runner */
 
+bool host_is_checked(void);	/* its kernel has checkers: it is slow, and keeps what is freed */
+
 bool host_is_intel(void);	/* VT-x and VMCALL, not AMD-V and VMMCALL */
 
 /* 0 or -errno; @path NULL is ENOENT */

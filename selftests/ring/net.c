@@ -693,7 +693,8 @@ TEST_LIMIT(few_transmit_doorbells, 120)
 	EXPECT_EQ(stat.errors, 0);
 	EXPECT_EQ(stat.doorbells, VM_GET(&nic.vm, tx_bells));
 	test_note("%llu doorbells for %u packets", stat.doorbells, TX_ROUNDS * TX_BURST);
-	EXPECT_LE(stat.doorbells, TX_ROUNDS * 9 / 10);
+	if (!host_is_checked())		/* there it takes longer for each than a busy driver may */
+		EXPECT_LE(stat.doorbells, TX_ROUNDS * 9 / 10);
 	nic_close(&nic);
 }
 
