@@ -119,7 +119,9 @@ static u16 net_tx_offload(const struct net_if *net, const struct vireo_net_tx *e
 	/* "Dodgy" now: the stack checks the headers before it cuts, and counts the pieces. */
 	if (type)
 		longest = min(longest, start + tcp_hdrlen(skb) + mss);
-	return longest > READ_ONCE(net->dev->mtu) + VLAN_ETH_HLEN ? VIREO_COMP_INVALID : VIREO_COMP_OK;
+	if (longest > READ_ONCE(net->dev->mtu) + VLAN_ETH_HLEN)
+		return VIREO_COMP_INVALID;
+	return VIREO_COMP_OK;
 }
 
 /* Copies the packet: from here on it is the copy that is looked at. */
@@ -319,10 +321,10 @@ static bool net_rx_refused(const struct net_if *net, struct sk_buff *skb)
 
 	if (net->filter && !is_multicast_ether_addr(to) && !ether_addr_equal(to, net->mac))
 		return true;
-	/* The rest is left from before a change of the features. */
+	/* The rest is left from before a change of the features.  What is dodgy was checked. */
 	if (skb->ip_summed != CHECKSUM_PARTIAL)
 		return skb_is_gso(skb);
-	return netif_needs_gso(skb, features) ||
+	return netif_needs_gso(skb, features | NETIF_F_GSO_ROBUST) ||
 	       (!(features & NETIF_F_HW_CSUM) && skb_checksum_help(skb));
 }
 
