@@ -43,7 +43,6 @@ struct blk_disk {
 	u32 flags;			/* (i) VIREO_DISK_* */
 	u32 block;			/* (i) logical, bytes */
 	u32 align;			/* (i) mask: of segments */
-	int ki_flags;			/* (i) */
 	u64 sectors;			/* (a) */
 	bool limited;			/* (a) look at the limits */
 	spinlock_t lock;		/* the limits and to write @sectors */
@@ -113,8 +112,6 @@ static u16 blk_status(int err)
 	case -ENOMEM:
 	case -EAGAIN:
 		return VIREO_COMP_RETRY;
-	case -EROFS:
-		return VIREO_COMP_READONLY;
 	default:
 		return VIREO_COMP_IO;
 	}
@@ -208,7 +205,8 @@ static void blk_file_data(struct blk_request *req, bool nowait)
 		.ki_filp = d->file,
 		.ki_pos = (req->sector << SECTOR_SHIFT) + req->done,
 		.ki_complete = blk_file_complete,
-		.ki_flags = d->ki_flags | (nowait ? IOCB_NOWAIT : 0) | (write ? IOCB_WRITE : 0) |
+		.ki_flags = (d->file->f_iocb_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC)) |
+			    (nowait ? IOCB_NOWAIT : 0) | (write ? IOCB_WRITE : 0) |
 			    (req->sub.flags & VIREO_BLK_FUA ? IOCB_DSYNC : 0),
 		.ki_ioprio = get_current_ioprio(),
 	};
@@ -222,13 +220,10 @@ static void blk_file_data(struct blk_request *req, bool nowait)
 }
 
 /*
- * ---- Overlays: what a guest writes stays in memory ------------------------------------------
+ * ---- Overlays: what a guest writes stays in memory, that of a VM that does not run ----------
  *
- * It goes into 4 KiB blocks, which stand for those of the file or device, which is
- * only read.  The memory is that of a VM, though of one that does not run: so it is
- * shared and forked as guest memory is, and can be read through its fd.  A block comes
- * into being with all of its content and does not go.  Who finds one may use it, and
- * who finds none may read the file: no lock is held in between.
+ * A block of 4 KiB comes into being with all of its content and does not go.  Who finds one
+ * may use it, and who finds none may read the file: no lock is held in between.
  */
 
 /* Moves all of @len bytes, from the file or from or to the blocks. */
@@ -593,7 +588,6 @@ static int disk_open(struct blk_disk *d, const struct vireo_create_disk *c)
 	d->block = c->block;
 	d->align = SECTOR_SIZE - 1;
 	d->sectors = disk_sectors(d);
-	d->ki_flags = d->file->f_iocb_flags & (IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC);
 	if (S_ISREG(inode->i_mode))
 		return 0;
 	d->bdev = I_BDEV(inode);
@@ -608,16 +602,14 @@ static int disk_open(struct blk_disk *d, const struct vireo_create_disk *c)
 
 static int disk_open_overlay(struct blk_disk *d, const struct vireo_create_disk *c)
 {
-	if (!(d->flags & VIREO_DISK_OVERLAY))
+	if (!d->flags || d->flags == VIREO_DISK_READONLY)
 		return c->overlay || c->overlay_max ? -EINVAL : 0;
-	if (d->flags & VIREO_DISK_READONLY)
-		return -EINVAL;
 	d->overlay = fget(c->overlay);
 	if (!d->overlay)
 		return -EBADF;
 	d->blocks = vireo_mem_of(d->overlay);
 	d->max = c->overlay_max;
-	return d->blocks ? 0 : -EINVAL;
+	return d->blocks && d->flags == VIREO_DISK_OVERLAY ? 0 : -EINVAL;
 }
 
 /**

@@ -29,6 +29,7 @@
 #define NET_MAX_PAIRS	16
 #define NET_MAX_MTU	(65535 - ETH_HLEN)
 #define NET_MAX_PACKET	(65535 + VLAN_ETH_HLEN)	/* with GSO */
+#define NET_MAX_BUFS	DIV_ROUND_UP(NET_MAX_PACKET, VIREO_NET_RX_MIN)
 #define NET_LINEAR	(SKB_WITH_OVERHEAD(2048) - NET_SKB_PAD)	/* in one allocation */
 #define NET_HEADERS	128	/* of a longer one this much is linear, or more */
 #define NET_MIN_MSS	8	/* pieces are counted in 16 bits */
@@ -67,7 +68,7 @@ struct net_rx {
 	u32 head;			/* (x) buffers taken, ever; release: their slots */
 	u32 out;			/* (x) bytes of them */
 	unsigned int n;			/* (x) completions not yet put */
-	struct vireo_comp *comp;	/* (x) them: @entries + QUEUE_BATCH */
+	struct vireo_comp comp[QUEUE_BATCH + NET_MAX_BUFS];	/* (x) them */
 	struct net_buf buf[];		/* @entries */
 };
 
@@ -186,35 +187,12 @@ static struct sk_buff *net_tx_packet(struct vireo_queue *q, const struct vireo_n
 	return NULL;
 }
 
-/* Into the stack, as if from a wire. */
-static void net_tx_deliver(struct vireo_queue *q, struct list_head *packets)
-{
-	struct net_if *net = q->dev;
-	struct sk_buff *skb, *next;
-	struct net_device *dev = net->dev;
-
-	local_bh_disable();
-	rcu_read_lock();	/* the stack knows an interface that is up for so long */
-	list_for_each_entry_safe(skb, next, packets, list) {
-		if (dev->flags & IFF_UP) {
-			dev_sw_netstats_rx_add(dev, skb->len);
-			skb->protocol = eth_type_trans(skb, dev);
-			skb_record_rx_queue(skb, q->index / 2);
-		} else {
-			skb_list_del_init(skb);
-			kfree_skb(skb);
-		}
-	}
-	netif_receive_skb_list(packets);
-	rcu_read_unlock();
-	local_bh_enable();
-}
-
 static u32 net_tx_kick(struct vireo_queue *q)
 {
+	struct net_device *dev = ((struct net_if *)q->dev)->dev;
 	struct net_tx *tx = q->room;
+	struct sk_buff *skb, *next;
 	struct vireo_net_tx e;
-	struct sk_buff *skb;
 	LIST_HEAD(packets);
 	unsigned int n;
 	u16 status;
@@ -227,7 +205,21 @@ static u32 net_tx_kick(struct vireo_queue *q)
 			.tag = e.tag, .status = cpu_to_le16(status),
 		};
 	}
-	net_tx_deliver(q, &packets);
+	local_bh_disable();	/* into the stack, as if from a wire */
+	rcu_read_lock();	/* the stack knows an interface that is up for so long */
+	list_for_each_entry_safe(skb, next, &packets, list) {
+		if (dev->flags & IFF_UP) {
+			dev_sw_netstats_rx_add(dev, skb->len);
+			skb->protocol = eth_type_trans(skb, dev);
+			skb_record_rx_queue(skb, q->index / 2);
+		} else {
+			skb_list_del_init(skb);
+			kfree_skb(skb);
+		}
+	}
+	netif_receive_skb_list(&packets);
+	rcu_read_unlock();
+	local_bh_enable();
 	vireo_queue_complete(q, tx->comp, n);
 	return n == QUEUE_BATCH ? 0 : QUEUE_ADAPT;
 }
@@ -245,19 +237,6 @@ static u32 net_rx_room(const struct net_rx *rx)
 {
 	/* acquire: the bytes, then the buffers that they are in */
 	return smp_load_acquire(&rx->in) - rx->out;
-}
-
-/* Takes the next buffer; the caller says how many bytes it wrote to it. */
-static struct vireo_comp *net_rx_take(struct net_rx *rx, struct net_buf *buf)
-{
-	struct vireo_comp *comp = &rx->comp[rx->n++];
-
-	*buf = rx->buf[rx->head & (rx->q->entries - 1)];
-	*comp = (struct vireo_comp){ .tag = cpu_to_le16(buf->tag) };
-	rx->out += buf->len;
-	/* release: the slot was read */
-	smp_store_release(&rx->head, rx->head + 1);
-	return comp;
 }
 
 static struct vireo_net_info net_rx_info(const struct sk_buff *skb)
@@ -278,21 +257,25 @@ static struct vireo_net_info net_rx_info(const struct sk_buff *skb)
 static void net_rx_copy(struct net_rx *rx, const struct sk_buff *skb)
 {
 	struct vireo_net_info info = net_rx_info(skb);
-	u32 at = 0;
+	u32 n, at;
 
-	while (at < skb->len) {
-		struct net_buf buf;
-		struct vireo_comp *comp = net_rx_take(rx, &buf);
-		u32 n = min(buf.len, skb->len - at);
+	for (at = 0; at < skb->len; at += n) {
+		const struct net_buf *buf = &rx->buf[rx->head & (rx->q->entries - 1)];
+		struct vireo_comp *comp = &rx->comp[rx->n++];
 
-		skb_copy_bits(skb, at, buf.kva, n);	/* cannot fail within its length */
-		put_page(virt_to_page(buf.kva));
-		at += n;
-		if (at < skb->len)
+		n = min(buf->len, skb->len - at);
+		skb_copy_bits(skb, at, buf->kva, n);	/* cannot fail within its length */
+		put_page(virt_to_page(buf->kva));
+		if (at + n < skb->len)
 			info.flags |= VIREO_NET_MORE;
+		comp->tag = cpu_to_le16(buf->tag);
+		comp->status = cpu_to_le16(VIREO_COMP_OK);
 		comp->len = cpu_to_le32(n);
 		memcpy(&comp->info, &info, sizeof(info));
 		info = (struct vireo_net_info){};
+		rx->out += buf->len;
+		/* release: the slot was read */
+		smp_store_release(&rx->head, rx->head + 1);
 	}
 	rx->q->stat.bytes += at;
 }
@@ -319,7 +302,8 @@ static bool net_rx_refused(const struct net_if *net, struct sk_buff *skb)
 	const u8 *to = ((const struct ethhdr *)skb->data)->h_dest;
 	netdev_features_t features = READ_ONCE(net->dev->features);
 
-	if (net->filter && !is_multicast_ether_addr(to) && !ether_addr_equal(to, net->mac))
+	if (skb->len > NET_MAX_PACKET ||
+	    (net->filter && !is_multicast_ether_addr(to) && !ether_addr_equal(to, net->mac)))
 		return true;
 	/* The rest is left from before a change of the features.  What is dodgy was checked. */
 	if (skb->ip_summed != CHECKSUM_PARTIAL)
@@ -454,12 +438,11 @@ static u32 net_rx_kick(struct vireo_queue *q)
 
 static int net_start(struct vireo_queue *q)
 {
-	size_t comps = (q->entries + QUEUE_BATCH) * sizeof(struct vireo_comp);
 	struct net_if *net = q->dev;
 	struct net_rx *rx;
 
 	q->room = kvzalloc(q->index & 1 ? sizeof(struct net_tx) :
-			   struct_size(rx, buf, q->entries) + comps, GFP_KERNEL_ACCOUNT);
+			   struct_size(rx, buf, q->entries), GFP_KERNEL_ACCOUNT);
 	if (!q->room)
 		return -ENOMEM;
 	if (test_and_set_bit(q->index, &net->served))
@@ -467,7 +450,6 @@ static int net_start(struct vireo_queue *q)
 	if (!(q->index & 1)) {
 		rx = q->room;
 		rx->q = q;
-		rx->comp = (void *)&rx->buf[q->entries];
 		net_rx_set(q, rx);
 	}
 	return 0;

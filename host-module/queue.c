@@ -2,10 +2,8 @@
 /*
  * Rings that a guest shares with a backend (uapi/vireo_ring.h).
  *
- * The ring is the guest's memory: it is read with care and trusted for nothing.
  * An entry is copied once and the copy is used; the device's indices are kept
- * here, what is in the ring is only shown.  An index that lies kills the queue,
- * no more.
+ * here, what is in the ring is only shown.  An index that lies kills the queue.
  *
  * A queue's pages are held as long as it lives.  References: one by the fd, one
  * by each doorbell on its way.  The fd's end stops the backend and waits until
@@ -40,11 +38,9 @@ static struct vireo_ring_ctl *ring_ctl(const struct vireo_queue *q)
 
 static void queue_interrupt(struct vireo_queue *q)
 {
-	if (q->masked) {
-		q->pending = true;
+	q->pending = !q->msi_address;
+	if (q->pending)
 		return;
-	}
-	q->pending = false;
 	q->stat.interrupts++;
 	vireo_lapic_msi(q->vm, q->msi_address, q->msi_data);
 }
@@ -243,9 +239,8 @@ static void queue_kick(struct vireo_queue *q)
 	unsigned int rounds = KICK_ROUNDS;
 	bool more;
 
-	smp_store_mb(q->kicked, true);
+	smp_store_mb(q->kicked, true);	/* whoever holds the lock sees that before it leaves */
 	do {
-		/* Whoever holds the lock sees that before it leaves. */
 		if (!mutex_trylock(&q->kick_lock))
 			return;
 		smp_store_mb(q->kicked, false);	/* then the look at the ring */
@@ -288,53 +283,29 @@ static enum hrtimer_restart queue_overdue(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-static struct vireo_queue *queue_get(struct vireo_vm *vm, unsigned int doorbell)
-{
-	struct vireo_queue *q;
-
-	rcu_read_lock();
-	q = rcu_dereference(vm->queues[doorbell]);
-	if (q && !kref_get_unless_zero(&q->ref))
-		q = NULL;
-	rcu_read_unlock();
-	return q;
-}
-
 /**
- * vireo_queue_halt() - a vCPU halts: look at what nobody may have rung for
- * @vm: the vCPU's
- * Context: Process context; the backend may sleep in it.
- */
-void vireo_queue_halt(struct vireo_vm *vm)
-{
-	unsigned int i;
-
-	/* A queue's bit stays until a look finds that it is busy no more. */
-	for_each_set_bit(i, vm->busy_queues, VIREO_MAX_QUEUES) {
-		struct vireo_queue *q = queue_get(vm, i);
-
-		if (!q)
-			continue;
-		queue_kick(q);
-		queue_put(q);
-	}
-}
-
-/**
- * vireo_queue_doorbell() - VIREO_HC_DOORBELL
+ * vireo_queue_ring() - kick the queue of a doorbell
  * @vm: the guest's
- * @doorbell: the queue's number, the guest's to choose
+ * @doorbell: its number, the guest's to choose
+ * @rung: VIREO_HC_DOORBELL; else a vCPU halts, and the queue is busy
  * Context: Process context; the backend may sleep in it.
  * Return: 0 or -ENOENT.
  */
-int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell)
+int vireo_queue_ring(struct vireo_vm *vm, u64 doorbell, bool rung)
 {
-	struct vireo_queue *q = doorbell < VIREO_MAX_QUEUES ?
-		queue_get(vm, array_index_nospec(doorbell, VIREO_MAX_QUEUES)) : NULL;
+	struct vireo_queue *q;
 
+	if (doorbell >= VIREO_MAX_QUEUES)
+		return -ENOENT;
+	rcu_read_lock();
+	q = rcu_dereference(vm->queues[array_index_nospec(doorbell, VIREO_MAX_QUEUES)]);
+	if (q && !kref_get_unless_zero(&q->ref))
+		q = NULL;
+	rcu_read_unlock();
 	if (!q)
 		return -ENOENT;
-	atomic64_inc(&q->doorbells);
+	if (rung)
+		atomic64_inc(&q->doorbells);
 	queue_kick(q);
 	queue_put(q);
 	return 0;
@@ -352,9 +323,8 @@ static long queue_set_msi(void *object, unsigned int cmd, void *arg)
 	if (m->reserved || (!masked && vireo_lapic_msi(NULL, m->address, m->data)))
 		return -EINVAL;
 	spin_lock_irq(&q->comp_lock);
-	q->msi_address = m->address;
+	q->msi_address = masked ? 0 : m->address;
 	q->msi_data = m->data;
-	q->masked = masked;
 	if (q->pending)
 		queue_interrupt(q);
 	pending = q->pending;
@@ -401,7 +371,7 @@ static void queue_close(struct vireo_queue *q)
 	wait_event(q->idle, !vireo_queue_in_flight(q));
 	/* Whoever completed the last entry has left when it has let go of the lock. */
 	spin_lock_irq(&q->comp_lock);
-	q->masked = true;
+	q->msi_address = 0;
 	spin_unlock_irq(&q->comp_lock);
 	queue_put(q);
 }
@@ -464,7 +434,6 @@ long vireo_queue_create(void *owner, unsigned int cmd, void *arg)
 	q->sub_head = c->start;
 	q->rest_head = c->start;
 	q->comp_tail = c->start;
-	q->masked = true;
 	mutex_lock(&vm->lock);	/* not while it is forked */
 	atomic_inc(&vm->nr_queues);
 	err = rcu_access_pointer(vm->queues[q->doorbell]) ? -EBUSY : queue_pin(q, c->ring);

@@ -71,10 +71,9 @@ struct vireo_queue {
 
 	spinlock_t comp_lock;		/* all that is (c) */
 	u32 comp_tail;			/* (c) completions put, ever */
-	bool masked;			/* (c) */
 	bool pending;			/* (c) an interrupt waits for the mask */
 	u32 msi_data;			/* (c) */
-	u64 msi_address;		/* (c) */
+	u64 msi_address;		/* (c) 0: masked */
 	wait_queue_head_t idle;		/* nothing is in flight */
 	/* error, to write, errors and interrupts: (c); entries, bytes and throttled: (t) */
 	struct vireo_queue_stat stat;
@@ -84,8 +83,7 @@ struct vireo_queue {
 extern struct workqueue_struct *vireo_wq;
 
 long vireo_queue_create(void *owner, unsigned int cmd, void *arg);
-int vireo_queue_doorbell(struct vireo_vm *vm, u64 doorbell);
-void vireo_queue_halt(struct vireo_vm *vm);
+int vireo_queue_ring(struct vireo_vm *vm, u64 doorbell, bool rung);
 void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
 bool vireo_queue_take(struct vireo_queue *q, void *entry);
 void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n);

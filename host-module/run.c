@@ -289,7 +289,7 @@ static int exit_hypercall_slow(struct vireo_vcpu *v)
 	u64 mask = v->exit.wide ? ~0ULL : U32_MAX;
 	u64 type = v->gpr[VIREO_RBX] & mask, code = v->gpr[VIREO_RCX] & mask;
 	bool doorbell = (u32)v->gpr[VIREO_RAX] == VIREO_HC_DOORBELL;
-	int ret = doorbell ? vireo_queue_doorbell(v->vm, type) :
+	int ret = doorbell ? vireo_queue_ring(v->vm, type, true) :
 		  type > VIREO_SYSTEM_CRASH ? -KVM_EINVAL : 0;
 
 	v->gpr[VIREO_RAX] = ret & mask;
@@ -470,10 +470,13 @@ static int run_guest(struct vireo_vcpu *v)
 /* Sleeps in HLT, or until SIPI; polls a little first where that paid off. */
 static int run_block(struct vireo_vcpu *v)
 {
+	unsigned long queue;
 	u64 start, slept;
 	int err;
 
-	vireo_queue_halt(v->vm);
+	/* What nobody may have rung for */
+	for_each_set_bit(queue, v->vm->busy_queues, VIREO_MAX_QUEUES)
+		vireo_queue_ring(v->vm, queue, false);
 	start = ktime_get_ns();
 	vireo_steal_leave(v);
 	if (v->poll_ns && v->mp_state == VIREO_MP_HALTED) {
