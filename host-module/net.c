@@ -50,9 +50,8 @@ static_assert(VIRTIO_NET_HDR_F_NEEDS_CSUM == (int)VIREO_NET_CSUM &&
 
 /* A buffer that the guest has posted */
 struct net_buf {
-	void *kva;		/* pinned */
-	u32 len;
-	u16 tag;
+	struct bio_vec bv;	/* pinned */
+	__le16 tag;
 };
 
 /*
@@ -260,20 +259,20 @@ static void net_rx_copy(struct net_rx *rx, const struct sk_buff *skb)
 	u32 n, at;
 
 	for (at = 0; at < skb->len; at += n) {
-		const struct net_buf *buf = &rx->buf[rx->head & (rx->q->entries - 1)];
+		struct net_buf *buf = &rx->buf[rx->head & (rx->q->entries - 1)];
 		struct vireo_comp *comp = &rx->comp[rx->n++];
 
-		n = min(buf->len, skb->len - at);
-		skb_copy_bits(skb, at, buf->kva, n);	/* cannot fail within its length */
-		put_page(virt_to_page(buf->kva));
+		n = min(buf->bv.bv_len, skb->len - at);
+		skb_copy_bits(skb, at, bvec_virt(&buf->bv), n);	/* cannot fail within its length */
+		put_page(buf->bv.bv_page);
 		if (at + n < skb->len)
 			info.flags |= VIREO_NET_MORE;
-		comp->tag = cpu_to_le16(buf->tag);
+		comp->tag = buf->tag;
 		comp->status = cpu_to_le16(VIREO_COMP_OK);
 		comp->len = cpu_to_le32(n);
 		memcpy(&comp->info, &info, sizeof(info));
 		info = (struct vireo_net_info){};
-		rx->out += buf->len;
+		rx->out += buf->bv.bv_len;
 		/* release: the slot was read */
 		smp_store_release(&rx->head, rx->head + 1);
 	}
@@ -359,7 +358,7 @@ static void net_rx_stop(struct net_rx *rx)
 	net_rx_flush(rx);
 	vireo_queue_untake(rx->q, rx->tail - rx->head);
 	for (; rx->head != rx->tail; rx->head++)
-		put_page(virt_to_page(rx->buf[rx->head & (rx->q->entries - 1)].kva));
+		put_page(rx->buf[rx->head & (rx->q->entries - 1)].bv.bv_page);
 }
 
 static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
@@ -368,19 +367,16 @@ static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 	u64 gpa = le64_to_cpu(e->seg[0].gpa);
 	u32 len = le32_to_cpu(e->seg[0].len);
 	const u64 *word = (const void *)e;	/* one segment, a tag, and zeros */
-	struct bio_vec bv;
 	int n;
 
 	if ((word[0] & ~(0xffffULL << 32)) != 1 << 16 || word[1] || e->seg[0].reserved ||
 	    (word[4] | word[5] | word[6] | word[7]) ||
 	    len < VIREO_NET_RX_MIN || len > PAGE_SIZE || offset_in_page(gpa) + len > PAGE_SIZE)
 		return VIREO_COMP_INVALID;
-	n = vireo_mem_pin(&rx->q->vm->mem, gpa, len, true, &bv);
+	n = vireo_mem_pin(&rx->q->vm->mem, gpa, len, true, &buf->bv);
 	if (n < 0)
 		return n == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
-	buf->kva = page_address(bv.bv_page) + bv.bv_offset;
-	buf->len = len;
-	buf->tag = le16_to_cpu(e->tag);
+	buf->tag = e->tag;
 	rx->tail++;
 	/* release: the buffer, then its bytes */
 	smp_store_release(&rx->in, rx->in + len);
