@@ -387,11 +387,13 @@ static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 static void net_rx_wake(struct net_rx *rx, bool posted)
 {
 	struct net_if *net = rx->q->dev;
-	bool stopped, late = time_after(jiffies, READ_ONCE(rx->since) + NET_PATIENCE);
 	u32 i = rx->q->index / 2;
+	bool stopped, late;
 
 	smp_mb();	/* pairs with net_rx_short(): the bytes, then the look at the queue */
 	stopped = netif_tx_queue_stopped(netdev_get_tx_queue(net->dev, i));
+	/* Read behind that: it was written before the queue was stopped. */
+	late = time_after(jiffies, READ_ONCE(rx->since) + NET_PATIENCE);
 	if (posted ? stopped || !net->rx[i] : stopped && late)
 		net_rx_set(rx->q, posted ? rx : NULL);
 	else if (stopped)
