@@ -6,12 +6,10 @@
  * A doorbell takes the entries and starts them.  What may stall is left to the
  * disk's workqueue: of a block device zeroes and what it does not take at once, of
  * a file all but the reads that the file system can begin at once, and what is in
- * an overlay.  Whoever ends the last part of a request, in any context, completes
- * the entry.
+ * an overlay.  Whoever ends a request, in any context, completes the entry.
  *
- * A request lives in a slot.  There are as many as the ring has entries, which
- * is what the ring lets be in flight.  Free slots come back by a lock-free list
- * and are taken by the one who takes entries.
+ * A request lives in a slot, of which there are as many as the ring has entries.
+ * Free ones come back by a lock-free list to the one who takes entries.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -45,7 +43,7 @@ struct blk_disk {
 	u32 align;			/* (i) mask: of segments */
 	u64 sectors;			/* (a) */
 	bool limited;			/* (a) look at the limits */
-	spinlock_t lock;		/* the limits and to write @sectors */
+	spinlock_t lock;		/* the limits, and to write @sectors */
 	u64 bps;			/* bytes per second */
 	u64 iops;			/* requests per second */
 	u64 until;			/* ns: what was used up of both takes so long */

@@ -238,26 +238,21 @@ static u32 net_rx_room(const struct net_rx *rx)
 	return smp_load_acquire(&rx->in) - rx->out;
 }
 
-static struct vireo_net_info net_rx_info(const struct sk_buff *skb)
+/* There is room for the packet. */
+static void net_rx_copy(struct net_rx *rx, const struct sk_buff *skb)
 {
+	struct vireo_net_info info;
 	struct virtio_net_hdr hdr;
+	u32 n, at;
 
 	/* It cannot fail for what net_rx_refused() lets through. */
 	virtio_net_hdr_from_skb(skb, &hdr, true, false, 0);
-	return (struct vireo_net_info) {
+	info = (struct vireo_net_info) {
 		.flags = hdr.flags, .gso_type = hdr.gso_type,
 		.gso_size = (__force __le16)hdr.gso_size,
 		.csum_start = (__force __le16)hdr.csum_start,
 		.csum_offset = (__force __le16)hdr.csum_offset,
 	};
-}
-
-/* There is room for the packet. */
-static void net_rx_copy(struct net_rx *rx, const struct sk_buff *skb)
-{
-	struct vireo_net_info info = net_rx_info(skb);
-	u32 n, at;
-
 	for (at = 0; at < skb->len; at += n) {
 		struct net_buf *buf = &rx->buf[rx->head & (rx->q->entries - 1)];
 		struct vireo_comp *comp = &rx->comp[rx->n++];
@@ -439,14 +434,14 @@ static int net_start(struct vireo_queue *q)
 	struct net_if *net = q->dev;
 	struct net_rx *rx;
 
-	q->room = kvzalloc(q->index & 1 ? sizeof(struct net_tx) :
-			   struct_size(rx, buf, q->entries), GFP_KERNEL_ACCOUNT);
-	if (!q->room)
+	rx = kvzalloc(q->index & 1 ? sizeof(struct net_tx) : struct_size(rx, buf, q->entries),
+		      GFP_KERNEL_ACCOUNT);
+	if (!rx)
 		return -ENOMEM;
+	q->room = rx;
 	if (test_and_set_bit(q->index, &net->served))
 		return -EBUSY;
 	if (!(q->index & 1)) {
-		rx = q->room;
 		rx->q = q;
 		net_rx_set(q, rx);
 	}
