@@ -87,6 +87,7 @@ static void guest_events(u64 arg)
 		if (i < 7)
 			ring_wait(&r);
 	}
+	guest_cli();	/* else it may come between the look and HLT */
 	while (!READ_ONCE(interrupts))
 		guest_halt();
 	GUEST_TRUE(ring_take(&r, &comp));
