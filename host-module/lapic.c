@@ -386,13 +386,6 @@ static bool write_allowed(u32 msr, u64 value, bool host)
 	       !(value & ~writable[msr & 0x3f]);
 }
 
-static u32 apic_ppr(struct vireo_vcpu *v)
-{
-	u8 tpr = *vireo_lapic_tpr(v), isr = highest(&v->apic, X2_ISR);
-
-	return tpr >> 4 >= isr >> 4 ? tpr : isr & 0xf0;
-}
-
 /**
  * vireo_lapic_read() - read a register
  * @v: the vCPU
@@ -410,7 +403,8 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value, bool host)
 	if (msr > X2_SELF_IPI || !(readable & BIT_ULL(msr & 0x3f)))
 		return -ENOENT;
 	vireo_lapic_status(v);		/* brings IRR and ISR up to date */
-	*value = msr == X2_PPR ? apic_ppr(v) : msr == X2_TIMER_NOW ? timer_now(a) :
+	*value = msr == X2_PPR ? max_t(u8, *vireo_lapic_tpr(v), highest(a, X2_ISR) & 0xf0) :
+		 msr == X2_TIMER_NOW ? timer_now(a) :
 		 msr == X2_ICR ? *(u64 *)reg(a, X2_ICR) :
 		 msr == VIREO_MSR_APIC_TIMER ? timer_left(a) :
 		 msr == VIREO_MSR_APIC_REQUESTS ? a->smi_init & VIREO_LAPIC_REQUESTS :

@@ -65,29 +65,23 @@ void vireo_switch_exit(void)
 }
 
 /**
- * vireo_switch_dr() - the guest gets its own DR0 to DR3, until the stay ends
+ * vireo_switch_dr() - DR0 to DR3 become the guest's own, or are put away
  * @v: the vCPU
+ * @guest: the guest gets them, until the stay ends
  * Context: Between load and put.
  */
-void vireo_switch_dr(struct vireo_vcpu *v)
+void vireo_switch_dr(struct vireo_vcpu *v, bool guest)
 {
 	unsigned int i;
 
-	/* The host's breakpoints must not look at the guest's addresses. */
+	/* The host's breakpoints must not look at the guest's addresses, nor the other way. */
 	set_debugreg(DR7_OFF, 7);
 	for (i = 0; i < ARRAY_SIZE(v->dr); i++)
-		set_debugreg(v->dr[i], i);
-	v->dr_loaded = true;
-}
-
-static noinline void put_dr(struct vireo_vcpu *v)
-{
-	unsigned int i;
-
-	set_debugreg(DR7_OFF, 7);	/* as the exit should have */
-	for (i = 0; i < ARRAY_SIZE(v->dr); i++)
-		get_debugreg(v->dr[i], i);
-	v->dr_loaded = false;
+		if (guest)
+			set_debugreg(v->dr[i], i);
+		else
+			get_debugreg(v->dr[i], i);
+	v->dr_loaded = guest;
 }
 
 /* TSC_AUX as the host has it on this processor */
@@ -152,16 +146,6 @@ void vireo_switch_load(struct vireo_vcpu *v)
 		wrmsrl(MSR_IA32_XSS, 0);
 }
 
-static void put_xcr0(struct vireo_vcpu *v)
-{
-	if (!host_xcr0)
-		return;
-	if (v->xcr0 != host_xcr0)
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
-	if (host_xss)
-		wrmsrl(MSR_IA32_XSS, host_xss);
-}
-
 /**
  * vireo_switch_put() - a stay ends
  * @v: the vCPU
@@ -169,12 +153,15 @@ static void put_xcr0(struct vireo_vcpu *v)
  */
 void vireo_switch_put(struct vireo_vcpu *v)
 {
-	put_xcr0(v);
+	if (host_xcr0 && v->xcr0 != host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	if (host_xss)
+		wrmsrl(MSR_IA32_XSS, host_xss);
 	compat_cet(this_cpu_ptr(&switch_cpus.cet), false);
 	if (cpu_feature_enabled(X86_FEATURE_RDTSCP) && v->tsc_aux != host_tsc_aux())
 		wrmsrl(MSR_TSC_AUX, host_tsc_aux());
 	if (unlikely(v->dr_loaded))
-		put_dr(v);
+		vireo_switch_dr(v, false);
 	if (hw_breakpoint_active())	/* the exit has switched them off */
 		hw_breakpoint_restore();
 	fpu_save(v->fpu);

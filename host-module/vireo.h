@@ -386,7 +386,7 @@ extern void __percpu *vireo_cpu_pages;	/* the backend's first two on each proces
 int vireo_switch_init(void);
 void vireo_switch_exit(void);
 long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg);
-void vireo_switch_dr(struct vireo_vcpu *v);
+void vireo_switch_dr(struct vireo_vcpu *v, bool guest);
 void vireo_switch_load(struct vireo_vcpu *v);
 void vireo_switch_put(struct vireo_vcpu *v);
 

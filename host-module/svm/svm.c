@@ -377,7 +377,7 @@ static void svm_migrate(struct vireo_vcpu *v)
 
 static void load_debug(struct vireo_vcpu *v)
 {
-	vireo_switch_dr(v);
+	vireo_switch_dr(v, true);
 	intercept_dr(to_svm(v), false);
 }
 

@@ -410,13 +410,27 @@ static void set_proc(struct vmx_vcpu *x, u32 proc)
 	}
 }
 
-static void vmcs_init(struct vireo_vcpu *v)
+static int vmx_vcpu_create(struct vireo_vcpu *v)
 {
+	struct vmx_vcpu *x = kzalloc(sizeof(*x), GFP_KERNEL_ACCOUNT);
+	unsigned long flags;
 	unsigned int i;
 
+	v->arch = x;
+	if (!x)
+		return -ENOMEM;
+	x->dr6 = DR6_RESERVED;
+	v->apic.delivers = have_apicv;
+	x->vmcs = (u32 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!x->vmcs)
+		return -ENOMEM;
+	*x->vmcs = revision;
+	x->vmcs_pa = __pa(x->vmcs);
+	if (!vmcs_begin(v, &flags))
+		return -EIO;
 	for (i = 0; i < NR_CTLS; i++)
 		vmx_write(ctls[i].field, ctl[i]);
-	to_vmx(v)->proc = ctl[CTLS_PROC];
+	x->proc = ctl[CTLS_PROC];
 	/* #DB and #AC can loop in delivery, out of reach of any interrupt; #MC is the host's. */
 	vmx_write(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
 	vmx_write(CR0_GUEST_HOST_MASK, CR0_MASK);
@@ -434,26 +448,6 @@ static void vmcs_init(struct vireo_vcpu *v)
 	vmx_write(XSS_EXIT_BITMAP, 0);
 	vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
 	vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
-}
-
-static int vmx_vcpu_create(struct vireo_vcpu *v)
-{
-	struct vmx_vcpu *x = kzalloc(sizeof(*x), GFP_KERNEL_ACCOUNT);
-	unsigned long flags;
-
-	v->arch = x;
-	if (!x)
-		return -ENOMEM;
-	x->dr6 = DR6_RESERVED;
-	v->apic.delivers = have_apicv;
-	x->vmcs = (u32 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!x->vmcs)
-		return -ENOMEM;
-	*x->vmcs = revision;
-	x->vmcs_pa = __pa(x->vmcs);
-	if (!vmcs_begin(v, &flags))
-		return -EIO;
-	vmcs_init(v);
 	local_irq_restore(flags);
 	return 0;
 }
@@ -672,7 +666,7 @@ static void load_debug(struct vireo_vcpu *v)
 {
 	struct vmx_vcpu *x = to_vmx(v);
 
-	vireo_switch_dr(v);
+	vireo_switch_dr(v, true);
 	set_debugreg(x->dr6, 6);
 	set_proc(x, x->proc & ~CPU_BASED_MOV_DR_EXITING);
 }
