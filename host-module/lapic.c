@@ -413,7 +413,7 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value, bool host)
 }
 
 /* User space puts back what it has read: it stands there, and nothing comes of it. */
-static void host_write(struct vireo_vcpu *v, u32 msr, u64 value)
+static int host_write(struct vireo_vcpu *v, u32 msr, u64 value)
 {
 	struct vireo_lapic_state *a = to_apic(v);
 
@@ -427,6 +427,7 @@ static void host_write(struct vireo_vcpu *v, u32 msr, u64 value)
 		WRITE_ONCE(*reg(a, msr), value);
 	set_bit(VREQ_EVENT, &v->requests);
 	set_bit(VREQ_MP, &v->requests);
+	return 0;
 }
 
 /**
@@ -449,10 +450,8 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host)
 	}
 	if (!write_allowed(msr, value, host))
 		return -EINVAL;
-	if (host) {
-		host_write(v, msr, value);
-		return 0;
-	}
+	if (host)
+		return host_write(v, msr, value);
 	switch (msr) {
 	case X2_EOI:
 		vireo_stat_inc(v, VIREO_STAT_EXIT_EOI);

@@ -275,14 +275,6 @@ static int run_complete(struct vireo_vcpu *v)
 
 /* ---- The slow half ----------------------------------------------------------------------- */
 
-static int exit_fault(struct vireo_vcpu *v)
-{
-	int err = vireo_mem_fault(&v->vm->mem, v->exit.gpa, v->exit.write);
-
-	trace_vireo_fault(v, err);
-	return err == -ENXIO ? exit_mmio(v) : err;
-}
-
 /* The hypercalls that may sleep, or go to user space. */
 static int exit_hypercall_slow(struct vireo_vcpu *v)
 {
@@ -306,6 +298,8 @@ static int exit_hypercall_slow(struct vireo_vcpu *v)
  */
 static noinline int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 {
+	int err;
+
 	switch (exit) {
 	case VEXIT_INTR:
 	case VEXIT_RESUME:
@@ -340,7 +334,9 @@ static noinline int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 		inject_gp(v);
 		break;
 	case VEXIT_FAULT:
-		return exit_fault(v);
+		err = vireo_mem_fault(&v->vm->mem, v->exit.gpa, v->exit.write);
+		trace_vireo_fault(v, err);
+		return err == -ENXIO ? exit_mmio(v) : err;
 	case VEXIT_SHUTDOWN:
 		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_TRIPLE_FAULT);
 	case VEXIT_FAIL:
