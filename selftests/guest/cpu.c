@@ -562,8 +562,6 @@ static void guest_xsetbv(u64 arg)
 
 TEST(xsetbv)
 {
-	if (host_is_emulated())
-		SKIP("this emulator does not intercept XSETBV");
 	run_guest(guest_xsetbv, 0);
 }
 
