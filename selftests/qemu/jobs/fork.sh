@@ -34,12 +34,18 @@ while :; do
 	usleep 100000
 done
 END
+# Bochs, where VT-x is tried, has time for fewer guests, and for less to hash.
+guests="1 2"
+if [ "$EMULATOR" != qemu ]; then
+	guests=2 LIMIT=$((LIMIT * 3))
+	sed -i 's/count=64/count=4/; s/count=8/count=1/' /tmp/work/script
+fi
 pack_script 6.1-cloud
 guest=6.1-cloud
 
 echo "# begin fork"
 
-for vcpus in 1 2; do
+for vcpus in $guests; do
 	check "$vcpus vCPUs: a guest runs" start "web$vcpus" --vcpus $vcpus
 	vireo fork "web$vcpus" --count 3 --log /tmp/log >/tmp/names
 	check "$vcpus vCPUs: three clones" test "$(tr '\n' ' ' </tmp/names)" = "web$vcpus-1 web$vcpus-2 web$vcpus-3 "
@@ -68,9 +74,11 @@ done
 check "it and its clones go on" goes_on disk disk-1 disk-2 disk-3
 check "none saw anything odd, either" fine disk disk-1 disk-2 disk-3
 vireo stop --tree disk
-check "a guest writes a disk" start rw --disk /tmp/work/disk
-check "which is refused" refuses 'disk0 .* is writable' vireo fork rw
-vireo stop rw
+if [ "$EMULATOR" = qemu ]; then
+	check "a guest writes a disk" start rw --disk /tmp/work/disk
+	check "which is refused" refuses 'disk0 .* is writable' vireo fork rw
+	vireo stop rw
+fi
 check "no such machine" refuses 'no virtual machine named net' vireo fork net
 check "no clones" refuses '1 to 1000 are possible' vireo fork net --count 0
 check "no such directory" refuses 'cannot use /nowhere' vireo fork net --log /nowhere
