@@ -20,7 +20,7 @@
 #define BUSY_NS		(200 * NSEC_PER_USEC)	/* between two entries: not a busy driver */
 #define BUSY_ROUNDS	4	/* that it has been busy: it need not ring for each any more */
 #define BUSY_STEP	8U	/* entries without a doorbell, more with every round */
-#define BUSY_AHEAD	32U	/* ... up to so many */
+#define BUSY_AHEAD	24U	/* ... up to so many */
 
 struct workqueue_struct *vireo_wq;	/* for the backends too */
 
