@@ -234,30 +234,35 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 	return 0;
 }
 
-static const struct vireo_call dev_calls[] = {
+static const struct vireo_call vireo_dev_calls[] = {
 	{ VIREO_GET_INFO, dev_get_info },
 	{ VIREO_CREATE_VM, vireo_vm_create },
 	{}
 };
 
-static long vireo_dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
-{
-	return vireo_call(dev_calls, NULL, cmd, (void __user *)arg);
-}
-
-static const struct file_operations dev_fops = {
-	.owner = THIS_MODULE,
-	.unlocked_ioctl = vireo_dev_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = noop_llseek,
-};
+DEFINE_VIREO_FD(vireo_dev, NULL, (void));
 
 static struct miscdevice vireo_dev = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "vireo",
-	.fops = &dev_fops,
+	.fops = &vireo_dev_fops,
 	.mode = 0660,
 };
+
+/* Also undoes what a vireo_init() has done that fails. */
+static void vireo_exit(void)
+{
+	if (!IS_ERR_OR_NULL(vireo_dev.this_device))
+		misc_deregister(&vireo_dev);
+	if (vireo_wq)
+		destroy_workqueue(vireo_wq);	/* work may still hold the last of a VM */
+	if (hw_cpuhp_state)
+		cpuhp_remove_state(hw_cpuhp_state);
+	unregister_reboot_notifier(&hw_reboot_notifier);
+	unregister_syscore_ops(&hw_syscore_ops);
+	rtnl_link_unregister(&vireo_net_link_ops);	/* waits for the last interface */
+	vireo_switch_exit();
+}
 
 static int __init vireo_init(void)
 {
@@ -269,55 +274,29 @@ static int __init vireo_init(void)
 		pr_err("this processor has neither AMD-V nor VT-x, or firmware hides it\n");
 		return -ENODEV;
 	}
-	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
-	if (!vireo_wq)
-		return -ENOMEM;
+	err = rtnl_link_register(&vireo_net_link_ops);
+	if (err)
+		return err;
+	register_syscore_ops(&hw_syscore_ops);
+	register_reboot_notifier(&hw_reboot_notifier);
 	static_call_update(vireo_load, vireo_ops->load);
 	static_call_update(vireo_put, vireo_ops->put);
 	static_call_update(vireo_run, vireo_ops->run);
 	vireo_cpuid_init();
-	err = vireo_switch_init() ?: vireo_ops->init(&features);
+	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
+	err = vireo_wq ? vireo_switch_init() ?: vireo_ops->init(&features) : -ENOMEM;
+	if (!err)
+		err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
+					hw_cpu_online, hw_cpu_offline);
+	if (err >= 0) {
+		hw_cpuhp_state = err;
+		err = misc_register(&vireo_dev);
+	}
 	if (err)
-		goto fail_switch;
-
-	err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
-				hw_cpu_online, hw_cpu_offline);
-	if (err < 0)
-		goto fail_switch;
-	hw_cpuhp_state = err;
-	register_syscore_ops(&hw_syscore_ops);
-	register_reboot_notifier(&hw_reboot_notifier);
-
-	err = rtnl_link_register(&vireo_net_link_ops);
-	if (err)
-		goto fail_hw;
-	err = misc_register(&vireo_dev);
-	if (err)
-		goto fail_net;
-	pr_info("%s backend, API version %d\n", vireo_ops->name, VIREO_API_VERSION);
-	return 0;
-
-fail_net:
-	rtnl_link_unregister(&vireo_net_link_ops);
-fail_hw:
-	unregister_reboot_notifier(&hw_reboot_notifier);
-	unregister_syscore_ops(&hw_syscore_ops);
-	cpuhp_remove_state(hw_cpuhp_state);
-fail_switch:
-	vireo_switch_exit();
-	destroy_workqueue(vireo_wq);
+		vireo_exit();
+	else
+		pr_info("%s backend, API version %d\n", vireo_ops->name, VIREO_API_VERSION);
 	return err;
-}
-
-static void __exit vireo_exit(void)
-{
-	misc_deregister(&vireo_dev);
-	destroy_workqueue(vireo_wq);	/* work may still hold the last of a VM */
-	rtnl_link_unregister(&vireo_net_link_ops);	/* waits for the last interface */
-	unregister_reboot_notifier(&hw_reboot_notifier);
-	unregister_syscore_ops(&hw_syscore_ops);
-	cpuhp_remove_state(hw_cpuhp_state);
-	vireo_switch_exit();
 }
 
 module_init(vireo_init);

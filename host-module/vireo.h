@@ -71,7 +71,6 @@ static const struct file_operations name##_fops = {					\
 	.release = name##_release,							\
 	.unlocked_ioctl = name##_ioctl,							\
 	.compat_ioctl = compat_ptr_ioctl,						\
-	.llseek = noop_llseek,								\
 }
 
 /* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */

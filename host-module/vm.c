@@ -146,7 +146,6 @@ static const struct file_operations vcpu_fops = {
 	.unlocked_ioctl = vcpu_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.mmap = vcpu_mmap,
-	.llseek = noop_llseek,
 };
 
 /* NULL, half made, or one that nobody can reach any more */
