@@ -22,7 +22,6 @@
 
 #include "vireo.h"
 #include "compat.h"
-#include "queue.h"
 #include "../uapi/vireo_blk.h"
 
 #define INLINE_VECS	8

@@ -7,7 +7,6 @@
  * for all vCPUs, so it is monotonic across them by construction and is written
  * only when the guest switches it on, or moves its TSC.
  */
-#include <linux/bvec.h>
 #include <linux/math64.h>
 #include <asm/pvclock-abi.h>
 

@@ -13,7 +13,6 @@
 
 #include "vireo.h"
 #include "compat.h"
-#include "queue.h"
 
 const struct vireo_ops *vireo_ops;
 static u64 features;			/* constant after init */

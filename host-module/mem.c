@@ -2,9 +2,7 @@
 /*
  * Guest memory: faults, copies, and the memory fd.
  */
-#include <linux/bvec.h>
 #include <linux/cpu.h>
-#include <linux/file.h>
 #include <linux/magic.h>
 #include <linux/pagemap.h>
 #include <linux/shmem_fs.h>

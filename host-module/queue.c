@@ -14,7 +14,6 @@
 #include <linux/sched/mm.h>
 
 #include "vireo.h"
-#include "queue.h"
 
 #define KICK_ROUNDS	16	/* of QUEUE_BATCH for one doorbell */
 #define BUSY_NS		(200 * NSEC_PER_USEC)	/* between two entries: not a busy driver */

@@ -16,7 +16,6 @@
 
 #include "vireo.h"
 #include "compat.h"
-#include "queue.h"
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"

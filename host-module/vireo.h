@@ -8,12 +8,16 @@
  *	(l) vm->lock
  *	(m) mem->lock
  *	(a) atomic, or one word written by one side; ordering said there
+ *	(t) of a queue, whoever takes entries: kick_lock, or the backend's own rule
+ *	(c) comp_lock
  */
 #ifndef VIREO_H
 #define VIREO_H
 
 #include <linux/anon_inodes.h>
 #include <linux/atomic.h>
+#include <linux/bvec.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/kref.h>
@@ -28,6 +32,7 @@
 #include <linux/slab.h>
 #include <linux/static_call.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 #include <asm/cpufeature.h>
 #include <asm/fpu/types.h>
 #include <asm/trapnr.h>
@@ -35,9 +40,9 @@
 
 #include "../uapi/vireo.h"
 #include "../uapi/vireo_hypercall.h"
+#include "../uapi/vireo_ring.h"
 #include "tree.h"
 
-struct bio_vec;
 struct iov_iter;
 struct vireo_queue;
 struct vireo_vm;
@@ -326,6 +331,70 @@ struct vireo_vcpu {
 	bool pending;		/* (v) VIREO_RUN must complete an instruction first */
 };
 
+/* ---- Queues: what a backend (blk.c, net.c) sees of a ring; see queue.c ------------------- */
+
+#define QUEUE_BATCH	64	/* entries that a look takes, no more */
+#define QUEUE_PAGES	DIV_ROUND_UP(VIREO_RING_BYTES(VIREO_RING_MAX), PAGE_SIZE)
+
+/* All in process context; not two of them at a time for one queue. */
+struct vireo_queue_ops {
+	int (*start)(struct vireo_queue *q);	/* claim q->index; 0 or -errno */
+	/*
+	 * There may be entries: look.  Returns how many may be put from now on without
+	 * a doorbell; QUEUE_ADAPT: some, by a driver that rings often.  Where more than
+	 * so many are there already, this is called again.
+	 */
+	u32 (*kick)(struct vireo_queue *q);
+#define QUEUE_ADAPT	U32_MAX
+	/*
+	 * Take nothing more, and complete what may wait for ever; what is on its
+	 * way may complete later.  After that nothing else is called.  NULL: done
+	 */
+	void (*stop)(struct vireo_queue *q);
+};
+
+/* What an object begins with whose fd makes queues */
+struct vireo_device {
+	struct vireo_vm *vm;		/* (i) held */
+	const struct vireo_queue_ops *ops;	/* (i) */
+	u32 queues;			/* (i) queues are numbered below that */
+};
+
+struct vireo_queue {
+	struct kref ref;
+	struct rcu_head rcu;
+	const struct vireo_queue_ops *ops;	/* (i) */
+	struct vireo_vm *vm;		/* (i) */
+	struct file *owner;		/* (i) held, and so is its VM */
+	void *dev;			/* (i) what @owner stands for: a vireo_device */
+	struct mem_cgroup *memcg;	/* (i) held: whose all memory is */
+	void *room;			/* the backend's; kvfree()d when nothing is in flight */
+	u32 doorbell;			/* (i) */
+	u32 index;			/* (i) */
+	u32 entries;			/* (i) */
+	struct page *page[QUEUE_PAGES];	/* (i) the ring's, held */
+
+	struct mutex kick_lock;		/* serialises the operations */
+	bool kicked;			/* (a) look (again) */
+	struct delayed_work again;	/* kicks; pending: holds a reference */
+	bool stopped;			/* kick_lock */
+	u32 sub_head;			/* (t) entries taken, ever */
+	u32 busy;			/* (t) how often in a row entries came quickly */
+	u32 rest_head;			/* (t) sub_head when the driver was last asked to ring */
+	u64 rest_ns;			/* (t) and when that was */
+	struct hrtimer overdue;		/* kicks if nobody does, while it is busy */
+
+	spinlock_t comp_lock;		/* all that is (c) */
+	u32 comp_tail;			/* (c) completions put, ever */
+	bool pending;			/* (c) an interrupt waits for the mask */
+	u32 msi_data;			/* (c) */
+	u64 msi_address;		/* (c) 0: masked */
+	wait_queue_head_t idle;		/* nothing is in flight */
+	/* error, to write, errors and interrupts: (c); entries, bytes and throttled: (t) */
+	struct vireo_queue_stat stat;
+	atomic64_t doorbells;
+};
+
 /* main.c */
 DECLARE_PER_CPU(bool, vireo_cpu_enabled);
 extern u64 vireo_tsc_lost;
@@ -356,6 +425,16 @@ u64 vireo_mem_seek(struct vireo_mem *mem, u64 gpa, u64 end, bool data);
 struct vireo_mem *vireo_mem_of(const struct file *file);
 long vireo_mem_open(void *vm, unsigned int cmd, void *arg);
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat);
+
+/* queue.c */
+extern struct workqueue_struct *vireo_wq;
+long vireo_queue_create(void *owner, unsigned int cmd, void *arg);
+int vireo_queue_ring(struct vireo_vm *vm, u64 doorbell, bool rung);
+void vireo_queue_defer(struct vireo_queue *q, unsigned long delay);
+bool vireo_queue_take(struct vireo_queue *q, void *entry);
+void vireo_queue_complete(struct vireo_queue *q, const struct vireo_comp *comp, unsigned int n);
+int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg *segs,
+		     u32 align, u32 max);
 
 /* blk.c */
 long vireo_disk_create(void *vm, unsigned int cmd, void *arg);
@@ -486,6 +565,19 @@ static inline void vireo_event_again(struct vireo_vcpu *v, u32 info, u32 error)
 		e->info = 0;
 	if (e->type == VEVENT_NMI)	/* not in its handler yet */
 		v->blocked &= ~VIREO_BLOCKED_NMI;
+}
+
+/* Entries that are taken and not completed; exact when nothing is taken meanwhile. */
+static inline u32 vireo_queue_in_flight(const struct vireo_queue *q)
+{
+	return READ_ONCE(q->sub_head) - READ_ONCE(q->comp_tail);
+}
+
+/* The last @n of them are not taken after all; (t). */
+static inline void vireo_queue_untake(struct vireo_queue *q, u32 n)
+{
+	q->stat.entries -= n;
+	WRITE_ONCE(q->sub_head, q->sub_head - n);
 }
 
 static inline void vireo_stat_inc(struct vireo_vcpu *v, unsigned int counter)

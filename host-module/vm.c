@@ -5,7 +5,6 @@
  * A VM is freed with the last of its fds, its vCPUs' and its memory's.  vCPUs live
  * as long as the VM, so the array of them is read without a lock.
  */
-#include <linux/file.h>
 #include <linux/log2.h>
 
 #include "vireo.h"
