@@ -230,25 +230,31 @@ int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max)
 }
 
 /**
- * vireo_mem_add() - make a range RAM
- * @mem: the VM's memory
- * @gpa: checked: aligned, within VIREO_MAX_GPA
- * @bytes: checked
- * @file: it begins as what the VM's file has there
+ * vireo_mem_add() - VIREO_ADD_MEMORY
+ * @vm: the VM
+ * @cmd: that
+ * @arg: struct vireo_memory
  * Context: May sleep.
- * Return: 0, -EEXIST, -ENOMEM or -EINVAL (the file ends before).
+ * Return: 0, -EINVAL, -EEXIST or -ENOMEM.
  */
-int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes, bool file)
+long vireo_mem_add(void *vm, unsigned int cmd, void *arg)
 {
+	struct vireo_mem *mem = &((struct vireo_vm *)vm)->mem;
+	struct vireo_memory *m = arg;
+	bool file = m->flags & VIREO_MEMORY_FILE;
+	u64 end = m->gpa + m->bytes;
 	int err = -EINVAL;
 
+	if (!PAGE_ALIGNED(m->gpa | m->bytes) || m->gpa >= end || end > VIREO_MAX_GPA)
+		return -EINVAL;
 	mutex_lock(&mem->lock);
 	/* A file that nobody may write keeps its size. */
-	if (!file || (mem->file && gpa + bytes <= i_size_read(file_inode(mem->file))))
-		err = vireo_tree_add(&mem->tree, gpa, bytes, file ? VT_RAM | VT_FILE : VT_RAM);
+	if (!file || (mem->file && end <= i_size_read(file_inode(mem->file))))
+		err = vireo_tree_add(&mem->tree, m->gpa, m->bytes,
+				     file ? VT_RAM | VT_FILE : VT_RAM);
 	if (!err) {
-		mem->end = max(mem->end, gpa + bytes);
-		mem->bytes += bytes;
+		mem->end = max(mem->end, end);
+		mem->bytes += m->bytes;
 	}
 	mutex_unlock(&mem->lock);
 	return err;
@@ -279,9 +285,10 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
 }
 
 /**
- * vireo_mem_set_file() - what memory added from now on may begin as
- * @mem: the VM's memory
- * @fd: a regular file
+ * vireo_mem_set_file() - VIREO_SET_FILE: what memory added from now on may begin as
+ * @vm: the VM
+ * @cmd: that
+ * @arg: struct vireo_set_file
  *
  * Nobody can write to it while this VM or a fork of it lives: it opens for
  * writing, as a program that runs does, with ETXTBSY.  So only who may write to
@@ -290,15 +297,17 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
  * Return: 0, -EBADF, -EACCES, -EINVAL, -ETXTBSY (somebody has it open for
  * writing) or -EBUSY (there is a file).
  */
-int vireo_mem_set_file(struct vireo_mem *mem, int fd)
+long vireo_mem_set_file(void *vm, unsigned int cmd, void *arg)
 {
-	struct file *file = fget(fd);
+	struct vireo_mem *mem = &((struct vireo_vm *)vm)->mem;
+	struct vireo_set_file *s = arg;
+	struct file *file = fget(s->fd);
 	int err = -EINVAL;
 
 	if (!file)
 		return -EBADF;
 	/* Of shmem nothing but the number is exported. */
-	if ((file->f_mode & FMODE_READ) && S_ISREG(file_inode(file)->i_mode) &&
+	if (!s->reserved && (file->f_mode & FMODE_READ) && S_ISREG(file_inode(file)->i_mode) &&
 	    !IS_DAX(file_inode(file)) &&
 	    (file->f_mapping->a_ops->read_folio ||
 	     file_inode(file)->i_sb->s_magic == TMPFS_MAGIC))
@@ -312,40 +321,6 @@ int vireo_mem_set_file(struct vireo_mem *mem, int fd)
 	if (err)
 		fput(file);
 	return err;
-}
-
-/**
- * vireo_mem_diff() - find the next range in which two VMs may differ
- * @mem: one VM's memory
- * @other: the other's, not the same
- * @start: where to begin; then the beginning of the range
- * @end: set to its end; there is more to find from there on
- *
- * An empty range says that there is nothing before its address.
- * Context: May sleep.
- * Return: 0, or -EINVAL (the two do not have the same file).
- */
-int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end)
-{
-	struct vireo_mem *first = mem < other ? mem : other;	/* an order that all agree on */
-	unsigned int steps = WALK_STEPS;
-	bool same, alike;
-	u64 next, last;
-
-	mutex_lock(&first->lock);
-	mutex_lock_nested(first == mem ? &other->lock : &mem->lock, SINGLE_DEPTH_NESTING);
-	alike = READ_ONCE(mem->file) == READ_ONCE(other->file);
-	last = alike ? max(mem->end, other->end) : 0;
-	for (*end = *start; *end < last && steps--; *end = next) {
-		next = vireo_tree_compare(&mem->tree, &other->tree, *end, &same);
-		if (same && *end > *start)
-			break;
-		if (same)
-			*start = next;
-	}
-	mutex_unlock(&mem->lock);
-	mutex_unlock(&other->lock);
-	return alike ? 0 : -EINVAL;
 }
 
 /**
@@ -497,6 +472,55 @@ struct vireo_mem *vireo_mem_of(const struct file *file)
 	struct vireo_vm *vm = file->private_data;
 
 	return file->f_op == &mem_fops ? &vm->mem : NULL;
+}
+
+/* Finds the next range in which two may differ, in a bounded part. */
+static int mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end)
+{
+	struct vireo_mem *first = mem < other ? mem : other;	/* an order that all agree on */
+	unsigned int steps = WALK_STEPS;
+	bool same, alike;
+	u64 next, last;
+
+	mutex_lock(&first->lock);
+	mutex_lock_nested(first == mem ? &other->lock : &mem->lock, SINGLE_DEPTH_NESTING);
+	alike = READ_ONCE(mem->file) == READ_ONCE(other->file);
+	last = alike ? max(mem->end, other->end) : 0;
+	for (*end = *start; *end < last && steps--; *end = next) {
+		next = vireo_tree_compare(&mem->tree, &other->tree, *end, &same);
+		if (same && *end > *start)
+			break;
+		if (same)
+			*start = next;
+	}
+	mutex_unlock(&mem->lock);
+	mutex_unlock(&other->lock);
+	return alike ? 0 : -EINVAL;
+}
+
+/**
+ * vireo_mem_diff() - VIREO_DIFF
+ * @vm: one VM
+ * @cmd: that
+ * @arg: struct vireo_diff
+ * Context: May sleep.
+ * Return: 0, -EBADF or -EINVAL.
+ */
+long vireo_mem_diff(void *vm, unsigned int cmd, void *arg)
+{
+	struct vireo_mem *mem = &((struct vireo_vm *)vm)->mem, *other;
+	struct vireo_diff *d = arg;
+	struct file *file = fget(d->fd);
+	int err = -EINVAL;
+
+	if (!file)
+		return -EBADF;
+	other = vireo_mem_of(file);
+	if (other && other != mem && !d->reserved && PAGE_ALIGNED(d->start) &&
+	    d->start <= VIREO_MAX_GPA)
+		err = mem_diff(mem, other, &d->start, &d->end);
+	fput(file);
+	return err;
 }
 
 /**

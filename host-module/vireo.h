@@ -412,9 +412,9 @@ void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
 /* mem.c */
 int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent);
 void vireo_mem_destroy(struct vireo_mem *mem);
-int vireo_mem_add(struct vireo_mem *mem, u64 gpa, u64 bytes, bool file);
-int vireo_mem_set_file(struct vireo_mem *mem, int fd);
-int vireo_mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end);
+long vireo_mem_add(void *vm, unsigned int cmd, void *arg);
+long vireo_mem_set_file(void *vm, unsigned int cmd, void *arg);
+long vireo_mem_diff(void *vm, unsigned int cmd, void *arg);
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
 int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write);
 int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv);

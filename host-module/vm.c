@@ -227,25 +227,6 @@ out:
 	return fd;
 }
 
-static long vm_add_memory(void *object, unsigned int cmd, void *arg)
-{
-	struct vireo_vm *vm = object;
-	struct vireo_memory *m = arg;
-
-	if (!PAGE_ALIGNED(m->gpa) || !PAGE_ALIGNED(m->bytes) || !m->bytes ||
-	    m->bytes > VIREO_MAX_GPA || m->gpa > VIREO_MAX_GPA - m->bytes)
-		return -EINVAL;
-	return vireo_mem_add(&vm->mem, m->gpa, m->bytes, m->flags & VIREO_MEMORY_FILE);
-}
-
-static long vm_set_file(void *object, unsigned int cmd, void *arg)
-{
-	struct vireo_vm *vm = object;
-	struct vireo_set_file *s = arg;
-
-	return s->reserved ? -EINVAL : vireo_mem_set_file(&vm->mem, s->fd);
-}
-
 static long vm_inject_msi(void *vm, unsigned int cmd, void *arg)
 {
 	struct vireo_msi *m = arg;
@@ -299,25 +280,6 @@ static long vm_set_clock(void *object, unsigned int cmd, void *arg)
 	return err;
 }
 
-static const struct file_operations vm_fops;
-
-static long vm_diff(void *object, unsigned int cmd, void *arg)
-{
-	struct vireo_vm *vm = object, *other;
-	struct vireo_diff *d = arg;
-	struct file *file = fget(d->fd);
-	int err = -EINVAL;
-
-	if (!file)
-		return -EBADF;
-	other = file->private_data;
-	if (file->f_op == &vm_fops && other != vm && !d->reserved && PAGE_ALIGNED(d->start) &&
-	    d->start <= VIREO_MAX_GPA)
-		err = vireo_mem_diff(&vm->mem, &other->mem, &d->start, &d->end);
-	fput(file);
-	return err;
-}
-
 static int vm_open(struct vireo_vm *parent, u32 max_vcpus);
 
 static long vm_fork(void *parent, unsigned int cmd, void *arg)
@@ -327,12 +289,12 @@ static long vm_fork(void *parent, unsigned int cmd, void *arg)
 
 static const struct vireo_call vm_calls[] = {
 	{ VIREO_CREATE_VCPU, vm_create_vcpu },
-	{ VIREO_ADD_MEMORY, vm_add_memory, VIREO_MEMORY_FILE },
+	{ VIREO_ADD_MEMORY, vireo_mem_add, VIREO_MEMORY_FILE },
 	{ VIREO_GET_MEMORY, vireo_mem_open },
 	{ VIREO_SET_CPUID, vireo_cpuid_set },
 	{ VIREO_FORK, vm_fork },
-	{ VIREO_SET_FILE, vm_set_file },
-	{ VIREO_DIFF, vm_diff },
+	{ VIREO_SET_FILE, vireo_mem_set_file },
+	{ VIREO_DIFF, vireo_mem_diff },
 	{ VIREO_GET_CLOCK, vm_get_clock },
 	{ VIREO_SET_CLOCK, vm_set_clock },
 	{ VIREO_INJECT_MSI, vm_inject_msi },

@@ -220,14 +220,14 @@ struct vireo_set_file {
  * both of a third (VIREO_DIFF)
  * @size: bytes of this structure
  * @flags: 0
- * @fd: the other VM
+ * @fd: a memory fd of the other VM
  * @reserved: 0
  * @start: where to look from, a multiple of 4096; returns where they differ
  * @end: returns where they do so no longer, as far as was looked: go on from here
  *
  * Differs what either has written or touched since, whatever it holds.  @start equal
  * to @end says that they do not differ before it; beyond all RAM of both nothing is
- * found.  Errors: EBADF; EINVAL no other VM, or one with another file.
+ * found.  Errors: EBADF; EINVAL no other VM's memory, or it has another file.
  */
 struct vireo_diff {
 	__u32 size;

@@ -324,7 +324,7 @@ static unsigned int diff(struct test_vm *a, struct test_vm *b, bool *differs)
 	unsigned int n = 0;
 
 	memset(differs, 0, AREA / PAGE);
-	for (start = 0; next_range(a->fd, b->fd, &start, &end); start = end) {
+	for (start = 0; next_range(a->fd, b->mem, &start, &end); start = end) {
 		EXPECT_TRUE(start % PAGE == 0 && end % PAGE == 0);
 		for (at = start; at < end && at < AREA; at += PAGE, n++)
 			differs[at / PAGE] = true;
@@ -425,14 +425,14 @@ TEST(differences_refused)
 	vm_open(&vm, 1);
 	ASSERT_EQ(vm_add_memory(vm.fd, 0, AREA), 0);
 	vm_fork(&vm, &child);
-	EXPECT_EQ(diff_error(vm.fd, vm.fd, 0), -EINVAL);
 	EXPECT_EQ(diff_error(vm.fd, vm.mem, 0), -EINVAL);
-	EXPECT_EQ(diff_error(vm.fd, -1, 0), -EBADF);
-	EXPECT_EQ(diff_error(vm.fd, child.fd, 1), -EINVAL);
-	EXPECT_EQ(diff_error(vm.fd, child.fd, VIREO_MAX_GPA + PAGE), -EINVAL);
-	EXPECT_EQ(diff_error(vm.fd, child.fd, VIREO_MAX_GPA), 0);
-	ASSERT_EQ(set_file(child.fd, fd), 0);
 	EXPECT_EQ(diff_error(vm.fd, child.fd, 0), -EINVAL);
+	EXPECT_EQ(diff_error(vm.fd, -1, 0), -EBADF);
+	EXPECT_EQ(diff_error(vm.fd, child.mem, 1), -EINVAL);
+	EXPECT_EQ(diff_error(vm.fd, child.mem, VIREO_MAX_GPA + PAGE), -EINVAL);
+	EXPECT_EQ(diff_error(vm.fd, child.mem, VIREO_MAX_GPA), 0);
+	ASSERT_EQ(set_file(child.fd, fd), 0);
+	EXPECT_EQ(diff_error(vm.fd, child.mem, 0), -EINVAL);
 	vm_close(&child);
 	vm_close(&vm);
 	close(fd);

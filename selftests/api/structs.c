@@ -145,7 +145,7 @@ struct objects {
 
 #define RAM	0x100000
 
-static int disk_file, other_vm, memory_file;
+static int disk_file, other_memory, memory_file;
 
 static void objects_open(struct objects *o)
 {
@@ -164,8 +164,8 @@ static void objects_open(struct objects *o)
 		disk_file = memfd_create("disk", MFD_CLOEXEC);
 		ASSERT_EQ(ftruncate(disk_file, 1 << 20), 0);
 	}
-	if (!other_vm) {
-		other_vm = dev_create_vm(o->fd[DEV], 1);
+	if (!other_memory) {
+		other_memory = vm_get_memory(dev_create_vm(o->fd[DEV], 1));
 		memory_file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	}
 	o->fd[DISK] = disk_create(o->fd[VM], disk_file, 0);
@@ -216,7 +216,7 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 		arg->set_file.fd = memory_file;
 		break;
 	case VIREO_DIFF:
-		arg->diff.fd = other_vm;
+		arg->diff.fd = other_memory;
 		break;
 	case VIREO_SET_CLOCK:
 		arg->clock.tsc_khz = o->info.tsc_khz;

@@ -224,22 +224,35 @@ static int find_data(struct vireo_content *c, int memory, __u64 gap, struct vire
 	return ret;
 }
 
+static int memory_of(int vm, struct vireo_error *err)
+{
+	struct vireo_get_memory get = { .size = sizeof(get) };
+	int memory = ioctl(vm, VIREO_GET_MEMORY, &get);
+
+	return memory >= 0 ? memory :
+	       vireo_fail(err, errno, "cannot read guest memory: %s", strerror(errno));
+}
+
 /* What differs from the frozen VM of the snapshot before */
 static int find_changes(struct vireo_content *c, int vm, int base, __u64 size,
 			struct vireo_error *err)
 {
-	struct vireo_diff arg = { .size = sizeof(arg), .fd = base };
-	int ret = 0;
+	struct vireo_diff arg = { .size = sizeof(arg), .fd = memory_of(base, err) };
+	int ret = arg.fd < 0 ? arg.fd : 0;
 
 	while (!ret && arg.start < size) {
-		if (ioctl(vm, VIREO_DIFF, &arg))
-			return vireo_fail(err, errno, "cannot compare memory: %s", strerror(errno));
+		if (ioctl(vm, VIREO_DIFF, &arg)) {
+			ret = vireo_fail(err, errno, "cannot compare memory: %s", strerror(errno));
+			break;
+		}
 		if (arg.end > size)
 			arg.end = size;
 		if (arg.start < arg.end)
 			ret = add_extent(c, arg.start, arg.end, GAP, err);
 		arg.start = arg.end > arg.start ? arg.end : arg.start;
 	}
+	if (arg.fd >= 0)
+		close(arg.fd);
 	return ret;
 }
 
@@ -307,15 +320,6 @@ static int copy_content(struct vireo_store *s, struct vireo_content *c, int memo
 		ret = copy_extent(s, c, &c->extent[i], memory, buf, err);
 	free(buf);
 	return ret;
-}
-
-static int memory_of(int vm, struct vireo_error *err)
-{
-	struct vireo_get_memory get = { .size = sizeof(get) };
-	int memory = ioctl(vm, VIREO_GET_MEMORY, &get);
-
-	return memory >= 0 ? memory :
-	       vireo_fail(err, errno, "cannot read guest memory: %s", strerror(errno));
 }
 
 /**
