@@ -626,7 +626,7 @@ long vireo_disk_create(void *object, unsigned int cmd, void *arg)
 	if (!d)
 		return -ENOMEM;
 	d->dev = (struct vireo_device) { .vm = object, .ops = &blk_queue_ops, .queues = 1 };
-	vireo_vm_get(object);
+	kref_get(&d->dev.vm->ref);
 	d->flags = c->flags;
 	spin_lock_init(&d->lock);
 	err = disk_open_overlay(d, c) ?: disk_open(d, c);

@@ -193,10 +193,10 @@ long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, 
 		ret = -EINVAL;
 	if (ret)
 		goto out;
-	buf[0] = size;
 	if (!(cmd & IOC_IN))
-		memset(buf + 2, 0, known - 2 * sizeof(*buf));
+		memset(buf, 0, known);
 	ret = calls->fn(object, cmd, buf);
+	buf[0] = size;
 	if ((cmd & IOC_OUT) && !ret && copy_to_user(arg, buf, known))
 		ret = -EFAULT;
 out:
@@ -218,7 +218,6 @@ static long dev_get_info(void *unused, unsigned int cmd, void *arg)
 	unsigned int i;
 
 	*info = (struct vireo_info) {
-		.size = info->size,
 		.api_version = VIREO_API_VERSION,
 		.max_vcpus = VIREO_MAX_VCPUS,
 		.features = features | (check_tsc_unstable() ? 0 : VIREO_FEAT_TSC_STABLE),

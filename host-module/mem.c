@@ -368,7 +368,6 @@ void vireo_mem_destroy(struct vireo_mem *mem)
 		allow_write_access(mem->file);
 		fput(mem->file);
 	}
-	mutex_destroy(&mem->lock);
 }
 
 /* ---- The memory fd ---------------------------------------------------------------------- */
@@ -543,7 +542,7 @@ long vireo_mem_open(void *vm, unsigned int cmd, void *arg)
 		put_unused_fd(fd);
 		return PTR_ERR(file);
 	}
-	vireo_vm_get(vm);
+	kref_get(&((struct vireo_vm *)vm)->ref);
 	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_PWRITE;
 	fd_install(fd, file);
 	return fd;

@@ -632,7 +632,7 @@ long vireo_net_create(void *vm, unsigned int cmd, void *arg)
 	rtnl_unlock();
 	if (err)
 		return err;
-	vireo_vm_get(vm);
+	kref_get(&net->device.vm->ref);
 	err = anon_inode_getfd("vireo-net", &net_fops, net, O_RDWR | O_CLOEXEC);
 	if (err < 0)
 		net_destroy(net);

@@ -335,10 +335,8 @@ static long queue_get_stat(void *object, unsigned int cmd, void *arg)
 {
 	struct vireo_queue_stat *s = arg;
 	struct vireo_queue *q = object;
-	u32 size = s->size;
 
 	*s = q->stat;
-	s->size = size;
 	s->in_flight = vireo_queue_in_flight(q);
 	s->doorbells = atomic64_read(&q->doorbells);
 	return 0;

@@ -404,7 +404,7 @@ void vireo_hw_put(void);
 long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, void __user *arg);
 
 /* vm.c */
-long vireo_vm_create(void *unused, unsigned int cmd, void *arg);
+long vireo_vm_create(void *parent, unsigned int cmd, void *arg);
 void vireo_vm_put(struct vireo_vm *vm);
 void vireo_vm_flush(struct vireo_vm *vm);
 void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
@@ -515,11 +515,6 @@ static inline u64 vireo_regs_efer(void)
 {
 	return EFER_SCE | EFER_LME | EFER_LMA | EFER_NX |
 	       (boot_cpu_has(X86_FEATURE_FXSR_OPT) ? EFER_FFXSR : 0);
-}
-
-static inline void vireo_vm_get(struct vireo_vm *vm)
-{
-	kref_get(&vm->ref);
 }
 
 /* NULL if there is none yet; a vCPU that is seen once stays as long as the VM. */

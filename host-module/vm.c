@@ -46,17 +46,16 @@ void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
  */
 void vireo_vm_flush(struct vireo_vm *vm)
 {
+	struct vireo_vcpu *v;
 	unsigned int i;
 
 	for (i = 0; i < vm->max_vcpus; i++) {
-		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
-
+		v = vireo_vcpu_by_id(vm, i);
 		if (v)
 			vireo_vcpu_request(v, VREQ_FLUSH);
 	}
 	for (i = 0; i < vm->max_vcpus; i++) {
-		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
-
+		v = vireo_vcpu_by_id(vm, i);
 		while (v && READ_ONCE(v->mode) == VCPU_INSIDE &&
 		       test_bit(VREQ_FLUSH, &v->requests))
 			cpu_relax();
@@ -217,7 +216,7 @@ static long vm_create_vcpu(void *object, unsigned int cmd, void *arg)
 		fd = PTR_ERR(file);
 		goto out;
 	}
-	vireo_vm_get(vm);
+	kref_get(&vm->ref);
 	/* Known to flushes and interrupts before anybody can run it. */
 	smp_store_release(&vm->vcpus[id], v);
 	vm->nr_vcpus++;
@@ -237,12 +236,12 @@ static long vm_inject_msi(void *vm, unsigned int cmd, void *arg)
 static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 {
 	struct vireo_vm *vm = object;
+	struct vireo_vcpu *v;
 	unsigned int i;
 
 	vireo_mem_stat(&vm->mem, stat);
 	for (i = 0; i < vm->max_vcpus; i++) {
-		struct vireo_vcpu *v = vireo_vcpu_by_id(vm, i);
-
+		v = vireo_vcpu_by_id(vm, i);
 		if (v)
 			vcpu_get_stat(v, cmd, stat);
 	}
@@ -250,41 +249,24 @@ static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 }
 
 /* What a snapshot needs to let the guest's clocks go on */
-static long vm_get_clock(void *object, unsigned int cmd, void *arg)
+static long vm_clock(void *object, unsigned int cmd, void *arg)
 {
+	bool set = cmd == VIREO_SET_CLOCK;
 	struct vireo_vm *vm = object;
 	struct vireo_clock *c = arg;
-	u32 size = c->size;
+	int err = 0;
 
-	mutex_lock(&vm->lock);
-	*c = vm->clock;
-	mutex_unlock(&vm->lock);
-	c->size = size;
-	return 0;
-}
-
-static long vm_set_clock(void *object, unsigned int cmd, void *arg)
-{
-	const struct vireo_clock *c = arg;
-	struct vireo_vm *vm = object;
-	int err = -EBUSY;
-
-	if (!c->tsc_khz || c->reserved)
+	if (set && (!c->tsc_khz || c->reserved))
 		return -EINVAL;
 	mutex_lock(&vm->lock);
-	if (!vm->nr_vcpus) {
+	if (!set)
+		*c = vm->clock;
+	else if (vm->nr_vcpus)
+		err = -EBUSY;
+	else
 		vm->clock = *c;
-		err = 0;
-	}
 	mutex_unlock(&vm->lock);
 	return err;
-}
-
-static int vm_open(struct vireo_vm *parent, u32 max_vcpus);
-
-static long vm_fork(void *parent, unsigned int cmd, void *arg)
-{
-	return vm_open(parent, ((struct vireo_vm *)parent)->max_vcpus);
 }
 
 static const struct vireo_call vm_calls[] = {
@@ -292,11 +274,11 @@ static const struct vireo_call vm_calls[] = {
 	{ VIREO_ADD_MEMORY, vireo_mem_add, VIREO_MEMORY_FILE },
 	{ VIREO_GET_MEMORY, vireo_mem_open },
 	{ VIREO_SET_CPUID, vireo_cpuid_set },
-	{ VIREO_FORK, vm_fork },
+	{ VIREO_FORK, vireo_vm_create },
 	{ VIREO_SET_FILE, vireo_mem_set_file },
 	{ VIREO_DIFF, vireo_mem_diff },
-	{ VIREO_GET_CLOCK, vm_get_clock },
-	{ VIREO_SET_CLOCK, vm_set_clock },
+	{ VIREO_GET_CLOCK, vm_clock },
+	{ VIREO_SET_CLOCK, vm_clock },
 	{ VIREO_INJECT_MSI, vm_inject_msi },
 	{ VIREO_GET_STAT, vm_get_stat },
 	{ VIREO_CREATE_DISK, vireo_disk_create, VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
@@ -314,7 +296,6 @@ static void vm_free(struct kref *ref)
 	for (i = 0; i < vm->max_vcpus; i++)
 		vcpu_free(vm->vcpus[i]);
 	vireo_mem_destroy(&vm->mem);
-	mutex_destroy(&vm->lock);
 	kfree(vm);
 	vireo_hw_put();
 }
@@ -335,6 +316,7 @@ static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
 	int err = -EBUSY;
 
 	mutex_lock(&parent->lock);
+	vm->max_vcpus = parent->max_vcpus;
 	vm->cpuid = parent->cpuid;
 	vm->clock = parent->clock;
 	if (!atomic_read(&parent->nr_queues))
@@ -343,56 +325,45 @@ static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
 	return err;
 }
 
-static int vm_init(struct vireo_vm *vm)
+static int vm_init(struct vireo_vm *vm, u32 max_vcpus)
 {
+	vm->max_vcpus = max_vcpus;
 	vm->clock.tsc_base = rdtsc();
 	vm->clock.boot_ns = ktime_get_real_ns();
 	vm->clock.tsc_khz = tsc_khz;
 	return vireo_mem_init(&vm->mem, NULL);
 }
 
-/* A new VM, with nothing in its memory or what another's has: its fd */
-static int vm_open(struct vireo_vm *parent, u32 max_vcpus)
+/**
+ * vireo_vm_create() - VIREO_CREATE_VM, VIREO_FORK
+ * @parent: the VM that is forked, or NULL
+ * @cmd: which of them
+ * @arg: struct vireo_create_vm, if there is no parent
+ * Context: May sleep.
+ * Return: The VM's fd, or -EINVAL, -EBUSY, -ENOMEM, -EMFILE...
+ */
+long vireo_vm_create(void *parent, unsigned int cmd, void *arg)
 {
-	struct vireo_vm *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	const struct vireo_create_vm *c = arg;
+	struct vireo_vm *vm;
 	int ret;
 
-	if (!vm)
-		return -ENOMEM;
-	kref_init(&vm->ref);
-	mutex_init(&vm->lock);
-	vm->max_vcpus = max_vcpus;
+	if (!parent && (c->reserved || !c->max_vcpus || c->max_vcpus > VIREO_MAX_VCPUS))
+		return -EINVAL;
 	ret = vireo_hw_get();
 	if (ret)
-		goto fail;
-	ret = parent ? vm_inherit(vm, parent) : vm_init(vm);
-	if (ret)
-		goto fail_hw;
+		return ret;
+	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	ret = !vm ? -ENOMEM : parent ? vm_inherit(vm, parent) : vm_init(vm, c->max_vcpus);
+	if (ret) {
+		kfree(vm);
+		vireo_hw_put();
+		return ret;
+	}
+	kref_init(&vm->ref);
+	mutex_init(&vm->lock);
 	ret = anon_inode_getfd("vireo-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
 	if (ret < 0)
 		vireo_vm_put(vm);
 	return ret;
-
-fail_hw:
-	vireo_hw_put();
-fail:
-	kfree(vm);
-	return ret;
-}
-
-/**
- * vireo_vm_create() - VIREO_CREATE_VM
- * @unused: NULL
- * @cmd: that
- * @arg: struct vireo_create_vm
- * Context: May sleep.
- * Return: The VM's fd, or -EINVAL, -EBUSY, -ENOMEM, -EMFILE...
- */
-long vireo_vm_create(void *unused, unsigned int cmd, void *arg)
-{
-	const struct vireo_create_vm *c = arg;
-
-	if (c->reserved || !c->max_vcpus || c->max_vcpus > VIREO_MAX_VCPUS)
-		return -EINVAL;
-	return vm_open(NULL, c->max_vcpus);
 }
