@@ -10,8 +10,7 @@
 
 #define KERNEL_AT_LEAST(a, b)	(KERNEL_VERSION(a, b, 0) <= LINUX_VERSION_CODE)
 
-#if !KERNEL_AT_LEAST(6, 1) || \
-	KERNEL_AT_LEAST(6, 13)
+#if !KERNEL_AT_LEAST(6, 1) || KERNEL_AT_LEAST(6, 13)
 #error "vireo: host kernels 6.1 to 6.12 are supported"
 #endif
 
@@ -19,10 +18,12 @@
 
 #include <asm/nospec-branch.h>
 
-#ifdef VM_CLEAR_CPU_BUFFERS
-#define VIREO_VERW	VM_CLEAR_CPU_BUFFERS
-#else
-#define VIREO_VERW	/* a kernel from before TSA was known */
+/* Kernels from before MDS and TSA were dealt with so */
+#ifndef CLEAR_CPU_BUFFERS
+#define CLEAR_CPU_BUFFERS
+#endif
+#ifndef VM_CLEAR_CPU_BUFFERS
+#define VM_CLEAR_CPU_BUFFERS
 #endif
 
 #if KERNEL_AT_LEAST(6, 4)
@@ -36,14 +37,7 @@
 .endm
 #endif
 
-#ifdef CLEAR_CPU_BUFFERS
-#define VIREO_VERW_INTEL	CLEAR_CPU_BUFFERS
-#else
-#define VIREO_VERW_INTEL
-#endif
-
-#if defined(X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT) || \
-	defined(X86_FEATURE_CLEAR_BHB_VMEXIT)
+#if defined(X86_FEATURE_CLEAR_BHB_LOOP_ON_VMEXIT) || defined(X86_FEATURE_CLEAR_BHB_VMEXIT)
 #define VIREO_CLEAR_BHB		CLEAR_BRANCH_HISTORY_VMEXIT
 #else
 #define VIREO_CLEAR_BHB
@@ -53,7 +47,6 @@
 
 #include <linux/fs.h>
 #include <linux/mm.h>
-#include <linux/rcupdate.h>
 #include <linux/reboot.h>
 #include <linux/sched/signal.h>
 #include <linux/task_work.h>
@@ -115,13 +108,6 @@ static inline bool compat_guest_work_pending(void)
 /* Exported, but declared in a header of the kernel's own */
 extern unsigned int mxcsr_feature_mask;
 
-/* Event delivery without an IDT: "int $2" does not reach the host's handler then. */
-#ifdef X86_FEATURE_FRED
-#define compat_fred()	cpu_feature_enabled(X86_FEATURE_FRED)
-#else
-#define compat_fred()	false
-#endif
-
 /* MMIO stale data, on processors that the host clears for guests alone. */
 static inline void compat_clear_mmio_buffers(void)
 {
@@ -169,26 +155,6 @@ static inline void compat_cet(struct compat_cet *c, bool guest)
 	}
 	wrmsrl(MSR_IA32_U_CET, guest ? 0 : c->u_cet);
 	wrmsrl(MSR_IA32_PL3_SSP, guest ? 0 : c->ssp);
-#endif
-}
-
-/* The guest is no RCU reader, however long it runs. */
-static inline void compat_rcu_quiescent(void)
-{
-#if KERNEL_AT_LEAST(6, 2)
-	rcu_virt_note_context_switch();
-#else
-	rcu_virt_note_context_switch(smp_processor_id());
-#endif
-}
-
-/* Ends the next stay in a guest at once: an interrupt is pending already. */
-static inline void compat_self_ipi(void)
-{
-#if KERNEL_AT_LEAST(6, 4)
-	arch_smp_send_reschedule(smp_processor_id());
-#else
-	smp_send_reschedule(smp_processor_id());
 #endif
 }
 

@@ -93,7 +93,7 @@ SYM_FUNC_START(svm_enter)
 	mov	%rsi, %rax
 	vmload	%rax
 	GUEST_MOVE load=1
-	VIREO_VERW			/* TSA and the like, as the host does for KVM */
+	VM_CLEAR_CPU_BUFFERS		/* TSA and the like, as the host does for KVM */
 	vmrun	%rax
 
 	/* RAX and RSP are the host's again. */
@@ -152,7 +152,7 @@ SYM_FUNC_START(vmx_enter)
 	bt	$0, %r8d		/* CF: VERW changes ZF alone */
 	mov	(%rdi), %rax
 	GUEST_MOVE load=1
-	VIREO_VERW_INTEL		/* MDS and its kin, as the host does for KVM */
+	CLEAR_CPU_BUFFERS		/* MDS and its kin, as the host does for KVM */
 	jnc	3f
 	vmresume
 	jmp	4f

@@ -423,7 +423,7 @@ static enum vireo_exit run_inside(struct vireo_vcpu *v)
 	vireo_switch_put(v);
 	if (exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
-		compat_rcu_quiescent();
+		rcu_note_context_switch(false);	/* the guest was no RCU reader */
 		local_irq_enable();	/* taken here, accounted to the guest */
 		cpu_relax();
 		local_irq_disable();

@@ -11,10 +11,11 @@
 
 #include <linux/cc_platform.h>
 #include <linux/mm.h>
+#include <linux/smp.h>
+#include <trace/events/ipi.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
-#include <asm/smp.h>
 #include <asm/svm.h>
 
 #include "../vireo.h"
@@ -343,9 +344,9 @@ static void svm_apic_changed(struct vireo_vcpu *v, u16 status, u8 vector, bool n
 	intercept(s, INTERCEPT_VINTR, vector);
 
 	if (nmi && v->inject.info) {
-		/* Behind another event: try again as soon as that is in. */
+		/* Behind another event: the IPI makes it try again as soon as that is in. */
 		set_bit(VREQ_EVENT, &v->requests);
-		compat_self_ipi();
+		smp_send_reschedule(smp_processor_id());
 	} else if (nmi && !(v->blocked & VIREO_BLOCKED_NMI)) {
 		s->step = true;
 		s->step_rip = v->rip;

@@ -254,7 +254,7 @@ static int vmx_init(u64 *features)
 		pr_err("firmware has locked VT-x off: enable it in its set-up\n");
 		return -ENODEV;
 	}
-	if (compat_fred()) {
+	if (native_read_cr4() & BIT_ULL(32)) {	/* no IDT: "int $2" does not reach the handler */
 		pr_err("FRED is on, which this module does not handle: boot with fred=off\n");
 		return -ENODEV;
 	}
