@@ -19,25 +19,19 @@ static u64 features;			/* constant after init */
 
 /* ---- The extension is on while there is a VM ------------------------------------ */
 
-static DEFINE_MUTEX(hw_lock);		/* inside cpus_read_lock() */
+static DEFINE_MUTEX(hw_lock);		/* outside cpus_read_lock() */
 static unsigned int hw_users;		/* VMs; changed under hw_lock */
 static bool hw_emergency_ours;		/* likewise: hw_emergency() is registered */
 bool vireo_down;			/* the host reboots; set under hw_lock */
-static int hw_cpuhp_state;
+static int hw_cpuhp_state;		/* likewise: of the first VM's making */
 DEFINE_PER_CPU(bool, vireo_cpu_enabled);	/* written by its processor, interrupts off */
 
 static void hw_enable_this(void *err)
 {
-	int ret;
-
-	if (this_cpu_read(vireo_cpu_enabled))
+	if (READ_ONCE(vireo_down))
 		return;
-	ret = vireo_ops->cpu_enable();
-	if (ret) {
-		WRITE_ONCE(*(int *)err, ret);
-		return;
-	}
-	this_cpu_write(vireo_cpu_enabled, true);
+	*(int *)err = vireo_ops->cpu_enable();
+	this_cpu_write(vireo_cpu_enabled, !*(int *)err);
 }
 
 static void hw_disable_this(void *unused)
@@ -54,6 +48,19 @@ static void hw_emergency(void)
 	hw_disable_this(NULL);
 }
 
+static int hw_cpu_online(unsigned int cpu)
+{
+	int err = 0;
+
+	smp_call_function_single(cpu, hw_enable_this, &err, 1);
+	return err;
+}
+
+static int hw_cpu_offline(unsigned int cpu)
+{
+	return smp_call_function_single(cpu, hw_disable_this, NULL, 1);
+}
+
 /**
  * vireo_hw_get() - switch the extension on, on all processors, for one more VM
  * Context: May sleep.
@@ -63,21 +70,20 @@ int vireo_hw_get(void)
 {
 	int err = 0;
 
-	cpus_read_lock();
 	mutex_lock(&hw_lock);
 	if (vireo_down)
 		err = -EIO;
 	else if (!hw_users)
-		on_each_cpu(hw_enable_this, &err, 1);
-	if (err)
-		on_each_cpu(hw_disable_this, NULL, 1);
-	else if (!hw_users++)
+		err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
+					hw_cpu_online, hw_cpu_offline);
+	if (err > 0)
+		hw_cpuhp_state = err;
+	if (err >= 0 && !hw_users++)
 		hw_emergency_ours = compat_emergency_register(hw_emergency);
 	mutex_unlock(&hw_lock);
-	cpus_read_unlock();
 	if (err == -EBUSY)
 		pr_notice_ratelimited("another hypervisor uses the processor's extension: stop its VMs or unload it (rmmod kvm_amd kvm_intel)\n");
-	return err;
+	return min(err, 0);
 }
 
 /**
@@ -86,31 +92,13 @@ int vireo_hw_get(void)
  */
 void vireo_hw_put(void)
 {
-	cpus_read_lock();
 	mutex_lock(&hw_lock);
 	if (!--hw_users) {
-		on_each_cpu(hw_disable_this, NULL, 1);
+		cpuhp_remove_state(hw_cpuhp_state);
 		if (hw_emergency_ours)
 			compat_emergency_unregister(hw_emergency);
 	}
 	mutex_unlock(&hw_lock);
-	cpus_read_unlock();
-}
-
-static int hw_cpu_online(unsigned int cpu)
-{
-	int err = 0;
-
-	mutex_lock(&hw_lock);
-	if (hw_users && !vireo_down)
-		smp_call_function_single(cpu, hw_enable_this, &err, 1);
-	mutex_unlock(&hw_lock);
-	return err;
-}
-
-static int hw_cpu_offline(unsigned int cpu)
-{
-	return smp_call_function_single(cpu, hw_disable_this, NULL, 1);
 }
 
 /* Ticks that the TSC lost in suspends: guests get them back. */
@@ -254,8 +242,6 @@ static void vireo_exit(void)
 		misc_deregister(&vireo_dev);
 	if (vireo_wq)
 		destroy_workqueue(vireo_wq);	/* work may still hold the last of a VM */
-	if (hw_cpuhp_state)
-		cpuhp_remove_state(hw_cpuhp_state);
 	unregister_reboot_notifier(&hw_reboot_notifier);
 	unregister_syscore_ops(&hw_syscore_ops);
 	rtnl_link_unregister(&vireo_net_link_ops);	/* waits for the last interface */
@@ -284,12 +270,7 @@ static int __init vireo_init(void)
 	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
 	err = vireo_wq ? vireo_switch_init() ?: vireo_ops->init(&features) : -ENOMEM;
 	if (!err)
-		err = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/vireo:online",
-					hw_cpu_online, hw_cpu_offline);
-	if (err >= 0) {
-		hw_cpuhp_state = err;
 		err = misc_register(&vireo_dev);
-	}
 	if (err)
 		vireo_exit();
 	else
