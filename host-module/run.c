@@ -399,7 +399,7 @@ static enum vireo_exit run_inner(struct vireo_vcpu *v)
 		trace_vireo_exit(v, exit);
 		vireo_stat_inc(v, min_t(unsigned int, exit, VIREO_STAT_EXIT_OTHER));
 		if ((BIT(exit) & RUN_SLOW) || !exit_fast(v, exit)) {
-			v->slow_exits++;
+			vireo_stat_inc(v, VIREO_STAT_EXIT_SLOW);
 			return exit;
 		}
 	} while (!run_must_leave(v));

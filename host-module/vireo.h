@@ -309,7 +309,6 @@ struct vireo_vcpu {
 	struct task_struct __rcu *task;	/* (a) the thread in VIREO_RUN */
 	struct rcuwait wait;
 	u64 stat[VIREO_STAT_COUNT];	/* (v) read racily */
-	u64 slow_exits;		/* (v) left the inner loop */
 
 	void *arch;		/* (i) the backend's */
 	int cpu;		/* (v) holds its hardware state; -1: none does */

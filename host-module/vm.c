@@ -69,18 +69,10 @@ static long vcpu_get_stat(void *object, unsigned int cmd, void *arg)
 {
 	struct vireo_vcpu *v = object;
 	struct vireo_stat *s = arg;
-	u64 exits = 0;
 	unsigned int i;
 
-	for (i = 0; i < VIREO_STAT_COUNT; i++) {
-		u64 n = READ_ONCE(v->stat[i]);
-
-		s->counters[i] += n;
-		if (i >= VIREO_STAT_EXIT_INTR && i <= VIREO_STAT_EXIT_OTHER)
-			exits += n;
-	}
-	s->counters[VIREO_STAT_EXITS] += exits;
-	s->counters[VIREO_STAT_FAST] += exits - READ_ONCE(v->slow_exits);
+	for (i = 0; i < VIREO_STAT_COUNT; i++)
+		s->counters[i] += READ_ONCE(v->stat[i]);
 	return 0;
 }
 

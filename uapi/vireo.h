@@ -280,7 +280,7 @@ struct vireo_msi {
 
 /* vireo_stat.counters[]: exits by reason, then other events */
 enum {
-	VIREO_STAT_EXITS,		/* all exits from guest mode */
+	VIREO_STAT_EXIT_SLOW,		/* of all exits, those not resolved with interrupts off */
 	VIREO_STAT_EXIT_USER,		/* returns to user space with an exit */
 	VIREO_STAT_EXIT_INTR,		/* host interrupt or NMI */
 	VIREO_STAT_EXIT_CPUID,
@@ -293,12 +293,11 @@ enum {
 	VIREO_STAT_EXIT_WINDOW,		/* interrupt or NMI window */
 	VIREO_STAT_EXIT_EXCEPTION,	/* intercepted exception */
 	VIREO_STAT_EXIT_DR,		/* debug register */
-	VIREO_STAT_EXIT_OTHER,		/* here ends the list of what EXITS sums up */
+	VIREO_STAT_EXIT_OTHER,		/* INTR to OTHER: each exit is one of them */
 	VIREO_STAT_EXIT_MMIO,		/* of page faults, those on what is not RAM */
 	VIREO_STAT_EXIT_ICR,		/* of writes of MSRs, interprocessor interrupts */
 	VIREO_STAT_EXIT_EOI,		/* ... EOI */
 	VIREO_STAT_EXIT_TIMER,		/* ... timer programming */
-	VIREO_STAT_FAST,		/* exits resolved with interrupts off */
 	VIREO_STAT_BLOCKED,		/* HLT that gave up the processor */
 	VIREO_STAT_POLLED,		/* HLT woken while polling */
 	VIREO_STAT_KICKED,		/* IPIs sent to make a vCPU exit */

@@ -185,7 +185,14 @@ int vireo_vcpu_set_regs(struct vireo_vcpu *vcpu, struct vireo_regs *regs,
 int vireo_vcpu_get_msr(struct vireo_vcpu *vcpu, __u32 index, __u64 *value);
 void vireo_vcpu_close(struct vireo_vcpu *vcpu);
 
-/* Name of VIREO_STAT_* number @i for people and JSON, NULL if there is none. */
+/* What vireo_vm_stat() makes of the counters, behind them */
+enum {
+	VIREO_SUM_EXITS = VIREO_STAT_COUNT,	/* all from guest mode */
+	VIREO_SUM_FAST,				/* ... resolved with interrupts off */
+	VIREO_SUM_COUNT
+};
+
+/* Name of VIREO_STAT_* or VIREO_SUM_* number @i for people and JSON, NULL if there is none. */
 const char *vireo_stat_name(unsigned int i);
 
 /* ---- loader.c, payload.c --------------------------------------------------- */

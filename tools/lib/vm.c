@@ -257,13 +257,19 @@ int vireo_vm_read(struct vireo_vm *vm, __u64 gpa, void *data, size_t len,
 	return 0;
 }
 
-/** vireo_vm_stat - exit counters and memory of a VM, at any time */
+/** vireo_vm_stat - exit counters, VIREO_SUM_* among them, and memory of a VM, at any time */
 int vireo_vm_stat(struct vireo_vm *vm, struct vireo_stat *stat, struct vireo_error *err)
 {
+	__u64 *exits = &stat->counters[VIREO_SUM_EXITS];
+	unsigned int i;
+
 	memset(stat, 0, sizeof(*stat));
 	stat->size = sizeof(*stat);
 	if (ioctl(vm->fd, VIREO_GET_STAT, stat))
 		return vireo_fail(err, errno, "no statistics: %s", strerror(errno));
+	for (i = VIREO_STAT_EXIT_INTR; i <= VIREO_STAT_EXIT_OTHER; i++)
+		*exits += stat->counters[i];
+	stat->counters[VIREO_SUM_FAST] = *exits - stat->counters[VIREO_STAT_EXIT_SLOW];
 	return 0;
 }
 
@@ -385,8 +391,10 @@ void vireo_vcpu_close(struct vireo_vcpu *vcpu)
 	vcpu->fd = -1;
 }
 
-static const char *const stat_names[VIREO_STAT_COUNT] = {
-	[VIREO_STAT_EXITS] = "exits",
+static const char *const stat_names[VIREO_SUM_COUNT] = {
+	[VIREO_SUM_EXITS] = "exits",
+	[VIREO_SUM_FAST] = "fast",
+	[VIREO_STAT_EXIT_SLOW] = "exit_slow",
 	[VIREO_STAT_EXIT_USER] = "exit_user",
 	[VIREO_STAT_EXIT_INTR] = "exit_intr",
 	[VIREO_STAT_EXIT_CPUID] = "exit_cpuid",
@@ -404,7 +412,6 @@ static const char *const stat_names[VIREO_STAT_COUNT] = {
 	[VIREO_STAT_EXIT_EXCEPTION] = "exit_exception",
 	[VIREO_STAT_EXIT_DR] = "exit_dr",
 	[VIREO_STAT_EXIT_OTHER] = "exit_other",
-	[VIREO_STAT_FAST] = "fast",
 	[VIREO_STAT_BLOCKED] = "blocked",
 	[VIREO_STAT_POLLED] = "polled",
 	[VIREO_STAT_KICKED] = "kicked",
@@ -414,5 +421,5 @@ static const char *const stat_names[VIREO_STAT_COUNT] = {
 
 const char *vireo_stat_name(unsigned int i)
 {
-	return i < VIREO_STAT_COUNT ? stat_names[i] : NULL;
+	return i < VIREO_SUM_COUNT ? stat_names[i] : NULL;
 }
