@@ -252,10 +252,8 @@ long vireo_mem_add(void *vm, unsigned int cmd, void *arg)
 	if (!file || (mem->file && end <= i_size_read(file_inode(mem->file))))
 		err = vireo_tree_add(&mem->tree, m->gpa, m->bytes,
 				     file ? VT_RAM | VT_FILE : VT_RAM);
-	if (!err) {
+	if (!err)
 		mem->end = max(mem->end, end);
-		mem->bytes += m->bytes;
-	}
 	mutex_unlock(&mem->lock);
 	return err;
 }
@@ -268,20 +266,18 @@ long vireo_mem_add(void *vm, unsigned int cmd, void *arg)
  */
 void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
 {
-	u64 gpa = 0, end;
+	u64 gpa = 0, end = READ_ONCE(mem->end);
 
-	do {
+	while (gpa < end && !fatal_signal_pending(current)) {
 		unsigned int steps = WALK_STEPS;
 
 		mutex_lock(&mem->lock);
-		while (gpa < mem->end && steps--)
+		while (gpa < end && steps--)
 			gpa = vireo_tree_usage(&mem->tree, gpa, stat);
-		end = mem->end;
-		stat->memory_bytes = mem->bytes;
-		stat->table_bytes = mem->tree.tables * PAGE_SIZE;
 		mutex_unlock(&mem->lock);
 		cond_resched();
-	} while (gpa < end && !fatal_signal_pending(current));
+	}
+	stat->table_bytes = READ_ONCE(mem->tree.tables) * PAGE_SIZE;
 }
 
 /**
@@ -345,7 +341,6 @@ int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent)
 	if (!err) {
 		mem_flush(&parent->tree);
 		mem->end = parent->end;
-		mem->bytes = parent->bytes;
 		mem->filled = parent->filled;
 		mem->file = parent->file ? get_file(parent->file) : NULL;
 		if (mem->file)	/* cannot fail: @parent has done it */

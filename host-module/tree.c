@@ -424,7 +424,7 @@ u64 vireo_tree_compare(const struct vireo_tree *a, const struct vireo_tree *b, u
 }
 
 /**
- * vireo_tree_usage() - count what is in being at an address
+ * vireo_tree_usage() - count what RAM there is, and is in being, at an address
  * @t: the tree
  * @gpa: the address, a multiple of 4 KiB
  * @stat: added to; the parts of a 2 MiB page that was split count as shared
@@ -441,6 +441,7 @@ u64 vireo_tree_usage(const struct vireo_tree *t, u64 gpa, struct vireo_stat *sta
 		shared |= table_shared(e);
 		e = entry_below(e, gpa, l);
 	}
+	stat->memory_bytes += e ? VT_SIZE(l) : 0;
 	if (e & VT_READ) {
 		shared |= page_count(entry_page(e)) > 1;
 		*(leaf_cached(e) ? &stat->file_bytes :

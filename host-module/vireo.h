@@ -201,7 +201,6 @@ struct vireo_mem {
 	struct vireo_tree tree;	/* (m) */
 	struct file *file;	/* (a) set once; what VT_FILE stands for */
 	u64 end;		/* (m) end of the highest RAM */
-	u64 bytes;		/* (m) of RAM */
 	u64 filled;		/* (m) bytes that vireo_mem_fill() has put in */
 	unsigned int small;	/* 4 KiB pages asked for; approximate */
 };

@@ -727,10 +727,12 @@ static void check_content(struct vm *vm)
 /* What is counted as one VM's alone nobody else sees; nothing is left out. */
 static void check_usage(struct vm *vm)
 {
-	u64 gpa, end, all = 0, file = 0, alone = 0;
+	u64 gpa, end, ram = 0, all = 0, file = 0, alone = 0;
 	struct vireo_stat u = {};
-	unsigned int page, level;
+	unsigned int i, page, level;
 
+	for (i = 0; i < vm->range_count; i++)
+		ram += vm->ranges[i].end - vm->ranges[i].start;
 	for (gpa = 0; gpa < VT_LIMIT; gpa = end) {
 		end = vireo_tree_usage(&vm->tree, gpa, &u);
 		ASSERT_TRUE(end > gpa && end % PAGE == 0);
@@ -746,6 +748,7 @@ static void check_usage(struct vm *vm)
 		file += f->page.mapping ? PAGE : 0;
 		alone += f->leaves == 1 || f->leaves == 1 << 16 ? PAGE : 0;
 	}
+	ASSERT_EQ(u.memory_bytes, ram);
 	ASSERT_EQ(u.private_bytes + u.shared_bytes + u.file_bytes, all);
 	ASSERT_EQ(u.resident_bytes, all);
 	ASSERT_EQ(u.file_bytes, file);
