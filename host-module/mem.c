@@ -446,19 +446,8 @@ static loff_t mem_llseek(struct file *file, loff_t off, int whence)
 	return generic_file_llseek_size(file, off, whence, VIREO_MAX_GPA, end);
 }
 
-static int mem_release(struct inode *inode, struct file *file)
-{
-	vireo_vm_put(file->private_data);
-	return 0;
-}
-
-static const struct file_operations mem_fops = {
-	.owner = THIS_MODULE,
-	.release = mem_release,
-	.llseek = mem_llseek,
-	.read_iter = mem_rw_iter,
-	.write_iter = mem_rw_iter,
-};
+DEFINE_VIREO_FILE(mem, vireo_vm_put, .llseek = mem_llseek, .read_iter = mem_rw_iter,
+		  .write_iter = mem_rw_iter);
 
 /** vireo_mem_of() - Return: The memory that a file is, or NULL.  Context: Any. */
 struct vireo_mem *vireo_mem_of(const struct file *file)

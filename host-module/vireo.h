@@ -55,16 +55,8 @@ struct vireo_call {
 	u32 flags;		/* those it knows */
 };
 
-/*
- * The file operations of an fd: @name_calls are made with @object, of @file, and
- * @end gets what the fd stands for when it is closed.
- */
-#define DEFINE_VIREO_FD(name, object, end)						\
-static long name##_ioctl(struct file *file, unsigned int cmd, unsigned long arg)	\
-{											\
-	return vireo_call(name##_calls, object, cmd, (void __user *)arg);		\
-}											\
-											\
+/* The file operations of an fd: @end gets what it stands for when it is closed. */
+#define DEFINE_VIREO_FILE(name, end, ...)						\
 static int name##_release(struct inode *inode, struct file *file)			\
 {											\
 	end(file->private_data);							\
@@ -72,11 +64,17 @@ static int name##_release(struct inode *inode, struct file *file)			\
 }											\
 											\
 static const struct file_operations name##_fops = {					\
-	.owner = THIS_MODULE,								\
-	.release = name##_release,							\
-	.unlocked_ioctl = name##_ioctl,							\
-	.compat_ioctl = compat_ptr_ioctl,						\
+	.owner = THIS_MODULE, .release = name##_release, __VA_ARGS__			\
 }
+
+/* Of one with ioctls: @name_calls are made with @object, of @file. */
+#define DEFINE_VIREO_FD(name, object, end)						\
+static long name##_ioctl(struct file *file, unsigned int cmd, unsigned long arg)	\
+{											\
+	return vireo_call(name##_calls, object, cmd, (void __user *)arg);		\
+}											\
+											\
+DEFINE_VIREO_FILE(name, end, .unlocked_ioctl = name##_ioctl, .compat_ioctl = compat_ptr_ioctl)
 
 /* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */
 

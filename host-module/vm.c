@@ -122,21 +122,13 @@ static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 	return vm_insert_page(vma, vma->vm_start, virt_to_page(v->run));
 }
 
-static int vcpu_release(struct inode *inode, struct file *file)
+static void vcpu_close(struct vireo_vcpu *v)
 {
-	struct vireo_vcpu *v = file->private_data;
-
 	vireo_vm_put(v->vm);
-	return 0;
 }
 
-static const struct file_operations vcpu_fops = {
-	.owner = THIS_MODULE,
-	.release = vcpu_release,
-	.unlocked_ioctl = vcpu_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.mmap = vcpu_mmap,
-};
+DEFINE_VIREO_FILE(vcpu, vcpu_close, .unlocked_ioctl = vcpu_ioctl, .mmap = vcpu_mmap,
+		  .compat_ioctl = compat_ptr_ioctl);
 
 /* NULL, half made, or one that nobody can reach any more */
 static void vcpu_free(struct vireo_vcpu *v)
