@@ -321,7 +321,7 @@ static int attach(struct session *s, int kind, const char *text, struct vireo_er
 
 	ret = device_parse(&spec, kind, text, err);
 	if (!ret)
-		ret = device_add(&s->machine, &spec, true, err);
+		ret = device_add(&s->machine, &spec, VIREO_SLOT_ANY, err);
 	free(spec.text);
 	return ret || kind != DEVICE_NET ? ret : watch_nets(s, err);
 }
@@ -526,27 +526,38 @@ static int build_cmdline(struct session *s, struct vireo_error *err)
 	return 0;
 }
 
+/*
+ * Who wants slots wants to take the disks and interfaces away, too: they get slots of their
+ * own, as many as there can be.  Those that get none come first, for the guest finds them
+ * first.
+ */
+static void choose_slots(struct run_options *opt)
+{
+	unsigned int own = opt->slots ? VIREO_PORTS - (unsigned int)opt->slots : 0, i;
+
+	if (own > opt->devices)
+		own = opt->devices;
+	for (i = 0; i < opt->devices; i++)
+		opt->device[i].slot = i + own >= opt->devices ? VIREO_SLOT_ANY : VIREO_SLOT_NONE;
+	opt->slots += own;
+}
+
 /**
  * add_devices - make the disks and interfaces, then see what the latter do
  * @s: with its machine
  * @err: why not
- *
- * Who wants slots wants to take these away, too: they get slots of their own, as many as
- * there can be.  Those that get none come first, for the guest finds them first.
  */
 int add_devices(struct session *s, struct vireo_error *err)
 {
-	unsigned int empty = (unsigned int)s->opt.slots, own = 0, i;
 	bool nets = false;
+	unsigned int i;
 	int ret;
 
-	if (empty)
-		own = s->opt.devices < VIREO_PORTS - empty ? s->opt.devices : VIREO_PORTS - empty;
 	s->watch_fd = -1;
-	ret = vireo_machine_slots(&s->machine, empty + own, err);
+	ret = vireo_machine_slots(&s->machine, (unsigned int)s->opt.slots, err);
 	for (i = 0; i < s->opt.devices && !ret; i++) {
 		nets |= s->opt.device[i].kind == DEVICE_NET;
-		ret = device_add(&s->machine, &s->opt.device[i], i + own >= s->opt.devices, err);
+		ret = device_add(&s->machine, &s->opt.device[i], s->opt.device[i].slot, err);
 	}
 	if (!ret && s->opt.rng)
 		ret = device_add_rng(&s->machine, err);
@@ -564,6 +575,7 @@ static int prepare(struct session *s, struct vireo_error *err)
 	if (s->opt.snapshot)
 		return session_restore(s, err);
 	ret = build_cmdline(s, err);
+	choose_slots(&s->opt);
 	if (!ret)
 		ret = add_devices(s, err);
 	boot.slots = s->machine.slots;

@@ -30,7 +30,7 @@ static const char snapshot_help[] =
 	"                      meanwhile\n"
 	"\n"
 	"Of a disk with an overlay (`,overlay`) what was written is stored. A read-only disk, or\n"
-	"that below an overlay, must stay as it is. Devices in slots cannot be in a snapshot.\n";
+	"that below an overlay, must stay as it is.\n";
 
 enum { OPT_COPY_DISKS = 256 };
 

@@ -366,7 +366,7 @@ int console_attach(struct console *con, struct vireo_machine *m, struct vireo_er
 	pv = vireo_console_create(&m->vm, &spec, err);
 	if (!pv)
 		return -err->code;
-	ret = vireo_machine_add(m, pv, false, err);
+	ret = vireo_machine_add(m, pv, VIREO_SLOT_NONE, err);
 	if (ret)
 		return ret;
 	con->hvc = pv;

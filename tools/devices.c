@@ -210,10 +210,10 @@ int device_parse(struct device_spec *spec, int kind, const char *text, struct vi
  * device_add - make a device and give it to a VM
  * @m: the VM
  * @spec: what
- * @hot: into a slot
+ * @slot: see vireo_machine_add()
  * @err: why not
  */
-int device_add(struct vireo_machine *m, struct device_spec *spec, bool hot,
+int device_add(struct vireo_machine *m, struct device_spec *spec, int slot,
 	       struct vireo_error *err)
 {
 	struct vireo_pv *pv;
@@ -226,7 +226,7 @@ int device_add(struct vireo_machine *m, struct device_spec *spec, bool hot,
 		pv = vireo_disk_create(&m->vm, &spec->disk, err);
 	else
 		pv = vireo_net_create(&m->vm, &spec->net, err);
-	return pv ? vireo_machine_add(m, pv, hot, err) : -err->code;
+	return pv ? vireo_machine_add(m, pv, slot, err) : -err->code;
 }
 
 /** device_add_rng - give a VM that does not run a source of random numbers */
@@ -234,7 +234,7 @@ int device_add_rng(struct vireo_machine *m, struct vireo_error *err)
 {
 	struct vireo_pv *pv = vireo_rng_create(&m->vm, err);
 
-	return pv ? vireo_machine_add(m, pv, false, err) : -err->code;
+	return pv ? vireo_machine_add(m, pv, VIREO_SLOT_NONE, err) : -err->code;
 }
 
 /** device_find - a VM's device of that name, or NULL */

@@ -16,6 +16,7 @@ enum { DEVICE_DISK, DEVICE_NET };
  * @disk: a disk; 0 queues: as many as suit the VM
  * @net: an interface; 0 pairs: likewise
  * @image: restore: what @disk is to be made of, or NULL
+ * @slot: restore: the slot that it is in, or VIREO_SLOT_NONE
  */
 struct device_spec {
 	int kind;
@@ -23,10 +24,11 @@ struct device_spec {
 	struct vireo_disk_spec disk;
 	struct vireo_net_spec net;
 	struct vireo_content *image;
+	int slot;
 };
 
 int device_parse(struct device_spec *spec, int kind, const char *text, struct vireo_error *err);
-int device_add(struct vireo_machine *m, struct device_spec *spec, bool hot,
+int device_add(struct vireo_machine *m, struct device_spec *spec, int slot,
 	       struct vireo_error *err);
 int device_add_rng(struct vireo_machine *m, struct vireo_error *err);
 struct vireo_pv *device_find(struct vireo_machine *m, const char *name);

@@ -155,8 +155,9 @@ static void add_net(struct json_object *o, const struct vireo_net_spec *net)
 }
 
 /* A device as it is now, which is not always what the user asked for */
-static struct json_object *device_object(struct vireo_pv *pv)
+static struct json_object *device_object(const struct vireo_machine *m, unsigned int place)
 {
+	struct vireo_pv *pv = m->device[place];
 	struct json_object *o = json_object_new_object();
 	struct vireo_disk_spec disk;
 	struct vireo_net_spec net;
@@ -167,6 +168,9 @@ static struct json_object *device_object(struct vireo_pv *pv)
 		add_net(o, &net);
 	else
 		add_text(o, "kind", pv->ops->kind);
+	add_number(o, "place", place);
+	if (pv->port)
+		add_number(o, "slot", (__u64)(pv->port - m->port));
 	return o;
 }
 
@@ -180,10 +184,10 @@ static struct json_object *config_object(const struct session *s)
 	add_text(o, "kernel", s->opt.kernel);
 	add_number(o, "vcpus", s->opt.vcpus);
 	add_number(o, "memory", s->opt.memory);
-	add_number(o, "slots", s->opt.slots);
+	add_number(o, "slots", s->machine.slots);
 	for (i = 0; i < ARRAY_SIZE(s->machine.device); i++) {
 		if (s->machine.device[i])
-			json_object_array_add(devices, device_object(s->machine.device[i]));
+			json_object_array_add(devices, device_object(&s->machine, i));
 	}
 	json_object_object_add(o, "devices", devices);
 	return o;
@@ -384,6 +388,13 @@ static unsigned int links;
 static struct vireo_state_head head;
 static struct json_object *config;	/* options point into it */
 
+/* Where the devices were among all of the machine's */
+static struct {
+	unsigned int spec[VIREO_PCI_SLOTS + 1];	/* and behind these the other two */
+	unsigned int rng;
+	unsigned int console;
+} places;
+
 static void close_chain(void)
 {
 	while (links)
@@ -547,30 +558,58 @@ static int get_net(struct session *s, struct device_spec *spec, struct json_obje
 	return 0;
 }
 
-static int get_device(struct session *s, struct json_object *o, unsigned int *nets,
-		      struct vireo_error *err)
+/* A small number; @none if it is not told */
+static int get_index(struct json_object *o, const char *key, int none)
+{
+	__u64 value = get_number(o, key);
+
+	if (!json_object_object_get_ex(o, key, NULL))
+		return none;
+	return value < 0xff ? (int)value : 0xff;
+}
+
+/* A disk or an interface */
+static int get_spec(struct session *s, struct json_object *o, unsigned int *nets,
+		    struct vireo_error *err)
 {
 	struct device_spec *spec = &s->opt.device[s->opt.devices];
 	const char *kind = get_text(o, "kind");
+	int ret;
 
-	/* In the order in which they are made */
+	if (!strcmp(kind, "net"))
+		ret = get_net(s, spec, o, (*nets)++, err);
+	else if (*get_text(o, "path") && (!strcmp(kind, "disk") || !strcmp(kind, "overlay") ||
+					  !strcmp(kind, "image")))
+		ret = get_disk(s, spec, o, err);
+	else
+		return vireo_fail(err, EINVAL,
+				  "config.json has a device that this vireo does not know");
+	spec->slot = get_index(o, "slot", VIREO_SLOT_NONE);
+	s->opt.devices++;
+	return ret;
+}
+
+/* Where it was is told, or else the order. */
+static int get_device(struct session *s, struct json_object *o, unsigned int index,
+		      unsigned int *nets, struct vireo_error *err)
+{
+	const char *kind = get_text(o, "kind");
+	unsigned int at = (unsigned int)get_index(o, "place", (int)index);
+
 	if (!strcmp(kind, "console") && !s->opt.hvc) {
 		s->opt.hvc = true;
+		places.console = at;
 		return 0;
 	}
-	if (!strcmp(kind, "rng") && !s->opt.hvc && !s->opt.rng) {
+	if (!strcmp(kind, "rng") && !s->opt.rng) {
 		s->opt.rng = true;
+		places.rng = at;
 		return 0;
 	}
-	if (s->opt.rng || s->opt.hvc || s->opt.devices == ARRAY_SIZE(s->opt.device))
+	if (s->opt.devices == ARRAY_SIZE(s->opt.device))
 		return vireo_fail(err, EINVAL, "config.json has too many devices");
-	s->opt.devices++;
-	if (!strcmp(kind, "net"))
-		return get_net(s, spec, o, (*nets)++, err);
-	if (*get_text(o, "path") && (!strcmp(kind, "disk") || !strcmp(kind, "overlay") ||
-				     !strcmp(kind, "image")))
-		return get_disk(s, spec, o, err);
-	return vireo_fail(err, EINVAL, "config.json has a device that this vireo does not know");
+	places.spec[s->opt.devices] = at;
+	return get_spec(s, o, nets, err);
 }
 
 static int get_devices(struct session *s, struct vireo_error *err)
@@ -584,7 +623,8 @@ static int get_devices(struct session *s, struct vireo_error *err)
 	    json_object_is_type(devices, json_type_array))
 		count = json_object_array_length(devices);
 	for (i = 0; i < count && !ret; i++)
-		ret = get_device(s, json_object_array_get_idx(devices, i), &nets, err);
+		ret = get_device(s, json_object_array_get_idx(devices, i), (unsigned int)i, &nets,
+				 err);
 	if (!ret && nets < s->opt.nets)
 		ret = vireo_fail(err, EINVAL,
 				 "the snapshot has %u interfaces, and --net was given %u times",
@@ -687,6 +727,18 @@ static int give_images(struct session *s, struct vireo_error *err)
 	return ret;
 }
 
+/* In the order in which they were made */
+static int arrange(struct session *s, struct vireo_error *err)
+{
+	unsigned int count = s->opt.devices;
+
+	if (s->opt.rng)
+		places.spec[count++] = places.rng;
+	if (s->opt.hvc)
+		places.spec[count++] = places.console;
+	return vireo_machine_arrange(&s->machine, places.spec, count, err);
+}
+
 /* With its console, which is there already */
 static int load(struct session *s, struct vireo_error *err)
 {
@@ -694,6 +746,8 @@ static int load(struct session *s, struct vireo_error *err)
 
 	s->console.wants_hvc = s->opt.hvc;
 	ret = console_attach(&s->console, &s->machine, err);
+	if (!ret)
+		ret = arrange(s, err);
 	if (ret)
 		return ret;
 	/* with the memory as it is stored, and before queues are served */

@@ -574,6 +574,51 @@ TEST(suspend)
 	EXPECT_EQ(fake.open, 0);
 }
 
+/* A restored machine has its devices where they were, which is not always close together. */
+TEST(settle)
+{
+	static struct vireo_pv pv[2];
+
+	bus();
+	ASSERT_EQ(add(&pv[0], &disk_ops, 3), 0);
+	ASSERT_EQ(add(&pv[1], &disk_ops, 2), 0);
+	vireo_pv_lift(&pv[0]);
+	vireo_pv_lift(&pv[1]);
+	EXPECT_EQ(config_read(1, 0, 4), 0xffffffff);
+	pv[0].number = 4;
+	pv[0].doorbell = 1;
+	pv[0].function.slot = 2;
+	EXPECT_TRUE(vireo_pv_settle(&pv[0]));
+	EXPECT_TRUE(!strcmp(pv[0].name, "disk4"));
+	EXPECT_EQ(config_read(1, 0, 4), 0xffffffff);
+	EXPECT_EQ(config_read(2, 0, 4), VIREO_PCI_BLK << 16 | VIREO_PCI_VENDOR);
+
+	/* Not where another one is, nor where there is nothing */
+	pv[1].doorbell = 3;
+	pv[1].function.slot = 1;
+	EXPECT_FALSE(vireo_pv_settle(&pv[1]));
+	pv[1].doorbell = VIREO_MAX_QUEUES - 1;
+	pv[1].function.slot = 1;
+	EXPECT_FALSE(vireo_pv_settle(&pv[1]));
+	pv[1].doorbell = ~0U;
+	pv[1].function.slot = 1;
+	EXPECT_FALSE(vireo_pv_settle(&pv[1]));
+	pv[1].doorbell = 4;
+	pv[1].function.slot = 2;
+	EXPECT_FALSE(vireo_pv_settle(&pv[1]));
+	pv[1].function.slot = VIREO_PCI_SLOTS;
+	EXPECT_FALSE(vireo_pv_settle(&pv[1]));
+	pv[1].function.slot = 3;
+	EXPECT_TRUE(vireo_pv_settle(&pv[1]));
+
+	vireo_pv_destroy(&pv[0]);
+	ASSERT_EQ(add(&pv[0], &disk_ops, 4), 0);
+	EXPECT_EQ(pv[0].doorbell, 0U);
+	EXPECT_EQ(pv[0].function.slot, 1U);
+	vireo_pv_destroy(&pv[0]);
+	vireo_pv_destroy(&pv[1]);
+}
+
 TEST(doorbells)
 {
 	static struct vireo_pv pv[6];

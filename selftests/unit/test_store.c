@@ -156,6 +156,20 @@ int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err)
 	return 0;
 }
 
+void vireo_pv_lift(struct vireo_pv *pv)
+{
+}
+
+bool vireo_pv_settle(struct vireo_pv *pv)
+{
+	return true;
+}
+
+bool vireo_port_leaving(struct vireo_port *port)
+{
+	return false;
+}
+
 int vireo_machine_renew_identity(struct vireo_machine *m, struct vireo_error *err)
 {
 	return 0;

@@ -223,7 +223,7 @@ static int add(int kind, struct vireo_error *err)
 	} else if (kind == CONSOLE) {
 		l->pv.offered = VIREO_CONSOLE_F_SIZE;
 	}
-	ret = vireo_machine_add(&machine, &l->pv, false, err);
+	ret = vireo_machine_add(&machine, &l->pv, VIREO_SLOT_NONE, err);
 	if (ret)
 		return ret;
 	l->real = l->pv.function.ops;

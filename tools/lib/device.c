@@ -460,6 +460,40 @@ int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_por
 	return 0;
 }
 
+/** vireo_pv_lift - before all devices of a machine that is restored settle elsewhere */
+void vireo_pv_lift(struct vireo_pv *pv)
+{
+	give_doorbells(pv);
+	if (pv->function.slot)
+		pv->pci->function[pv->function.slot] = NULL;
+}
+
+/**
+ * vireo_pv_settle - have a device where it was when its machine was stored
+ * @pv: after vireo_pv_lift(), with @number, @doorbell and @function.slot as they were
+ *
+ * Return: whether that is possible: there is room, and nothing else is there.
+ */
+bool vireo_pv_settle(struct vireo_pv *pv)
+{
+	unsigned int slot = pv->function.slot, i;
+
+	pv->function.slot = 0;
+	if (slot >= VIREO_PCI_SLOTS || (slot && pv->pci->function[slot]))
+		return false;
+	for (i = 0; i < pv->queues && !pv->ops->doorbell; i++) {
+		if (pv->doorbell >= VIREO_MAX_QUEUES - i || pv->vm->doorbell[pv->doorbell + i])
+			return false;
+	}
+	if (!pv->ops->doorbell)
+		memset(pv->vm->doorbell + pv->doorbell, true, pv->queues);
+	pv->function.slot = slot;
+	if (slot)
+		pv->pci->function[slot] = &pv->function;
+	snprintf(pv->name, sizeof(pv->name), "%s%u", pv->ops->kind, pv->number);
+	return true;
+}
+
 /**
  * vireo_pv_refresh - what is behind a device may have changed: tell its driver
  * @pv: on a bus

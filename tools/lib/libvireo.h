@@ -555,6 +555,7 @@ int vireo_port_init(struct vireo_port *port, struct vireo_pci *pci, struct vireo
 		    int eject_fd, struct vireo_error *err);
 void vireo_port_plug(struct vireo_port *port, struct vireo_pci_function *f);
 void vireo_port_press(struct vireo_port *port);
+bool vireo_port_leaving(struct vireo_port *port);
 bool vireo_port_released(struct vireo_port *port);
 void vireo_port_unplug(struct vireo_port *port);
 struct vireo_pci_function *vireo_port_config(struct vireo_port *port, unsigned int bus,
@@ -647,6 +648,8 @@ struct vireo_pv {
 
 int vireo_pv_attach(struct vireo_pv *pv, struct vireo_pci *pci, struct vireo_port *port,
 		    struct vireo_error *err);
+void vireo_pv_lift(struct vireo_pv *pv);
+bool vireo_pv_settle(struct vireo_pv *pv);
 int vireo_pv_refresh(struct vireo_pv *pv, struct vireo_error *err);
 void vireo_pv_interrupt(struct vireo_pv *pv, unsigned int queue);
 int vireo_pv_stat(struct vireo_pv *pv, unsigned int queue, struct vireo_queue_stat *stat);
@@ -866,8 +869,15 @@ int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 			 struct vireo_error *err);
 int vireo_machine_init(struct vireo_machine *m, __u32 vcpus, struct vireo_error *err);
 int vireo_machine_slots(struct vireo_machine *m, unsigned int slots, struct vireo_error *err);
-int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
+
+/* Instead of a slot's number */
+#define VIREO_SLOT_NONE		(-1)
+#define VIREO_SLOT_ANY		(-2)
+
+int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, int slot,
 		      struct vireo_error *err);
+int vireo_machine_arrange(struct vireo_machine *m, const unsigned int *place,
+			  unsigned int count, struct vireo_error *err);
 int vireo_machine_detach(struct vireo_machine *m, struct vireo_pv *pv, bool force,
 			 struct vireo_error *err);
 void vireo_machine_eject(struct vireo_machine *m);

@@ -244,12 +244,12 @@ int vireo_machine_slots(struct vireo_machine *m, unsigned int slots, struct vire
 	return ret;
 }
 
-static struct vireo_port *empty_slot(struct vireo_machine *m)
+static struct vireo_port *empty_slot(struct vireo_machine *m, int slot)
 {
 	unsigned int i;
 
 	for (i = 0; i < m->slots; i++) {
-		if (!m->port[i].child)
+		if (!m->port[i].child && (slot == VIREO_SLOT_ANY || slot == (int)i))
 			return &m->port[i];
 	}
 	return NULL;
@@ -259,14 +259,15 @@ static struct vireo_port *empty_slot(struct vireo_machine *m)
  * vireo_machine_add - give a machine a device, which gets the name KINDn
  * @m: the machine, which then owns it
  * @pv: the device; destroyed if this fails
- * @hot: into a slot, which it must be if the machine runs
+ * @slot: number of the slot that it goes into; VIREO_SLOT_ANY: one that is empty;
+ *	VIREO_SLOT_NONE: not into a slot, which it must if the machine runs
  * @err: why not
  */
-int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
+int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, int slot,
 		      struct vireo_error *err)
 {
 	unsigned int number = 0, place = ARRAY_SIZE(m->device), i;
-	struct vireo_port *port = hot ? empty_slot(m) : NULL;
+	struct vireo_port *port = empty_slot(m, slot);
 	int ret;
 
 	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
@@ -277,7 +278,9 @@ int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
 	}
 	pv->number = number;
 	snprintf(pv->name, sizeof(pv->name), "%s%u", pv->ops->kind, number);
-	if (hot && !port)
+	if (slot >= 0 && !port)
+		ret = vireo_fail(err, EINVAL, "slot %d is not there, or is not empty", slot);
+	else if (slot != VIREO_SLOT_NONE && !port)
 		ret = vireo_fail(err, ENOSPC,
 				 "no slot is empty: detach something, or start the VM with more --slots (it has %u)",
 				 m->slots);
@@ -288,6 +291,28 @@ int vireo_machine_add(struct vireo_machine *m, struct vireo_pv *pv, bool hot,
 		return ret;
 	}
 	m->device[place] = pv;	/* there are fewer slots than places */
+	return 0;
+}
+
+/**
+ * vireo_machine_arrange - put the devices of a restored machine where they were
+ * @m: the machine, not started, to which nothing but these was added
+ * @place: for each of them, in the order in which they were added, its index in @m->device
+ * @count: how many there are
+ * @err: why not
+ */
+int vireo_machine_arrange(struct vireo_machine *m, const unsigned int *place,
+			  unsigned int count, struct vireo_error *err)
+{
+	struct vireo_pv *to[ARRAY_SIZE(m->device)] = { NULL };
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		if (place[i] >= ARRAY_SIZE(to) || to[place[i]])
+			return vireo_fail(err, EINVAL, "two devices are in one place");
+		to[place[i]] = m->device[i];
+	}
+	memcpy(m->device, to, sizeof(to));
 	return 0;
 }
 

@@ -200,6 +200,17 @@ void vireo_port_press(struct vireo_port *port)
 	pthread_mutex_unlock(&port->pci->lock);
 }
 
+/** vireo_port_leaving - whether the guest was asked to let go of what is in the slot */
+bool vireo_port_leaving(struct vireo_port *port)
+{
+	bool leaving;
+
+	pthread_mutex_lock(&port->pci->lock);
+	leaving = port->pressed || port->released;
+	pthread_mutex_unlock(&port->pci->lock);
+	return leaving;
+}
+
 /** vireo_port_released - whether the guest has let go of what is in the slot */
 bool vireo_port_released(struct vireo_port *port)
 {

@@ -234,7 +234,10 @@ static void put_function(struct vireo_state *s, struct vireo_pci_function *f)
 	unsigned int i;
 
 	same(s, f->device);
-	same(s, f->slot);
+	if (f->slot && !f->port)
+		u32(s, &f->slot);
+	else
+		same(s, f->slot);
 	same(s, f->vectors);
 	bytes(s, f->config, sizeof(f->config));
 	for (i = 0; i < f->vectors; i++) {
@@ -288,9 +291,9 @@ static void put_pv(struct vireo_state *s, struct vireo_pv *pv, __u32 number)
 	size_t end, start = begin(s, PART_DEVICE, number, &end);
 	unsigned int i;
 
-	same(s, pv->number);
+	u32(s, &pv->number);
 	same(s, pv->queues);
-	same(s, pv->doorbell);
+	u32(s, &pv->doorbell);
 	put_function(s, &pv->function);
 	u32(s, &pv->status);
 	u32(s, &pv->generation);
@@ -302,6 +305,8 @@ static void put_pv(struct vireo_state *s, struct vireo_pv *pv, __u32 number)
 	for (i = 0; i < pv->queues; i++)
 		put_queue(s, pv, &pv->queue[i]);
 	s->bad |= pv->status > VIREO_STATUS_FAILED;
+	if (s->load)
+		s->bad |= !vireo_pv_settle(pv);
 	finish(s, start, end);
 }
 
@@ -338,6 +343,10 @@ static void put_devices(struct vireo_state *s, struct vireo_machine *m, struct v
 
 	put_pci(s, m);
 	put_ioapic(s, &m->ioapic);
+	for (i = 0; i < ARRAY_SIZE(m->device) && s->load; i++) {
+		if (m->device[i])
+			vireo_pv_lift(m->device[i]);
+	}
 	for (i = 0; i < ARRAY_SIZE(m->device); i++) {
 		if (m->device[i])
 			put_pv(s, m->device[i], i);
@@ -354,7 +363,7 @@ static void put_devices(struct vireo_state *s, struct vireo_machine *m, struct v
  */
 int vireo_machine_can_snapshot(struct vireo_machine *m, struct vireo_error *err)
 {
-	unsigned int i, before = 0;
+	unsigned int i;
 	int ret = 0;
 
 	for (i = 0; i < ARRAY_SIZE(m->device) && !ret; i++) {
@@ -362,13 +371,9 @@ int vireo_machine_can_snapshot(struct vireo_machine *m, struct vireo_error *err)
 
 		if (!pv)
 			continue;
-		if (pv->port)
-			return vireo_fail(err, EOPNOTSUPP,
-					  "%s (%s) is in a slot: a snapshot cannot have it, detach it first",
-					  pv->name, pv->backing);
-		if (before++ != i)	/* a restored machine would have it elsewhere */
-			return vireo_fail(err, EOPNOTSUPP,
-					  "%s (%s) comes behind a device that was pulled: a snapshot cannot have it, pull it too",
+		if (pv->port && vireo_port_leaving(pv->port))
+			return vireo_fail(err, EBUSY,
+					  "%s (%s) is being detached: wait until it is gone, or pull it with --force",
 					  pv->name, pv->backing);
 		if (!strcmp(pv->ops->kind, "net"))	/* it may be gone, with its namespace */
 			ret = pv->ops->can_fork(pv, err);

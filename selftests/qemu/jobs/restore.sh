@@ -166,12 +166,12 @@ fi
 
 modprobe crc32c_generic 2>/dev/null
 modprobe btrfs
-truncate -s 256M /tmp/work/btrfs
+truncate -s 448M /tmp/work/btrfs
 mkfs.btrfs -q /tmp/work/btrfs >/dev/null && mount -t btrfs -o loop /tmp/work/btrfs /mnt
 cp /tmp/work/image /mnt/image
 
 # All devices at once
-check "a guest with two disks to write to, and all else" start all --vcpus 2 --rng --console hvc --net all0,bridge=br0 \
+check "a guest with two disks to write to, and all else" start all --vcpus 2 --slots 1 --rng --console hvc --net all0,bridge=br0 \
 	--disk /tmp/work/overlay,overlay --disk /mnt/image --disk /tmp/www/data,ro
 check "works" downloads all
 check "an image elsewhere is refused" refuses 'disk1 .* is writable, and /tmp/snap/all .*: use --copy-disks' vireo snapshot all /tmp/snap/all
@@ -218,6 +218,21 @@ check "goes on" goes_on next
 check "as late as that one was, not a day" as_late next "$seconds_late"
 check "downloads" downloads next
 check "by that address" test "$(said next address)" = 02:00:00:00:00:07
+check "a disk is put into its empty slot" vireo attach next --disk /tmp/www/data,ro,queues=1
+check "stored with it" vireo snapshot next /mnt/more
+vireo detach next disk3 >/dev/null 2>&1 &
+sleep 1
+check "not while it is taken out" refuses 'disk3 .* is being detached: wait' vireo snapshot next /mnt/more
+wait $!
+check "restored it has the disk" vireo restore /mnt/more --name more --count 1 --log /tmp/log
+check "in a slot" sh -c 'vireo stat --json more-1 | grep -A 4 disk3 | grep -q removable.*true'
+check "and goes on" goes_on more-1
+check "and downloads" downloads more-1
+check "and lets go of it" vireo detach more-1 disk3
+damage_more() { sed -i 's/"slot": *3/"slot": 2/' /mnt/more/config.json; }
+damage_more
+check "two devices in one slot" refuses 'slot 2 is not there, or is not empty' vireo restore /mnt/more --name none
+stop more-1
 stop next
 
 # What is damaged, or not what it was
@@ -238,7 +253,7 @@ check "which leaves no image, either" test ! -e /mnt/image.none
 mv /tmp/work/other /tmp/work/overlay
 # Linux has one flag for RCU's stalls and for lockups: who looks second does not find it.
 sed -i '/soft lockup/d' /tmp/log/next.log
-check "none saw anything odd with disks" fine all two-1 two-2 child next
+check "none saw anything odd with disks" fine all two-1 two-2 child next more-1
 check "images that are read stay as they are" md5sum -sc /tmp/images
 
 # Images that are copied: the machine stands still
@@ -259,9 +274,12 @@ kill -9 $!
 wait $! 2>/dev/null
 check "it goes on if who copies is killed" goes_on copy
 check "what was there is whole" complete /tmp/snap/copy --copy-disks --disk-dir /tmp/images.d
+check "without a disk before others" vireo detach copy disk3 --force
+check "stored" vireo snapshot copy /tmp/snap/copy --copy-disks
 stop copy
 vireo restore /tmp/snap/copy --copy-disks --disk-dir /tmp/images.d --name copied --count 2 --log /tmp/log >/tmp/names
 check "two that are restored" goes_on copied-1 copied-2
+check "download" downloads copied-1 copied-2
 check "with images" test -s /tmp/images.d/copied.copied-1 -a -s /tmp/images.d/copied.copied-2
 stop copied-1 copied-2
 check "saw nothing odd" fine copy copied-1 copied-2
