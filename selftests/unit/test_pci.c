@@ -32,6 +32,9 @@ static struct {
 	unsigned int routes;	/* calls of vireo_queue_set_msi() */
 	unsigned int injected;
 	struct vireo_msi msi;
+	unsigned int writes;	/* to guest memory: 4 bytes */
+	u64 written_at;
+	u32 written;
 	int refuse;		/* features: accept() fails */
 	bool up;
 	u64 features;
@@ -116,15 +119,17 @@ int vireo_vm_read(struct vireo_vm *vm, __u64 gpa, void *data, size_t len,
 	return 0;
 }
 
-/* The module serves all queues here: see test_sring.c for the others. */
+/* That a queue has ended: the module serves all here, see test_sring.c for the others. */
 int vireo_vm_write(struct vireo_vm *vm, __u64 gpa, const void *data, size_t len,
 		   struct vireo_error *err)
 {
 	(void)vm;
-	(void)gpa;
-	(void)data;
-	(void)len;
-	return vireo_fail(err, EFAULT, "not written");
+	(void)err;
+	EXPECT_EQ(len, 4);
+	memcpy(&fake.written, data, sizeof(fake.written));
+	fake.written_at = gpa;
+	fake.writes++;
+	return 0;
 }
 
 static int pv_accept(struct vireo_pv *pv, bool up, __u64 features)
@@ -550,6 +555,8 @@ TEST(suspend)
 	u64 regs = with_device(&disk_ops);
 	struct vireo_error err;
 
+	msix(PCI_MSIX_FLAGS_ENABLE);
+	entry(0, MSI_ADDRESS, 0x44, false);
 	start(regs);
 	enable(regs, 0, 0);
 	enable(regs, 2, 0);
@@ -566,10 +573,20 @@ TEST(suspend)
 	fake.unreadable = true;
 	EXPECT_EQ(vireo_pv_suspend(&first, &err), -EFAULT);
 	fake.unreadable = false;
+
+	/* The first, which alone was stopped, cannot be: it has ended, and its driver is told. */
+	EXPECT_EQ(fake.writes, 0);
+	fake.injected = 0;
 	fake.fail = ENOMEM;
 	EXPECT_EQ(vireo_pv_resume(&first, &err), -ENOMEM);
-	fake.fail = 0;
+	EXPECT_EQ(fake.open, 1);
+	EXPECT_EQ(fake.writes, 1);
+	EXPECT_EQ(fake.written_at, 0x100010000ULL + offsetof(struct vireo_ring_ctl, error));
+	EXPECT_EQ(fake.written, VIREO_RING_ERROR_MEMORY);
+	EXPECT_EQ(fake.injected, 1);
+	EXPECT_EQ(fake.msi.data, 0x44);
 	EXPECT_EQ(get(regs + VIREO_REG_QUEUE(0) + VIREO_QUEUE_ENABLE), 0);
+	EXPECT_EQ(get(regs + VIREO_REG_QUEUE(2) + VIREO_QUEUE_ENABLE), 1);
 	vireo_pv_destroy(&first);
 	EXPECT_EQ(fake.open, 0);
 }
