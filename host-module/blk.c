@@ -17,7 +17,6 @@
 #include <linux/llist.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
-#include <linux/sizes.h>
 #include <linux/uio.h>
 
 #include "vireo.h"

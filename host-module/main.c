@@ -4,7 +4,6 @@
  */
 #define pr_fmt(fmt) "vireo: " fmt
 
-#include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
 #include <linux/miscdevice.h>
 #include <linux/reboot.h>

@@ -285,13 +285,8 @@ void vireo_mem_stat(struct vireo_mem *mem, struct vireo_stat *stat)
  * @vm: the VM
  * @cmd: that
  * @arg: struct vireo_set_file
- *
- * Nobody can write to it while this VM or a fork of it lives: it opens for
- * writing, as a program that runs does, with ETXTBSY.  So only who may write to
- * it may ask for that.
  * Context: May sleep.
- * Return: 0, -EBADF, -EACCES, -EINVAL, -ETXTBSY (somebody has it open for
- * writing) or -EBUSY (there is a file).
+ * Return: 0, -EBADF, -EACCES, -EINVAL, -ETXTBSY or -EBUSY (there is a file).
  */
 long vireo_mem_set_file(void *vm, unsigned int cmd, void *arg)
 {
@@ -307,7 +302,7 @@ long vireo_mem_set_file(void *vm, unsigned int cmd, void *arg)
 	    !IS_DAX(file_inode(file)) &&
 	    (file->f_mapping->a_ops->read_folio ||
 	     file_inode(file)->i_sb->s_magic == TMPFS_MAGIC))
-		err = file_permission(file, MAY_WRITE);
+		err = file_permission(file, MAY_WRITE);	/* nobody else can, from now on */
 	if (!err || err == -EROFS)
 		err = deny_write_access(file);
 	if (!err && cmpxchg(&mem->file, NULL, file)) {

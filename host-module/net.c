@@ -22,7 +22,6 @@
 #include <net/rtnetlink.h>
 
 #include "vireo.h"
-#include "compat.h"
 #include "../uapi/vireo_net.h"
 
 #define NET_MAX_PAIRS	16

@@ -39,35 +39,22 @@
 #define VT_SIZE(level)	BIT_ULL(VT_SHIFT(level))
 #define VT_LIMIT	BIT_ULL(48)	/* bytes that four levels can map */
 
-/**
- * struct vireo_tree - one VM's view
- * @root: level 4 table; never shared
- * @leaf: bits of every leaf beside address, VT_RWX and VT_LARGE
- * @tables: tables reached from @root, shared ones included
- * @flush: has all processors that run this VM forget its translations, and
- *	returns when they have
- */
+/* One VM's view */
 struct vireo_tree {
-	u64 *root;
-	u64 leaf;
-	u64 tables;
+	u64 *root;		/* level 4 table; never shared */
+	u64 leaf;		/* bits of every leaf beside address, VT_RWX and VT_LARGE */
+	u64 tables;		/* reached from @root, shared ones included */
+	/* All processors that run this VM have forgotten its translations when it returns. */
 	void (*flush)(struct vireo_tree *t);
 };
 
-/**
- * struct vireo_supply - a page for a fault to install
- * @page: its physical address, or 0
- * @order: 0 or 9: pages at @page, a power of two
- * @readonly: @page is the file's own: goes in read-only
- * @want: set by -EAGAIN: order of the page that is needed
- * @mark: likewise: the mark it replaces, so what it has to hold; or 0, it gets a copy
- */
+/* A page for a fault to install; the last two say what that needs, with -EAGAIN */
 struct vireo_supply {
-	u64 page;
-	unsigned int order;
-	bool readonly;
-	unsigned int want;
-	u64 mark;
+	u64 page;		/* its physical address, or 0 */
+	unsigned int order;	/* 0 or 9: pages there, a power of two */
+	bool readonly;		/* it is the file's own: goes in read-only */
+	unsigned int want;	/* order */
+	u64 mark;		/* what it replaces, so has to hold; 0: it gets a copy */
 };
 
 int vireo_tree_init(struct vireo_tree *t, u64 leaf, void (*flush)(struct vireo_tree *t),
