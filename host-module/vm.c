@@ -93,12 +93,7 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	bool run = cmd == VIREO_RUN;
 	long ret;
 
-	/* These two are for other threads while the vCPU runs. */
-	if (!run && cmd == VIREO_INJECT_NMI) {
-		set_bit(VAPIC_NMI, &v->apic.smi_init);
-		vireo_vcpu_request(v, VREQ_EVENT);
-		return 0;
-	}
+	/* For other threads while the vCPU runs */
 	if (!run && cmd == VIREO_GET_STAT)
 		return vireo_call(vcpu_calls, v, cmd, (void __user *)arg);
 

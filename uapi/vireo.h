@@ -617,8 +617,8 @@ struct vireo_xsave {
  * ENOMEM (guest memory: nothing lost, RUN may be tried again), EIO (the host
  * is going down), EINVAL (an argument, or a reply).
  *
- * INJECT_NMI and GET_STAT may be called at any time; every other vCPU call
- * fails with EBUSY while a thread is in RUN.
+ * GET_STAT may be called at any time; every other vCPU call fails with EBUSY
+ * while a thread is in RUN.
  */
 #define VIREO_RUN		_IO(VIREO_IOC, 0x60)
 #define VIREO_GET_REGS		_IOR(VIREO_IOC, 0x61, struct vireo_regs)
@@ -627,7 +627,6 @@ struct vireo_xsave {
 #define VIREO_SET_MSRS		_IOW(VIREO_IOC, 0x64, struct vireo_msrs)
 #define VIREO_GET_XSAVE		_IOW(VIREO_IOC, 0x65, struct vireo_xsave)
 #define VIREO_SET_XSAVE		_IOW(VIREO_IOC, 0x66, struct vireo_xsave)
-#define VIREO_INJECT_NMI	_IO(VIREO_IOC, 0x67)
 
 /* ---- Disks, network interfaces and queues: 0xa0 - 0xdf ------------------------ */
 

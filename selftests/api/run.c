@@ -388,7 +388,7 @@ TEST(nmi)
 	vcpu = &vm.vcpu[0];
 	vcpu_set_entry(vcpu, guest_nmi, 0);
 	vcpu_run_sync(vcpu);
-	EXPECT_EQ(do_ioctl(vcpu->fd, VIREO_INJECT_NMI, NULL), 0);
+	EXPECT_EQ(vm_inject_msi(vm.fd, 0xfee00000, 0x400), 1);
 	vcpu_run_done(vcpu);
 }
 
