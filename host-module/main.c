@@ -25,14 +25,6 @@ bool vireo_down;			/* the host reboots; set under hw_lock */
 static int hw_cpuhp_state;		/* likewise: of the first VM's making */
 DEFINE_PER_CPU(bool, vireo_cpu_enabled);	/* written by its processor, interrupts off */
 
-static void hw_enable_this(void *err)
-{
-	if (READ_ONCE(vireo_down))
-		return;
-	*(int *)err = vireo_ops->cpu_enable();
-	this_cpu_write(vireo_cpu_enabled, !*(int *)err);
-}
-
 static void hw_disable_this(void *unused)
 {
 	if (!this_cpu_read(vireo_cpu_enabled))
@@ -47,11 +39,18 @@ static void hw_emergency(void)
 	hw_disable_this(NULL);
 }
 
+/* On the processor that it is about */
 static int hw_cpu_online(unsigned int cpu)
 {
+	unsigned long flags;
 	int err = 0;
 
-	smp_call_function_single(cpu, hw_enable_this, &err, 1);
+	local_irq_save(flags);
+	if (!READ_ONCE(vireo_down)) {
+		err = vireo_ops->cpu_enable();
+		this_cpu_write(vireo_cpu_enabled, !err);
+	}
+	local_irq_restore(flags);
 	return err;
 }
 
@@ -115,13 +114,10 @@ static int hw_suspend(void)
 static void hw_resume(void)
 {
 	u64 now = rdtsc();
-	int err = 0;
 
 	if (now < tsc_at_suspend)
 		vireo_tsc_lost += tsc_at_suspend - now;
-	if (hw_users)
-		hw_enable_this(&err);
-	if (err)
+	if (hw_users && hw_cpu_online(smp_processor_id()))
 		pr_err("the processor's extension was taken during suspend; VMs cannot go on\n");
 }
 
