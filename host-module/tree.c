@@ -333,40 +333,6 @@ static int fault_install(struct vireo_tree *t, u64 *entry, unsigned int level,
 	return 0;
 }
 
-static int tree_fault(struct vireo_tree *t, u64 gpa, bool write, struct vireo_supply *s, u64 *old)
-{
-	unsigned int level;
-	bool writable;
-	u64 *entry, e = vireo_tree_lookup(t, gpa, &writable, &level);
-	int err;
-
-	if (!e)
-		return -ENXIO;
-	if ((e & VT_READ) && (writable || !write))
-		return 0;
-
-	/* A hole becomes a 2 MiB page if one can be had. */
-	level = !(e & (VT_READ | VT_FILE)) && level > 1 && !(s->page && !s->order) ? 2 : 1;
-	err = tree_descend(t, gpa & ~(VT_SIZE(level) - 1), VT_SIZE(level), &entry, &level, old);
-	if (err)
-		return err;
-	if (*entry & VT_READ) {
-		/* What nobody else has, the path down to it included, is made writable. */
-		if (page_count(entry_page(*entry)) == 1) {
-			WRITE_ONCE(*entry, *entry | VT_WRITE);
-			return 0;
-		}
-		if (level == 2) {
-			err = entry_expand(t, entry, old);
-			if (err)
-				return err;
-			entry = entry_table(*entry) + tree_index(gpa, 1);
-			level = 1;
-		}
-	}
-	return fault_install(t, entry, level, s, old);
-}
-
 /**
  * vireo_tree_fault() - make an address accessible
  * @t: the tree
@@ -382,9 +348,32 @@ static int tree_fault(struct vireo_tree *t, u64 gpa, bool write, struct vireo_su
  */
 int vireo_tree_fault(struct vireo_tree *t, u64 gpa, bool write, struct vireo_supply *s)
 {
-	u64 old[VT_LEVELS + 1] = {};
-	int err = tree_fault(t, gpa, write, s, old);
+	unsigned int level;
+	bool writable;
+	u64 *entry, old[VT_LEVELS + 1] = {}, e = vireo_tree_lookup(t, gpa, &writable, &level);
+	int err;
 
+	if (!e)
+		return -ENXIO;
+	if ((e & VT_READ) && (writable || !write))
+		return 0;
+
+	/* A hole becomes a 2 MiB page if one can be had. */
+	level = !(e & (VT_READ | VT_FILE)) && level > 1 && !(s->page && !s->order) ? 2 : 1;
+	err = tree_descend(t, gpa & ~(VT_SIZE(level) - 1), VT_SIZE(level), &entry, &level, old);
+	if (!err && (*entry & VT_READ) && page_count(entry_page(*entry)) == 1) {
+		/* What nobody else has, the path down to it included, is made writable. */
+		WRITE_ONCE(*entry, *entry | VT_WRITE);
+		goto out;
+	}
+	if (!err && (*entry & VT_READ) && level == 2) {
+		err = entry_expand(t, entry, old);
+		entry = entry_table(*entry) + tree_index(gpa, 1);
+		level = 1;
+	}
+	if (!err)
+		err = fault_install(t, entry, level, s, old);
+out:
 	tree_drop(t, old);
 	return err;
 }
