@@ -45,18 +45,6 @@ bool vireo_mem_headroom(struct vireo_mem *mem)
 	return room;
 }
 
-static struct page *file_page(struct address_space *mapping, struct file *file, pgoff_t at)
-{
-	/* shmem has no read_folio; see vireo_mem_set_file() */
-	struct page *page = mapping->a_ops->read_folio ? read_mapping_page(mapping, at, file) :
-							 shmem_read_mapping_page(mapping, at);
-
-	/* What the file system says means something else here. */
-	if (IS_ERR(page) && PTR_ERR(page) != -ENOMEM && PTR_ERR(page) != -EINTR)
-		page = ERR_PTR(-EIO);
-	return page;
-}
-
 static int supply_alloc(struct vireo_mem *mem, struct vireo_supply *s)
 {
 	gfp_t zero = s->mark == VT_RAM ? __GFP_ZERO : 0;
@@ -77,15 +65,21 @@ static int supply_alloc(struct vireo_mem *mem, struct vireo_supply *s)
 /* Finds the page that a fault asked for: of the file, for writing a copy. */
 static int supply_fill(struct vireo_mem *mem, u64 gpa, bool write, struct vireo_supply *s)
 {
+	pgoff_t at = gpa >> PAGE_SHIFT;
+	struct address_space *mapping;
 	struct page *page;
 	int err;
 
 	s->readonly = (s->mark & VT_FILE) && !write;
 	if (!(s->mark & VT_FILE))
 		return supply_alloc(mem, s);
-	page = file_page(mem->file->f_mapping, mem->file, gpa >> PAGE_SHIFT);
-	if (IS_ERR(page))
-		return PTR_ERR(page);
+	mapping = mem->file->f_mapping;
+	/* shmem has no read_folio; see vireo_mem_set_file() */
+	page = mapping->a_ops->read_folio ? read_mapping_page(mapping, at, mem->file) :
+					    shmem_read_mapping_page(mapping, at);
+	err = PTR_ERR_OR_ZERO(page);
+	if (err)	/* what else the file system says means something else here */
+		return err == -ENOMEM || err == -EINTR ? err : -EIO;
 	if (!write) {
 		s->page = page_to_phys(page);
 		s->order = 0;
@@ -452,30 +446,6 @@ struct vireo_mem *vireo_mem_of(const struct file *file)
 	return file->f_op == &mem_fops ? &vm->mem : NULL;
 }
 
-/* Finds the next range in which two may differ, in a bounded part. */
-static int mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, u64 *end)
-{
-	struct vireo_mem *first = mem < other ? mem : other;	/* an order that all agree on */
-	unsigned int steps = WALK_STEPS;
-	bool same, alike;
-	u64 next, last;
-
-	mutex_lock(&first->lock);
-	mutex_lock_nested(first == mem ? &other->lock : &mem->lock, SINGLE_DEPTH_NESTING);
-	alike = READ_ONCE(mem->file) == READ_ONCE(other->file);
-	last = alike ? max(mem->end, other->end) : 0;
-	for (*end = *start; *end < last && steps--; *end = next) {
-		next = vireo_tree_compare(&mem->tree, &other->tree, *end, &same);
-		if (same && *end > *start)
-			break;
-		if (same)
-			*start = next;
-	}
-	mutex_unlock(&mem->lock);
-	mutex_unlock(&other->lock);
-	return alike ? 0 : -EINVAL;
-}
-
 /**
  * vireo_mem_diff() - VIREO_DIFF
  * @vm: one VM
@@ -486,17 +456,36 @@ static int mem_diff(struct vireo_mem *mem, struct vireo_mem *other, u64 *start, 
  */
 long vireo_mem_diff(void *vm, unsigned int cmd, void *arg)
 {
-	struct vireo_mem *mem = &((struct vireo_vm *)vm)->mem, *other;
+	struct vireo_mem *mem = &((struct vireo_vm *)vm)->mem, *other, *first;
 	struct vireo_diff *d = arg;
 	struct file *file = fget(d->fd);
+	unsigned int steps = WALK_STEPS;
 	int err = -EINVAL;
+	u64 next, last;
+	bool same;
 
 	if (!file)
 		return -EBADF;
 	other = vireo_mem_of(file);
-	if (other && other != mem && !d->reserved && PAGE_ALIGNED(d->start) &&
-	    d->start <= VIREO_MAX_GPA)
-		err = mem_diff(mem, other, &d->start, &d->end);
+	if (!other || other == mem || d->reserved || !PAGE_ALIGNED(d->start) ||
+	    d->start > VIREO_MAX_GPA)
+		goto out;
+	first = mem < other ? mem : other;	/* an order that all agree on */
+	mutex_lock(&first->lock);
+	mutex_lock_nested(first == mem ? &other->lock : &mem->lock, SINGLE_DEPTH_NESTING);
+	if (READ_ONCE(mem->file) == READ_ONCE(other->file))
+		err = 0;
+	last = err ? 0 : max(mem->end, other->end);
+	for (d->end = d->start; d->end < last && steps--; d->end = next) {
+		next = vireo_tree_compare(&mem->tree, &other->tree, d->end, &same);
+		if (same && d->end > d->start)
+			break;
+		if (same)
+			d->start = next;
+	}
+	mutex_unlock(&mem->lock);
+	mutex_unlock(&other->lock);
+out:
 	fput(file);
 	return err;
 }
