@@ -344,16 +344,6 @@ static void net_rx_set(struct vireo_queue *q, struct net_rx *rx)
 	netif_tx_wake_queue(txq);
 }
 
-/* Nothing more is sent.  The buffers that were not used stay in the ring, not taken. */
-static void net_rx_stop(struct net_rx *rx)
-{
-	net_rx_set(rx->q, NULL);
-	net_rx_flush(rx);
-	vireo_queue_untake(rx->q, rx->tail - rx->head);
-	for (; rx->head != rx->tail; rx->head++)
-		put_page(rx->buf[rx->head & (rx->q->entries - 1)].bv.bv_page);
-}
-
 static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 {
 	struct net_buf *buf = &rx->buf[rx->tail & (rx->q->entries - 1)];
@@ -446,12 +436,19 @@ static int net_start(struct vireo_queue *q)
 	return 0;
 }
 
+/* Nothing more is sent.  The buffers that were not used stay in the ring, not taken. */
 static void net_stop(struct vireo_queue *q)
 {
 	struct net_if *net = q->dev;
+	struct net_rx *rx = q->room;
 
-	if (!(q->index & 1))
-		net_rx_stop(q->room);
+	if (!(q->index & 1)) {
+		net_rx_set(q, NULL);
+		net_rx_flush(rx);
+		vireo_queue_untake(q, rx->tail - rx->head);
+		for (; rx->head != rx->tail; rx->head++)
+			put_page(rx->buf[rx->head & (q->entries - 1)].bv.bv_page);
+	}
 	clear_bit(q->index, &net->served);
 }
 
