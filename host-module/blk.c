@@ -377,18 +377,6 @@ static u16 blk_pin(struct blk_request *req, const struct vireo_seg *seg)
 	return VIREO_COMP_OK;
 }
 
-static u16 blk_parse_data(struct blk_request *req)
-{
-	const struct blk_disk *d = req->q->dev;
-	struct blk_queue *b = req->q->room;
-	int bytes = vireo_queue_segs(req->q, &req->sub, b->segs, d->align, VIREO_BLK_MAX_BYTES);
-
-	if (bytes < 0)
-		return VIREO_COMP_INVALID;
-	req->bytes = bytes;
-	return blk_check_range(d, req->sector, bytes >> SECTOR_SHIFT) ?: blk_pin(req, b->segs);
-}
-
 static u16 blk_parse(struct blk_request *req)
 {
 	static const u8 flags[] = {
@@ -397,7 +385,9 @@ static u16 blk_parse(struct blk_request *req)
 		[VIREO_BLK_WRITE_ZEROES] = VIREO_BLK_NOUNMAP,
 	};
 	const struct blk_disk *d = req->q->dev;
+	struct blk_queue *b = req->q->room;
 	u8 op = req->sub.op;
+	int bytes;
 
 	if (op >= ARRAY_SIZE(flags) || (d->blocks && op > VIREO_BLK_FLUSH))
 		return VIREO_COMP_UNSUPPORTED;
@@ -405,8 +395,15 @@ static u16 blk_parse(struct blk_request *req)
 		return VIREO_COMP_INVALID;
 	if (d->flags & VIREO_DISK_READONLY && op != VIREO_BLK_READ && op != VIREO_BLK_FLUSH)
 		return VIREO_COMP_READONLY;
-	if (op == VIREO_BLK_READ || op == VIREO_BLK_WRITE)
-		return blk_parse_data(req);
+	if (op == VIREO_BLK_READ || op == VIREO_BLK_WRITE) {
+		bytes = vireo_queue_segs(req->q, &req->sub, b->segs, d->align,
+					 VIREO_BLK_MAX_BYTES);
+		if (bytes < 0)
+			return VIREO_COMP_INVALID;
+		req->bytes = bytes;
+		return blk_check_range(d, req->sector, bytes >> SECTOR_SHIFT) ?:
+		       blk_pin(req, b->segs);
+	}
 	if (req->sub.nsegs)
 		return VIREO_COMP_INVALID;
 	if (op == VIREO_BLK_FLUSH)
