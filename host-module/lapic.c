@@ -492,26 +492,7 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host)
 }
 
 /**
- * vireo_lapic_reset() - the state after power-on or INIT
- * @v: the vCPU
- * Context: The vCPU's mutex is held.
- */
-void vireo_lapic_reset(struct vireo_vcpu *v)
-{
-	struct vireo_lapic_state *a = to_apic(v);
-	unsigned int i;
-
-	timer_set(a, NEVER);
-	apic_sync(a);
-	memset(reg(a, X2_ISR), 0, 0x300);
-	for (i = X2_LVT_TIMER; i <= X2_LVT_ERROR; i++)
-		*reg(a, i) = APIC_LVT_MASKED;
-	*reg(a, X2_SVR) = 0xff;
-	memset(&v->pv, 0, sizeof(v->pv));
-}
-
-/**
- * vireo_lapic_create() - a new vCPU's APIC, on its page; vireo_lapic_reset() comes next
+ * vireo_lapic_create() - a new vCPU's APIC, on its page
  * @v: the vCPU
  * Context: Any.
  */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A vCPU's registers: checks, get, set and reset of those that belong together,
+ * A vCPU's registers: checks, get and set of those that belong together,
  * and the model specific ones that the hardware does not switch.
  */
 #include <asm/msr-index.h>
@@ -165,43 +165,6 @@ long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg)
 		return -EINVAL;
 	regs_load(v, r);
 	return 0;
-}
-
-/**
- * vireo_vcpu_reset() - the state after power-on or INIT
- * @v: the vCPU
- * @init: INIT: registers that it leaves alone are left alone
- *
- * Intel SDM vol. 3, 10.1.1; AMD APM vol. 2, 14.1.
- * Context: Process context, the vCPU's mutex held.
- */
-void vireo_vcpu_reset(struct vireo_vcpu *v, bool init)
-{
-	const struct vireo_segment data = { .limit = 0xffff, .attr = 0x93 };
-	struct vireo_regs r = {
-		.gpr = { [VIREO_RDX] = 0x600 },
-		.rip = 0xfff0,
-		.rflags = X86_EFLAGS_FIXED,
-		.seg = {
-			data, { 0xf000, 0x9b, 0xffff, 0xffff0000 }, data, data, data, data,
-			[VIREO_LDTR] = { .limit = 0xffff, .attr = 0x82 },
-			[VIREO_TR] = { .limit = 0xffff, .attr = 0x8b },
-			[VIREO_GDTR] = { .limit = 0xffff }, [VIREO_IDTR] = { .limit = 0xffff },
-		},
-		.cr0 = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET,
-		.xcr0 = XFEATURE_MASK_FP,
-		.dr = { [4] = 0xffff0ff0, [5] = 0x400 },
-		.mp_state = v->id ? VIREO_MP_INIT : VIREO_MP_RUNNABLE,
-	};
-	struct vireo_regs old;
-
-	if (init) {		/* INIT keeps CR0.CD, NW, XCR0 and the FPU */
-		vireo_regs_get(v, &old);
-		r.cr0 = (old.cr0 & (X86_CR0_CD | X86_CR0_NW)) | X86_CR0_ET;
-		r.xcr0 = old.xcr0;
-	}
-	vireo_lapic_reset(v);
-	regs_load(v, &r);
 }
 
 /* ---- Model specific registers: one that is not listed raises #GP in the guest ----------- */

@@ -494,42 +494,31 @@ static int run_block(struct vireo_vcpu *v)
 	return err;
 }
 
-/* A start-up IPI: begin at the page that it names. */
-static void run_sipi(struct vireo_vcpu *v)
-{
-	u8 vector = READ_ONCE(v->apic.smi_init) >> VAPIC_VECTOR;
-	struct vireo_regs r = {};
-
-	vireo_regs_get(v, &r);
-	r.seg[VIREO_CS].selector = vector << 8;
-	r.seg[VIREO_CS].base = vector << 12;
-	r.rip = 0;
-	r.mp_state = VIREO_MP_RUNNABLE;
-	vireo_vcpu_regs(v, VIREO_SET_REGS, &r);
-}
-
-/* INIT, SIPI and HLT: 0, whether the vCPU can run or not, or -errno. */
+/* INIT, SIPI and HLT: 0, whether the vCPU can run or not, 1 for user space, or -errno. */
 static int run_mp_state(struct vireo_vcpu *v)
 {
 	unsigned long *req = &v->apic.smi_init;
 
 	if (v->mp_state == VIREO_MP_RUNNABLE && !vireo_requested(v, VREQ_MP))
 		return 0;
-	if (test_and_clear_bit(VAPIC_INIT, req))
-		vireo_vcpu_reset(v, true);
-	if (v->mp_state == VIREO_MP_INIT) {
-		if (!test_and_clear_bit(VAPIC_SIPI, req))
-			return run_block(v);
-		run_sipi(v);
+	if (test_and_clear_bit(VAPIC_INIT, req)) {
+		v->mp_state = VIREO_MP_INIT;
+		v->run->exit_reason = VIREO_EXIT_INIT;
+		return 1;
 	}
-	clear_bit(VAPIC_SIPI, req);	/* ignored unless waited for */
-	if (v->mp_state == VIREO_MP_HALTED) {
-		if (!vireo_lapic_wakeup(v))
-			return run_block(v);
-		clear_bit(VAPIC_UNHALT, req);
-		v->mp_state = VIREO_MP_RUNNABLE;
-		set_bit(VREQ_EVENT, &v->requests);
+	/* Ignored unless waited for */
+	if (test_and_clear_bit(VAPIC_SIPI, req) && v->mp_state == VIREO_MP_INIT) {
+		v->run->value = (u8)(READ_ONCE(*req) >> VAPIC_VECTOR);
+		v->run->exit_reason = VIREO_EXIT_SIPI;
+		return 1;
 	}
+	if (v->mp_state == VIREO_MP_RUNNABLE)
+		return 0;
+	if (v->mp_state == VIREO_MP_INIT || !vireo_lapic_wakeup(v))
+		return run_block(v);
+	clear_bit(VAPIC_UNHALT, req);
+	v->mp_state = VIREO_MP_RUNNABLE;
+	set_bit(VREQ_EVENT, &v->requests);
 	return 0;
 }
 

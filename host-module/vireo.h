@@ -445,7 +445,6 @@ int vireo_vcpu_run(struct vireo_vcpu *v);
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
 long vireo_vcpu_regs(void *v, unsigned int cmd, void *arg);
 long vireo_vcpu_msrs(void *v, unsigned int cmd, void *arg);
-void vireo_vcpu_reset(struct vireo_vcpu *v, bool init);
 #define VIREO_PAT_RESET	0x0007040600070406ULL
 int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host);
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
@@ -473,7 +472,6 @@ void vireo_cpuid_exec(struct vireo_vcpu *v);
 
 /* lapic.c */
 void vireo_lapic_create(struct vireo_vcpu *v);
-void vireo_lapic_reset(struct vireo_vcpu *v);
 int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value, bool host);
 int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host);
 u16 vireo_lapic_status(struct vireo_vcpu *v);

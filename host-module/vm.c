@@ -145,6 +145,7 @@ static atomic64_t vcpus;	/* made so far, on this host */
 static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 {
 	struct vireo_vcpu *v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
+	struct vireo_regs none = { .xcr0 = XFEATURE_MASK_FP };
 
 	if (!v)
 		return NULL;
@@ -166,7 +167,7 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	vireo_lapic_create(v);
 	v->fpu->i387.cwd = 0x37f;
 	v->fpu->i387.mxcsr = MXCSR_DEFAULT;
-	vireo_vcpu_reset(v, false);
+	vireo_vcpu_regs(v, VIREO_SET_REGS, &none);
 	return v;
 }
 

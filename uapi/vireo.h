@@ -378,7 +378,7 @@ struct vireo_segment {
 enum {
 	VIREO_MP_RUNNABLE,
 	VIREO_MP_HALTED,	/* in HLT, until an interrupt */
-	VIREO_MP_INIT,		/* after INIT, until SIPI: how application processors begin */
+	VIREO_MP_INIT,		/* after INIT, until SIPI: RUN waits for one of them */
 };
 
 /* vireo_regs.gpr[]: in the order of their encoding */
@@ -464,6 +464,8 @@ enum {
 	VIREO_EXIT_SYSTEM,		/* the guest asked for reset, power-off or crash */
 	VIREO_EXIT_SHUTDOWN,		/* triple fault or other end of this guest */
 	VIREO_EXIT_FAIL_ENTRY,		/* the processor refuses the guest state */
+	VIREO_EXIT_INIT,		/* INIT has come: user space resets the vCPU */
+	VIREO_EXIT_SIPI,		/* the SIPI has come that it waited for */
 };
 
 /* vireo_run.end.what of VIREO_EXIT_SYSTEM, from the hypercall VIREO_HC_SYSTEM */
@@ -495,7 +497,8 @@ enum {
  * @reg: reply to IN and MMIO: the register that changes, VIREO_RAX to VIREO_R15, or
  *	VIREO_NO_REG
  * @rip: guest RIP of the exit, for information
- * @value: reply: all of its new value.  An exit for IN or OUT has that of RAX here
+ * @value: reply: all of its new value.  An exit for IN or OUT has that of RAX here,
+ *	VIREO_EXIT_SIPI the vector
  * @next_rip: reply: where the guest goes on; if that is the instruction's own address
  *	the guest runs it again
  * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for OUT.  An

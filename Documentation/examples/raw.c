@@ -40,7 +40,7 @@ int main(void)
 	struct vireo_create_vcpu boot = { .size = sizeof(boot), .id = 0 };
 	struct vireo_regs regs = { .size = sizeof(regs) };
 	struct vireo_run *run;
-	int dev, vm, mem, vcpu;
+	int dev, vm, mem, vcpu, i;
 
 	dev = check(open("/dev/vireo", O_RDWR | O_CLOEXEC), "/dev/vireo");
 	check(ioctl(dev, VIREO_GET_INFO, &info), "VIREO_GET_INFO");
@@ -60,8 +60,11 @@ int main(void)
 		return 1;
 	}
 	check(ioctl(vcpu, VIREO_GET_REGS, &regs), "VIREO_GET_REGS");
-	regs.seg[VIREO_CS].selector = 0;
-	regs.seg[VIREO_CS].base = 0;
+	for (i = VIREO_ES; i <= VIREO_TR; i++)		/* real mode */
+		regs.seg[i] = (struct vireo_segment){ .attr = 0x93, .limit = 0xffff };
+	regs.seg[VIREO_CS].attr = 0x9b;
+	regs.seg[VIREO_TR].attr = 0x8b;
+	regs.seg[VIREO_LDTR].attr = 0x82;
 	regs.rip = CODE;
 	check(ioctl(vcpu, VIREO_SET_REGS, &regs), "VIREO_SET_REGS");
 

@@ -239,6 +239,7 @@ TEST_LIMIT(two_hundred_at_once, 300)
 		EXPECT_EQ(vm_add_memory(alive[i].vm, 0, 1 << 30), 0);
 		alive[i].vcpu = vm_create_vcpu(alive[i].vm, 0);
 		ASSERT_GE(alive[i].vcpu, 0);
+		ASSERT_EQ(vireo_vcpu_reset(alive[i].vcpu, true), 0);
 	}
 	for (i = 0; i < 200; i++) {
 		do {	/* the kernel may have work for this thread, as vcpu_run() knows */

@@ -150,6 +150,8 @@ static void *random_thread(void *seed)
 		else
 			random_argument(&state, arg, inner, request);
 		ret = do_ioctl(fd, request, arg);
+		if (ret > 2 && request == VIREO_CREATE_VCPU)
+			vireo_vcpu_reset(ret, true);
 		if (ret > 2 && (request == VIREO_CREATE_VM || request == VIREO_CREATE_VCPU ||
 				request == VIREO_GET_MEMORY || request == VIREO_FORK ||
 				request == VIREO_CREATE_DISK ||

@@ -392,4 +392,49 @@ TEST(nmi)
 	vcpu_run_done(vcpu);
 }
 
+static void guest_nothing(u64 arg)
+{
+}
+
+/* INIT and SIPI are user space's to answer; SIPI only when it is waited for */
+TEST(init_and_sipi)
+{
+	struct test_vcpu *vcpu;
+	struct vireo_lapic l;
+	struct vireo_regs regs;
+	struct test_vm vm;
+
+	vm_boot(&vm, 1, VM_RAM);
+	vcpu = &vm.vcpu[0];
+	vcpu_set_entry(vcpu, guest_nothing, 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &l), 0);
+	l.requests = VIREO_LAPIC_SIPI;
+	ASSERT_EQ(vireo_lapic_set(vcpu->fd, &l), 0);
+	vcpu_run_done(vcpu);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &l), 0);
+	EXPECT_EQ(l.requests, 0);
+
+	l.requests = VIREO_LAPIC_INIT | VIREO_LAPIC_SIPI;
+	l.sipi_vector = 0x9a;
+	ASSERT_EQ(vireo_lapic_set(vcpu->fd, &l), 0);
+	ASSERT_EQ(do_ioctl(vcpu->fd, VIREO_RUN, NULL), 0);
+	EXPECT_EQ(vcpu->run->exit_reason, VIREO_EXIT_INIT);
+	vcpu_get_regs(vcpu, &regs);
+	EXPECT_EQ(regs.mp_state, VIREO_MP_INIT);
+	ASSERT_EQ(vireo_vcpu_init(vcpu->fd, false), 0);	/* keeps the SIPI */
+	ASSERT_EQ(do_ioctl(vcpu->fd, VIREO_RUN, NULL), 0);
+	EXPECT_EQ(vcpu->run->exit_reason, VIREO_EXIT_SIPI);
+	EXPECT_EQ(vcpu->run->value, 0x9a);
+	ASSERT_EQ(vireo_vcpu_sipi(vcpu->fd, vcpu->run), 0);
+	vcpu_get_regs(vcpu, &regs);
+	EXPECT_EQ(regs.mp_state, VIREO_MP_RUNNABLE);
+	EXPECT_EQ(regs.seg[VIREO_CS].selector, 0x9a00);
+	EXPECT_EQ(regs.seg[VIREO_CS].base, 0x9a000);
+	EXPECT_EQ(regs.rip, 0);
+	ASSERT_EQ(vireo_lapic_get(vcpu->fd, &l), 0);
+	EXPECT_EQ(l.requests, 0);
+	EXPECT_EQ(l.svr, 0xff);
+	vm_close(&vm);
+}
+
 TEST_MAIN()

@@ -2,6 +2,7 @@
 /* A vCPU's state: registers, MSRs, extended state, local APIC. */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "guest.h"
 #include "harness.h"
@@ -13,6 +14,33 @@ static struct test_vcpu *one_vcpu(struct test_vm *vm)
 	ASSERT_EQ(vm_add_memory(vm->fd, 0, VM_RAM), 0);
 	vm_load_tables(vm);
 	return vm_vcpu(vm, 0);
+}
+
+/* A new one has no state to run with: that ends this guest, and no more */
+TEST(no_state)
+{
+	struct vireo_regs regs;
+	struct test_vm vm;
+	u64 value;
+	int fd;
+
+	vm_open(&vm, 1);
+	fd = vm_create_vcpu(vm.fd, 0);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(vcpu_fd_get_regs(fd, &regs), 0);
+	EXPECT_EQ(regs.rip | regs.cr0 | regs.cr4 | regs.efer | regs.seg[VIREO_CS].attr, 0);
+	EXPECT_EQ(regs.rflags, 2);
+	EXPECT_EQ(regs.xcr0, 1);
+	EXPECT_EQ(vcpu_fd_get_msr(fd, 0x80f, &value), 1);
+	EXPECT_EQ(value, 0);
+	EXPECT_EQ(vcpu_fd_set_regs(fd, &regs), 0);
+	vm.vcpu[0] = (struct test_vcpu) { .fd = fd, .vm = &vm };
+	vm.vcpu[0].run = mmap(NULL, VIREO_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_THAT(vm.vcpu[0].run != MAP_FAILED, "mmap of the run page");
+	ASSERT_EQ(vcpu_run(&vm.vcpu[0]), 0);
+	EXPECT_TRUE(vm.vcpu[0].run->exit_reason == VIREO_EXIT_SHUTDOWN ||
+		    vm.vcpu[0].run->exit_reason == VIREO_EXIT_FAIL_ENTRY);
+	vm_close(&vm);
 }
 
 TEST(reset_state)

@@ -140,6 +140,7 @@ static void vireo_populate(struct machine *m)
 	m->run_size = VIREO_RUN_SIZE;
 	m->run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
 	need(m->run != MAP_FAILED, "mmap");
+	need(!vireo_vcpu_reset(m->vcpu, true), "VIREO_SET_MSRS");
 	need(!vcpu_fd_get_regs(m->vcpu, &regs), "VIREO_GET_REGS");
 	regs.seg[VIREO_CS].base = 0;
 	regs.seg[VIREO_CS].selector = 0;

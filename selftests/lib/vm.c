@@ -275,6 +275,7 @@ struct test_vcpu *vm_vcpu(struct test_vm *vm, u32 id)
 	vcpu->id = id;
 	vcpu->fd = vm_create_vcpu(vm->fd, id);
 	ASSERT_GE(vcpu->fd, 0);
+	ASSERT_EQ(vireo_vcpu_reset(vcpu->fd, !id), 0);
 	vcpu->run = mmap(NULL, VIREO_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			 vcpu->fd, 0);
 	ASSERT_THAT(vcpu->run != MAP_FAILED, "mmap of the run page: %s",
@@ -515,6 +516,20 @@ void vcpu_set_code(struct test_vcpu *vcpu, enum vm_mode mode, const void *code,
 /* Signals that came, in this thread */
 static __thread volatile sig_atomic_t signals;
 
+/* Whether the exit was INIT or SIPI; they are answered */
+static bool vcpu_started(struct test_vcpu *vcpu)
+{
+	switch (vcpu->run->exit_reason) {
+	case VIREO_EXIT_INIT:
+		ASSERT_EQ(vireo_vcpu_init(vcpu->fd, !vcpu->id), 0);
+		return true;
+	case VIREO_EXIT_SIPI:
+		ASSERT_EQ(vireo_vcpu_sipi(vcpu->fd, vcpu->run), 0);
+		return true;
+	}
+	return false;
+}
+
 /* EINTR counts only if there is a reason for it: the kernel may have its own. */
 int vcpu_run(struct test_vcpu *vcpu)
 {
@@ -523,7 +538,8 @@ int vcpu_run(struct test_vcpu *vcpu)
 
 	do {
 		ret = do_ioctl(vcpu->fd, VIREO_RUN, NULL);
-	} while (ret == -EINTR && signals == before && !vcpu->run->immediate_exit);
+	} while ((!ret && vcpu_started(vcpu)) ||
+		 (ret == -EINTR && signals == before && !vcpu->run->immediate_exit));
 	return ret;
 }
 

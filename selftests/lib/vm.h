@@ -209,7 +209,7 @@ void vcpu_set_entry(struct test_vcpu *vcpu, void (*fn)(u64), u64 arg);
 void vcpu_set_code(struct test_vcpu *vcpu, enum vm_mode mode, const void *code,
 		   size_t len);
 
-/* One VIREO_RUN: 0 or -errno */
+/* One VIREO_RUN: 0 or -errno; INIT and SIPI are taken */
 int vcpu_run(struct test_vcpu *vcpu);
 
 /* Run up to an exit of this reason, else the test ends */

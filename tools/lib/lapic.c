@@ -126,3 +126,30 @@ int vireo_lapic_set(int vcpu, const struct vireo_lapic *l)
 	}
 	return call(vcpu, VIREO_SET_MSRS, e, list(l, e));
 }
+
+/**
+ * vireo_lapic_reset - the state after power-on or INIT
+ * @vcpu: the vCPU's fd
+ *
+ * KVM's MSRs, by which the guest has the module write to its memory, are 0 then, too.  An
+ * INIT or SIPI that comes meanwhile is not lost.
+ * Return: 0, or -1 with errno set.
+ */
+int vireo_lapic_reset(int vcpu)
+{
+	/* The clock's (each has two numbers), steal time's and that of the end of interrupts */
+	static const __u32 kvm[] = { 0x11, 0x12, 0x4b564d03, 0x4b564d04 };
+	struct vireo_lapic l = { .svr = 0xff, .timer_left = ~0ULL };
+	struct vireo_msr e[MAX_MSRS];
+	__u32 i, n = 0, count;
+
+	for (i = 0; i < LVTS; i++)
+		l.lvt[i] = LVT_MASKED;
+	count = list(&l, e);
+	for (i = 0; i < count; i++)
+		if (e[i].index != VIREO_MSR_APIC_REQUESTS)
+			e[n++] = e[i];
+	for (i = 0; i < ARRAY_SIZE(kvm); i++)
+		e[n++] = (struct vireo_msr){ .index = kvm[i] };
+	return call(vcpu, VIREO_SET_MSRS, e, n);
+}

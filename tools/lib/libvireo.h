@@ -7,6 +7,7 @@
  *	error	one line of text for the user, and an errno
  *	vm	device, VM, vCPU and memory fds
  *	lapic	a vCPU's local APIC
+ *	reset	power-on, INIT and SIPI
  *	loader	bzImage and ELF kernels (pure: works on a buffer)
  *	acpi	the tables of a hardware-reduced PC (pure)
  *	uart	a 16550A without interrupt (pure)
@@ -120,6 +121,13 @@ struct vireo_lapic {
 
 int vireo_lapic_get(int vcpu, struct vireo_lapic *l);
 int vireo_lapic_set(int vcpu, const struct vireo_lapic *l);
+int vireo_lapic_reset(int vcpu);
+
+/* ---- reset.c --------------------------------------------------------------- */
+
+int vireo_vcpu_reset(int vcpu, bool boot);
+int vireo_vcpu_init(int vcpu, bool boot);
+int vireo_vcpu_sipi(int vcpu, const struct vireo_run *run);
 
 /* ---- vm.c ------------------------------------------------------------------ */
 

@@ -461,6 +461,13 @@ static void handle_shutdown(struct vireo_machine *m, struct vireo_vcpu *vcpu,
 			  run->rip, run->end.code, run->end.info);
 }
 
+static void handle_init(struct vireo_machine *m, struct vireo_vcpu *vcpu, int failed)
+{
+	if (failed)
+		vireo_machine_end(m, VIREO_END_ERROR, vcpu, "vCPU %u cannot be started: %s",
+				  vcpu->id, strerror(errno));
+}
+
 static void handle_exit(struct vireo_machine *m, struct vireo_vcpu *vcpu)
 {
 	struct vireo_run *run = vcpu->run;
@@ -479,6 +486,12 @@ static void handle_exit(struct vireo_machine *m, struct vireo_vcpu *vcpu)
 		break;
 	case VIREO_EXIT_SHUTDOWN:
 		handle_shutdown(m, vcpu, run);
+		break;
+	case VIREO_EXIT_INIT:
+		handle_init(m, vcpu, vireo_vcpu_init(vcpu->fd, !vcpu->id));
+		break;
+	case VIREO_EXIT_SIPI:
+		handle_init(m, vcpu, vireo_vcpu_sipi(vcpu->fd, run));
 		break;
 	case VIREO_EXIT_FAIL_ENTRY:
 		vireo_machine_end(m, VIREO_END_FAIL_ENTRY, vcpu,
