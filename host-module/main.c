@@ -245,6 +245,7 @@ static void vireo_exit(void)
 
 static int __init vireo_init(void)
 {
+	const char *why;
 	int err;
 
 	vireo_ops = boot_cpu_has(X86_FEATURE_SVM) ? &svm_ops : &vmx_ops;
@@ -263,7 +264,12 @@ static int __init vireo_init(void)
 	static_call_update(vireo_run, vireo_ops->run);
 	vireo_cpuid_init();
 	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
-	err = vireo_wq ? vireo_switch_init() ?: vireo_ops->init(&features) : -ENOMEM;
+	err = vireo_wq ? vireo_switch_init() : -ENOMEM;
+	why = err ? NULL : vireo_ops->init(&features);
+	if (why) {
+		pr_err("%s\n", why);
+		err = -ENODEV;
+	}
 	if (!err)
 		err = misc_register(&vireo_dev);
 	if (err)

@@ -156,7 +156,7 @@ struct vireo_ops {
 	u64 leaf;			/* vireo_tree.leaf */
 
 	/* Module: process context. */
-	int (*init)(u64 *features);	/* 0 or -ENODEV; says why in the log */
+	const char *(*init)(u64 *features);	/* NULL, or why not */
 	/* On each processor, interrupts off. */
 	int (*cpu_enable)(void);	/* 0, -EBUSY (somebody else's) or -EIO */
 	void (*cpu_disable)(void);
@@ -490,19 +490,13 @@ int vireo_pv_refresh(struct vireo_vcpu *v);
 extern struct rtnl_link_ops vireo_net_link_ops;
 long vireo_net_create(void *object, unsigned int cmd, void *arg);
 
-/* CR4 and EFER bits that a guest of this host may have. */
+/* CR4 and EFER bits that a guest of this host may have: of the newer ones, what it has on. */
 static inline u64 vireo_regs_cr4(void)
 {
 	return X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
 	       X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
-	       (boot_cpu_has(X86_FEATURE_UMIP) ? X86_CR4_UMIP : 0) |
-	       (boot_cpu_has(X86_FEATURE_LA57) ? X86_CR4_LA57 : 0) |
-	       (boot_cpu_has(X86_FEATURE_FSGSBASE) ? X86_CR4_FSGSBASE : 0) |
-	       (boot_cpu_has(X86_FEATURE_PCID) ? X86_CR4_PCIDE : 0) |
-	       (boot_cpu_has(X86_FEATURE_XSAVE) ? X86_CR4_OSXSAVE : 0) |
-	       (boot_cpu_has(X86_FEATURE_SMEP) ? X86_CR4_SMEP : 0) |
-	       (boot_cpu_has(X86_FEATURE_SMAP) ? X86_CR4_SMAP : 0) |
-	       (boot_cpu_has(X86_FEATURE_OSPKE) ? X86_CR4_PKE : 0);
+	       (__read_cr4() & (X86_CR4_UMIP | X86_CR4_LA57 | X86_CR4_FSGSBASE | X86_CR4_PCIDE |
+				X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE));
 }
 
 static inline u64 vireo_regs_efer(void)

@@ -7,12 +7,9 @@
  * emulator.  CR0, CR3 and CR4 are the guest's own: nothing in the module
  * depends on them beyond what it reads from the VMCB at an exit.
  */
-#define pr_fmt(fmt) "vireo: " fmt
-
 #include <linux/cc_platform.h>
 #include <linux/mm.h>
-#include <linux/smp.h>
-#include <trace/events/ipi.h>
+#include <asm/apic.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -130,23 +127,17 @@ static void msrpm_allow(u32 msr)
 	clear_bit(bit + 1, vireo_bitmap + MSRPM + base);
 }
 
-static int svm_init(u64 *features)
+static const char *svm_init(u64 *features)
 {
 	unsigned int i;
 	u64 vm_cr;
 
-	if (!boot_cpu_has(X86_FEATURE_NPT)) {
-		pr_err("this processor has no nested paging\n");
-		return -ENODEV;
-	}
-	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & SVM_VM_CR_SVM_DIS_MASK)) {
-		pr_err("firmware has locked AMD-V off: enable SVM in its set-up\n");
-		return -ENODEV;
-	}
-	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
-		pr_err("memory encryption (SME) is on, which this module does not handle: boot with mem_encrypt=off\n");
-		return -ENODEV;
-	}
+	if (!boot_cpu_has(X86_FEATURE_NPT))
+		return "this processor has no nested paging";
+	if (!rdmsrl_safe(MSR_VM_CR, &vm_cr) && (vm_cr & SVM_VM_CR_SVM_DIS_MASK))
+		return "firmware has locked AMD-V off: enable SVM in its set-up";
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
+		return "memory encryption (SME) is on, not supported: boot with mem_encrypt=off";
 	max_asid = cpuid_ebx(0x8000000a) - 1;
 	nr_switched = ARRAY_SIZE(switched) - !boot_cpu_has(X86_FEATURE_V_SPEC_CTRL);
 	for (i = 1; i < nr_switched; i++)
@@ -156,7 +147,7 @@ static int svm_init(u64 *features)
 			intercepts[i / 32] |= BIT(i % 32);
 	la57 = __read_cr4() & X86_CR4_LA57;
 	*features = VIREO_FEAT_SVM | (boot_cpu_has(X86_FEATURE_NRIPS) ? VIREO_FEAT_NEXT_RIP : 0);
-	return 0;
+	return NULL;
 }
 
 static int svm_cpu_enable(void)
@@ -346,7 +337,7 @@ static void svm_apic_changed(struct vireo_vcpu *v, u16 status, u8 vector, bool n
 	if (nmi && v->inject.info) {
 		/* Behind another event: the IPI makes it try again as soon as that is in. */
 		set_bit(VREQ_EVENT, &v->requests);
-		smp_send_reschedule(smp_processor_id());
+		apic->send_IPI_self(RESCHEDULE_VECTOR);
 	} else if (nmi && !(v->blocked & VIREO_BLOCKED_NMI)) {
 		s->step = true;
 		s->step_rip = v->rip;

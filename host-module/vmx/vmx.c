@@ -107,38 +107,39 @@ struct vmx_vcpu {
  * Appendix A: what the controls must have and what they get if the processor has
  * it; the low half of a capability MSR must be 1, the high half may be.
  */
+#define NO	"this processor's VT-x has no "
 enum { CTLS_EPT, CTLS_PROC2, CTLS_PIN, CTLS_PROC, CTLS_EXIT, CTLS_ENTRY, NR_CTLS };
 
 static const struct {
 	u32 msr, field, need, want;
-	const char *name;
+	const char *without;
 } ctls[NR_CTLS] = {
 	/* The first two are one; apart, for what is said without them. */
 	[CTLS_EPT] = { MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
-		SECONDARY_EXEC_ENABLE_EPT, 0, "EPT" },
+		SECONDARY_EXEC_ENABLE_EPT, 0, NO "EPT" },
 	[CTLS_PROC2] = { MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_VM_EXEC_CONTROL,
 		SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST,
 		SECONDARY_EXEC_ENABLE_RDTSCP | SECONDARY_EXEC_ENABLE_VPID |
 		SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENABLE_INVPCID |
-		SECONDARY_EXEC_ENCLS_EXITING | VMCS_CONTROL_BIT(XSAVES), "unrestricted guest" },
+		SECONDARY_EXEC_ENCLS_EXITING | VMCS_CONTROL_BIT(XSAVES), NO "unrestricted guest" },
 	[CTLS_PIN] = { MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_BASED_VM_EXEC_CONTROL,
 		PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
-		PIN_BASED_VMX_PREEMPTION_TIMER, "virtual NMIs" },
+		PIN_BASED_VMX_PREEMPTION_TIMER, NO "virtual NMIs" },
 	[CTLS_PROC] = { MSR_IA32_VMX_TRUE_PROCBASED_CTLS, CPU_BASED_VM_EXEC_CONTROL,
 		CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_HLT_EXITING |
 		CPU_BASED_MWAIT_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_TPR_SHADOW |
 		CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
 		CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_MONITOR_EXITING |
-		CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, 0, "TPR shadow or MSR bitmaps" },
+		CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, 0, NO "TPR shadow or MSR bitmaps" },
 	[CTLS_EXIT] = { MSR_IA32_VMX_TRUE_EXIT_CTLS, VM_EXIT_CONTROLS,
 		VM_EXIT_SAVE_DEBUG_CONTROLS | VM_EXIT_HOST_ADDR_SPACE_SIZE |
 		VM_EXIT_SAVE_IA32_PAT | VM_EXIT_LOAD_IA32_PAT | VM_EXIT_SAVE_IA32_EFER |
 		VM_EXIT_LOAD_IA32_EFER,
 		VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL | VM_EXIT_SAVE_VMX_PREEMPTION_TIMER,
-		"switching of EFER and PAT" },
+		NO "switching of EFER and PAT" },
 	[CTLS_ENTRY] = { MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_CONTROLS,
 		VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_PAT | VM_ENTRY_LOAD_IA32_EFER,
-		VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, "switching of EFER and PAT" },
+		VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, NO "switching of EFER and PAT" },
 };
 
 static unsigned int longest_ms;
@@ -165,16 +166,14 @@ static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
 
 /* ---- Module ------------------------------------------------------------------------ */
 
-static int init_controls(void)
+static const char *init_controls(void)
 {
 	unsigned int i;
 	u64 cap;
 
 	for (i = 0; i < NR_CTLS; i++) {
-		if (rdmsrl_safe(ctls[i].msr, &cap) || (~(cap >> 32) & ctls[i].need)) {
-			pr_err("this processor's VT-x has no %s\n", ctls[i].name);
-			return -ENODEV;
-		}
+		if (rdmsrl_safe(ctls[i].msr, &cap) || (~(cap >> 32) & ctls[i].need))
+			return ctls[i].without;
 		ctl[i] = (ctls[i].need | ctls[i].want | (u32)cap) & (cap >> 32);
 	}
 	if (!(ctl[CTLS_EXIT] & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL))	/* or nobody puts it back */
@@ -189,11 +188,9 @@ static int init_controls(void)
 	revision = vmx_basic_vmcs_revision_id(cap);
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, cap);
 	if (~cap & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_2MB_PAGE_BIT |
-		    VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT)) {
-		pr_err("this processor's EPT lacks four levels, write-back, 2 MiB pages or INVEPT\n");
-		return -ENODEV;
-	}
-	return 0;
+		    VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT))
+		return "this processor's EPT lacks four levels, write-back, 2 MiB pages or INVEPT";
+	return NULL;
 }
 
 /* 25.6.9: a bit for each MSR, reads then writes; clear lets the guest through. */
@@ -246,20 +243,18 @@ static bool l1tf_affected(void)
 	return boot_cpu_has(X86_FEATURE_FLUSH_L1D);
 }
 
-static int vmx_init(u64 *features)
+static const char *vmx_init(u64 *features)
 {
+	const char *why;
 	unsigned int i;
 
-	if (!boot_cpu_has(X86_FEATURE_VMX)) {
-		pr_err("firmware has locked VT-x off: enable it in its set-up\n");
-		return -ENODEV;
-	}
-	if (native_read_cr4() & BIT_ULL(32)) {	/* no IDT: "int $2" does not reach the handler */
-		pr_err("FRED is on, which this module does not handle: boot with fred=off\n");
-		return -ENODEV;
-	}
-	if (init_controls())
-		return -ENODEV;
+	if (!boot_cpu_has(X86_FEATURE_VMX))
+		return "firmware has locked VT-x off: enable it in its set-up";
+	if (native_read_cr4() & BIT_ULL(32))	/* no IDT: "int $2" does not reach the handler */
+		return "FRED is on, which this module does not handle: boot with fred=off";
+	why = init_controls();
+	if (why)
+		return why;
 	for (i = MSR_I_KERNEL_GS; i < ARRAY_SIZE(msrs) - 1; i++)
 		msr_allow(msrs[i].msr, true, true);
 	init_apicv();
@@ -270,7 +265,7 @@ static int vmx_init(u64 *features)
 	flush_l1d = l1tf_affected();	/* at each stay, or as l1tf=full asks for at each entry */
 	flush_l1d_always = flush_l1d && l1tf_mitigation >= L1TF_MITIGATION_FULL;
 	*features = VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP | (have_apicv ? VIREO_FEAT_APICV : 0);
-	return 0;
+	return NULL;
 }
 
 /* ---- Processors ------------------------------------------------------------------------ */
