@@ -3,36 +3,28 @@
  * Time: the TSC, KVM's paravirtual clock and steal time.
  *
  * The layout in guest memory is KVM's ABI (asm/kvm_para.h, asm/pvclock-abi.h).
- * The clock is the TSC, scaled once and for all: the parameters are the same
+ * The clock is the TSC, scaled as user space says: the parameters are the same
  * for all vCPUs, so it is monotonic across them by construction and is written
  * only when the guest switches it on, or moves its TSC.
  */
-#include <linux/math64.h>
+#include <linux/types.h>
 #include <asm/pvclock-abi.h>
 
 #include "vireo.h"
 
-/* ticks to ns as 32.32 fraction and shift: ns = ((ticks << shift) * mul) >> 32 */
-static void clock_scale(u64 hz, u32 *mul, s8 *shift)
-{
-	for (*shift = 0; hz > 2 * NSEC_PER_SEC; hz >>= 1)
-		--*shift;
-	for (; hz <= NSEC_PER_SEC; hz <<= 1)
-		++*shift;
-	*mul = div64_u64((u64)NSEC_PER_SEC << 32, hz);
-}
-
 /* MSR_KVM_SYSTEM_TIME: where the guest wants its clock; bit 0 enables. */
 static int clock_set(struct vireo_vcpu *v, u64 value)
 {
+	const struct vireo_clock *c = &v->vm->clock;
 	struct pvclock_vcpu_time_info t = {
 		.version = 2,
 		/* This vCPU's TSC when the VM's clock was 0. */
-		.tsc_timestamp = v->tsc_offset + v->vm->clock.tsc_base,
+		.tsc_timestamp = v->tsc_offset + c->tsc_base,
+		.tsc_to_system_mul = c->tsc_mul,
+		.tsc_shift = c->tsc_shift,
 		.flags = check_tsc_unstable() ? 0 : PVCLOCK_TSC_STABLE_BIT,
 	};
 
-	clock_scale(v->vm->clock.tsc_khz * 1000ULL, &t.tsc_to_system_mul, &t.tsc_shift);
 	return value & KVM_MSR_ENABLED ?
 	       vireo_mem_rw(&v->vm->mem, value & ~1ULL, &t, sizeof(t), true) : 0;
 }
@@ -40,11 +32,9 @@ static int clock_set(struct vireo_vcpu *v, u64 value)
 /* MSR_KVM_WALL_CLOCK: write the time of boot there. */
 static int clock_set_wall(struct vireo_vcpu *v, u64 value)
 {
-	struct pvclock_wall_clock w = { .version = 2 };
-	u64 sec = v->vm->clock.boot_ns;
+	const struct vireo_clock *c = &v->vm->clock;
+	struct pvclock_wall_clock w = { .version = 2, .sec = c->boot_sec, .nsec = c->boot_nsec };
 
-	w.nsec = do_div(sec, NSEC_PER_SEC);
-	w.sec = sec;
 	return value ? vireo_mem_rw(&v->vm->mem, value, &w, sizeof(w), true) : 0;
 }
 

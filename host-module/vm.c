@@ -228,23 +228,19 @@ static long vm_get_stat(void *object, unsigned int cmd, void *stat)
 	return 0;
 }
 
-/* What a snapshot needs to let the guest's clocks go on */
-static long vm_clock(void *object, unsigned int cmd, void *arg)
+static long vm_set_clock(void *object, unsigned int cmd, void *arg)
 {
-	bool set = cmd == VIREO_SET_CLOCK;
+	const struct vireo_clock *c = arg;
 	struct vireo_vm *vm = object;
-	struct vireo_clock *c = arg;
-	int err = 0;
+	int err = -EBUSY;
 
-	if (set && (!c->tsc_khz || c->reserved))
+	if (c->reserved)
 		return -EINVAL;
 	mutex_lock(&vm->lock);
-	if (!set)
-		*c = vm->clock;
-	else if (vm->nr_vcpus)
-		err = -EBUSY;
-	else
+	if (!vm->nr_vcpus) {
 		vm->clock = *c;
+		err = 0;
+	}
 	mutex_unlock(&vm->lock);
 	return err;
 }
@@ -257,8 +253,7 @@ static const struct vireo_call vm_calls[] = {
 	{ VIREO_FORK, vireo_vm_create },
 	{ VIREO_SET_FILE, vireo_mem_set_file },
 	{ VIREO_DIFF, vireo_mem_diff },
-	{ VIREO_GET_CLOCK, vm_clock },
-	{ VIREO_SET_CLOCK, vm_clock },
+	{ VIREO_SET_CLOCK, vm_set_clock },
 	{ VIREO_INJECT_MSI, vm_inject_msi },
 	{ VIREO_GET_STAT, vm_get_stat },
 	{ VIREO_CREATE_DISK, vireo_disk_create, VIREO_DISK_READONLY | VIREO_DISK_OVERLAY },
@@ -305,15 +300,6 @@ static int vm_inherit(struct vireo_vm *vm, struct vireo_vm *parent)
 	return err;
 }
 
-static int vm_init(struct vireo_vm *vm, u32 max_vcpus)
-{
-	vm->max_vcpus = max_vcpus;
-	vm->clock.tsc_base = rdtsc();
-	vm->clock.boot_ns = ktime_get_real_ns();
-	vm->clock.tsc_khz = tsc_khz;
-	return vireo_mem_init(&vm->mem, NULL);
-}
-
 /**
  * vireo_vm_create() - VIREO_CREATE_VM, VIREO_FORK
  * @parent: the VM that is forked, or NULL
@@ -334,12 +320,14 @@ long vireo_vm_create(void *parent, unsigned int cmd, void *arg)
 	if (ret)
 		return ret;
 	vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
-	ret = !vm ? -ENOMEM : parent ? vm_inherit(vm, parent) : vm_init(vm, c->max_vcpus);
+	ret = !vm ? -ENOMEM : parent ? vm_inherit(vm, parent) : vireo_mem_init(&vm->mem, NULL);
 	if (ret) {
 		kfree(vm);
 		vireo_hw_put();
 		return ret;
 	}
+	if (!parent)
+		vm->max_vcpus = c->max_vcpus;
 	kref_init(&vm->ref);
 	mutex_init(&vm->lock);
 	ret = anon_inode_getfd("vireo-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);

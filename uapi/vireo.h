@@ -239,22 +239,27 @@ struct vireo_diff {
 };
 
 /**
- * struct vireo_clock - what the guest's clock is made of (VIREO_GET_CLOCK, VIREO_SET_CLOCK)
+ * struct vireo_clock - what the guest's clocks are made of (VIREO_SET_CLOCK)
  * @size: bytes of this structure
  * @flags: 0
- * @tsc_base: the host's TSC when the guest's clock was 0
- * @boot_ns: the time of day then, nanoseconds since 1970
- * @tsc_khz: kHz that the clock is scaled with, not 0
+ * @tsc_base: the host's TSC when the guest's, and its clock, were 0
+ * @boot_sec: the time of day then, seconds since 1970
+ * @boot_nsec: and nanoseconds
+ * @tsc_mul: nanoseconds are ((ticks << @tsc_shift) * @tsc_mul) >> 32
+ * @tsc_shift: -128 to 127; to the right if it is negative
  * @reserved: 0
  *
- * SET fails with EBUSY once there is a vCPU.
+ * All is 0 at first: the guest's TSC is the host's, its clock stands still.
+ * Errors: EBUSY there is a vCPU.
  */
 struct vireo_clock {
 	__u32 size;
 	__u32 flags;
 	__u64 tsc_base;
-	__u64 boot_ns;
-	__u32 tsc_khz;
+	__u64 boot_sec;
+	__u32 boot_nsec;
+	__u32 tsc_mul;
+	__s32 tsc_shift;
 	__u32 reserved;
 };
 
@@ -359,7 +364,6 @@ struct vireo_fork {
 #define VIREO_FORK		_IOW(VIREO_IOC, 0x24, struct vireo_fork)
 #define VIREO_SET_FILE		_IOW(VIREO_IOC, 0x25, struct vireo_set_file)
 #define VIREO_DIFF		_IOWR(VIREO_IOC, 0x26, struct vireo_diff)
-#define VIREO_GET_CLOCK		_IOR(VIREO_IOC, 0x27, struct vireo_clock)
 #define VIREO_SET_CLOCK		_IOW(VIREO_IOC, 0x28, struct vireo_clock)
 #define VIREO_INJECT_MSI	_IOW(VIREO_IOC, 0x30, struct vireo_msi)
 #define VIREO_GET_STAT		_IOR(VIREO_IOC, 0x40, struct vireo_stat)

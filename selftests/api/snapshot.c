@@ -476,26 +476,34 @@ TEST(shares)
 
 TEST(clock)
 {
-	struct vireo_clock was = { .size = sizeof(was) }, set, is = { .size = sizeof(is) };
-	struct test_vm vm;
+	struct vireo_clock clock = {
+		.size = sizeof(clock), .tsc_base = 0x123456789abc, .boot_sec = 123456789,
+		.tsc_mul = 1, .tsc_shift = -128,
+	};
+	struct test_vm vm, child;
+	u64 offset;
+	int fd;
 
 	vm_open(&vm, 1);
-	ASSERT_EQ(do_ioctl(vm.fd, VIREO_GET_CLOCK, &was), 0);
-	EXPECT_EQ(was.tsc_khz, vm.info.tsc_khz);
-	EXPECT_GT(was.boot_ns, 0);
-	set = was;
-	set.tsc_base = was.tsc_base - 1000000;
-	set.boot_ns = 123456789;
-	set.tsc_khz = was.tsc_khz + 1;
-	ASSERT_EQ(do_ioctl(vm.fd, VIREO_SET_CLOCK, &set), 0);
-	ASSERT_EQ(do_ioctl(vm.fd, VIREO_GET_CLOCK, &is), 0);
-	EXPECT_TRUE(!memcmp(&is, &set, sizeof(is)));
-	set.tsc_khz = 0;
-	EXPECT_EQ(do_ioctl(vm.fd, VIREO_SET_CLOCK, &set), -EINVAL);
-	ASSERT_GE(vm_create_vcpu(vm.fd, 0), 0);
-	set.tsc_khz = 1;
-	EXPECT_EQ(do_ioctl(vm.fd, VIREO_SET_CLOCK, &set), -EBUSY);
+	ASSERT_EQ(do_ioctl(vm.fd, VIREO_SET_CLOCK, &clock), 0);
+	vm_fork(&vm, &child);
+	EXPECT_EQ(vcpu_fd_get_msr(vm_vcpu(&vm, 0)->fd, VIREO_MSR_TSC_OFFSET, &offset), 1);
+	EXPECT_EQ(offset, -clock.tsc_base);
+	EXPECT_EQ(do_ioctl(vm.fd, VIREO_SET_CLOCK, &clock), -EBUSY);
+	EXPECT_EQ(vcpu_fd_get_msr(vm_vcpu(&child, 0)->fd, VIREO_MSR_TSC_OFFSET, &offset), 1);
+	EXPECT_EQ(offset, -clock.tsc_base);
+	vm_close(&child);
+
+	/* Without one, the TSC is the host's. */
+	fd = dev_create_vm(vm.dev, 1);
+	ASSERT_GE(fd, 0);
 	vm_close(&vm);
+	vm.fd = vm_create_vcpu(fd, 0);
+	ASSERT_GE(vm.fd, 0);
+	EXPECT_EQ(vcpu_fd_get_msr(vm.fd, VIREO_MSR_TSC_OFFSET, &offset), 1);
+	EXPECT_EQ(offset, 0);
+	close(vm.fd);
+	close(fd);
 }
 
 TEST_MAIN()

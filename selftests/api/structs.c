@@ -28,7 +28,7 @@ SIZE(vireo_get_memory, 8);
 SIZE(vireo_msi, 24);
 SIZE(vireo_set_file, 16);
 SIZE(vireo_diff, 32);
-SIZE(vireo_clock, 32);
+SIZE(vireo_clock, 40);
 SIZE(vireo_stat, 72 + 8 * VIREO_STAT_MAX);
 SIZE(vireo_run, 1024);
 SIZE(vireo_regs, 496);
@@ -103,7 +103,6 @@ static const struct call {
 	{ "SET_FILE", VM, VIREO_SET_FILE, sizeof(struct vireo_set_file),
 	  { FIELD(vireo_set_file, reserved) } },
 	{ "DIFF", VM, VIREO_DIFF, sizeof(struct vireo_diff), { FIELD(vireo_diff, reserved) } },
-	{ "GET_CLOCK", VM, VIREO_GET_CLOCK, sizeof(struct vireo_clock) },
 	{ "SET_CLOCK", VM, VIREO_SET_CLOCK, sizeof(struct vireo_clock),
 	  { FIELD(vireo_clock, reserved) } },
 	{ "INJECT_MSI", VM, VIREO_INJECT_MSI, sizeof(struct vireo_msi),
@@ -217,9 +216,6 @@ static void argument_fill(struct objects *o, const struct call *call, union argu
 		break;
 	case VIREO_DIFF:
 		arg->diff.fd = other_memory;
-		break;
-	case VIREO_SET_CLOCK:
-		arg->clock.tsc_khz = o->info.tsc_khz;
 		break;
 	case VIREO_INJECT_MSI:
 		arg->msi.address = 0xfee00000;

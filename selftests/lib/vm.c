@@ -174,6 +174,8 @@ int vcpu_fd_set_msr(int fd, u32 index, u64 value)
 
 void vm_open(struct test_vm *vm, u32 max_vcpus)
 {
+	struct vireo_timebase clock;
+
 	memset(vm, 0, sizeof(*vm));
 	vm->dev = dev_open();
 	vm->info.size = sizeof(vm->info);
@@ -181,6 +183,8 @@ void vm_open(struct test_vm *vm, u32 max_vcpus)
 	vm->fd = dev_create_vm(vm->dev, max_vcpus);
 	ASSERT_GE(vm->fd, 0);
 	ASSERT_EQ(vm_default_cpuid(vm->dev, vm->fd, max_vcpus), 0);
+	vireo_clock_now(&clock, vm->info.tsc_khz);
+	ASSERT_EQ(vireo_clock_set(vm->fd, &clock), 0);
 	vm->mem = vm_get_memory(vm->fd);
 	ASSERT_GE(vm->mem, 0);
 }

@@ -74,9 +74,6 @@ int ioctl(int fd, unsigned long request, ...)
 		ASSERT_TRUE(fake.ranges < ARRAY_SIZE(fake.range));
 		fake.range[fake.ranges++] = *(struct vireo_memory *)arg;
 		return 0;
-	case VIREO_GET_CLOCK:
-		*(struct vireo_clock *)arg = fake.clock;
-		return 0;
 	case VIREO_SET_CLOCK:
 		fake.clock = *(struct vireo_clock *)arg;
 		return 0;
@@ -634,8 +631,8 @@ static void make_machine(struct vireo_vcpu_state *v)
 	for (i = 0; i < 5; i++)
 		uart.backlog[(uart.tail + i) % VIREO_UART_BACKLOG] = 'a' + i;
 	memset(&fake, 0, sizeof(fake));
-	fake.clock = (struct vireo_clock){
-		.size = sizeof(fake.clock), .tsc_base = 77, .boot_ns = 88, .tsc_khz = 999999,
+	machine.vm.clock = (struct vireo_timebase){
+		.tsc_base = 77, .boot_ns = 88, .tsc_khz = 999999,
 	};
 }
 
@@ -662,7 +659,11 @@ static void expect_machine(void)
 	EXPECT_EQ(loaded.ioapic.entry[VIREO_IOAPIC_PINS - 1], 0x1234);
 	EXPECT_EQ(fake.loaded, 1);
 	EXPECT_EQ(fake.cpuids, 2);
-	EXPECT_EQ(fake.clock.tsc_khz, 999999);
+	EXPECT_EQ(loaded.vm.clock.tsc_khz, 999999);
+	EXPECT_EQ(loaded.vm.clock.tsc_base, fake.clock.tsc_base);
+	/* 999,999 kHz, doubled */
+	EXPECT_EQ(fake.clock.tsc_shift, 1);
+	EXPECT_EQ(fake.clock.tsc_mul, (1000000000ULL << 32) / 1999998000ULL);
 	EXPECT_EQ(fake.vcpu.regs.rip, 0xffffffff81000000ULL);
 	EXPECT_EQ(fake.vcpu.lapic.timer_left, 12345);
 	EXPECT_EQ(fake.vcpu.msr[1].value, 99);
@@ -745,15 +746,17 @@ TEST(clock)
 	/* It stands still: the time of its boot is later. */
 	load_later(&s, 100 * SECOND, false);
 	still = fake.clock.tsc_base;
-	EXPECT_GE(fake.clock.boot_ns, 88 + 100 * SECOND);
-	EXPECT_LT(fake.clock.boot_ns, 88 + 130 * SECOND);
+	EXPECT_GE(loaded.vm.clock.boot_ns, 88 + 100 * SECOND);
+	EXPECT_LT(loaded.vm.clock.boot_ns, 88 + 130 * SECOND);
+	EXPECT_EQ(fake.clock.boot_sec, loaded.vm.clock.boot_ns / SECOND);
+	EXPECT_EQ(fake.clock.boot_nsec, loaded.vm.clock.boot_ns % SECOND);
 	EXPECT_EQ(fake.vcpu.lapic.timer_left, 12345);
 	EXPECT_EQ(stopped_flag(), 0);
 
 	/* It goes on, and its timers with it. */
 	load_later(&s, 100 * SECOND, true);
 	moved = fake.clock.tsc_base;
-	EXPECT_EQ(fake.clock.boot_ns, 88);
+	EXPECT_EQ(loaded.vm.clock.boot_ns, 88);
 	EXPECT_GE(still - moved, 95 * 999999000ULL);	/* ticks, less those in between */
 	EXPECT_LT(still - moved, 130 * 999999000ULL);
 	EXPECT_EQ(1000000 - fake.vcpu.msr[0].value, moved - 77);

@@ -19,7 +19,7 @@ unit-objs-test_loader		:= $(call tool-objs,loader payload error)
 unit-objs-test_devices		:= $(call tool-objs,acpi bus ioapic uart)
 unit-objs-test_pci		:= $(call tool-objs,bus device error pci port ring)
 unit-objs-test_sring		:= $(call tool-objs,error ring)
-unit-objs-test_store		:= $(call tool-objs,error snapshot store)
+unit-objs-test_store		:= $(call tool-objs,clock error snapshot store)
 
 $(O)/unit/test_loader: LDFLAGS += -Wl,--no-as-needed -lz -llzma -lzstd -llz4
 $(O)/unit/test_store: LDFLAGS += -Wl,--no-as-needed -lz -Wl,--wrap=vireo_cpuid_default

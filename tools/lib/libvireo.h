@@ -6,6 +6,7 @@
  *
  *	error	one line of text for the user, and an errno
  *	vm	device, VM, vCPU and memory fds
+ *	clock	what a guest's clocks are made of
  *	lapic	a vCPU's local APIC
  *	reset	power-on, INIT and SIPI
  *	loader	bzImage and ELF kernels (pure: works on a buffer)
@@ -76,6 +77,23 @@ void vireo_error_prefix(struct vireo_error *err, const char *fmt, ...) VIREO_PRI
 __u32 vireo_cpuid_default(const struct vireo_info *info, __u32 vcpus,
 			  struct vireo_cpuid_entry *entry);
 
+/* ---- clock.c --------------------------------------------------------------- */
+
+/**
+ * struct vireo_timebase - what a guest's clocks are made of
+ * @tsc_base: the host's TSC when the guest's, and its clock, were 0
+ * @boot_ns: the time of day then, nanoseconds since 1970
+ * @tsc_khz: kHz that the clock is scaled with, not 0
+ */
+struct vireo_timebase {
+	__u64 tsc_base;
+	__u64 boot_ns;
+	__u32 tsc_khz;
+};
+
+void vireo_clock_now(struct vireo_timebase *clock, __u32 tsc_khz);
+int vireo_clock_set(int vm, const struct vireo_timebase *clock);
+
 /* ---- lapic.c --------------------------------------------------------------- */
 
 /**
@@ -142,6 +160,7 @@ int vireo_vcpu_sipi(int vcpu, const struct vireo_run *run);
  * @fd: the VM
  * @mem_fd: its memory; offset = gpa
  * @info: what the module offers
+ * @clock: the guest's
  * @memory: RAM, bytes
  * @low_end: end of RAM below 4 GiB, gpa
  * @high_end: end of RAM above 4 GiB, gpa; 4 GiB if there is none
@@ -151,6 +170,7 @@ struct vireo_vm {
 	int fd;
 	int mem_fd;
 	struct vireo_info info;
+	struct vireo_timebase clock;
 	__u64 memory;
 	__u64 low_end;
 	__u64 high_end;
@@ -998,7 +1018,7 @@ struct vireo_state_head {
 	__u32 host_khz;
 	__u64 host_tsc;
 	__u64 real_ns;
-	struct vireo_clock clock;
+	struct vireo_timebase clock;
 	bool advance;
 };
 

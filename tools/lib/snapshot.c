@@ -157,7 +157,6 @@ static void put_head(struct vireo_state *s, struct vireo_state_head *h)
 	u64(s, &h->clock.tsc_base);
 	u64(s, &h->clock.boot_ns);
 	u32(s, &h->clock.tsc_khz);
-	h->clock.size = sizeof(h->clock);
 	finish(s, start, end);
 }
 
@@ -397,13 +396,11 @@ int vireo_state_store(struct vireo_state *s, struct vireo_machine *m, struct vir
 		.vendor = m->vm.info.features & (VIREO_FEAT_SVM | VIREO_FEAT_VMX),
 		.xcr0 = m->vm.info.xcr0, .xsave_size = m->vm.info.xsave_size,
 		.host_khz = m->vm.info.tsc_khz, .host_tsc = __builtin_ia32_rdtsc(),
-		.real_ns = real_ns(), .clock.size = sizeof(h.clock),
+		.real_ns = real_ns(), .clock = m->vm.clock,
 	};
 	__u32 i;
 
 	*s = (struct vireo_state){ .load = false };
-	if (ioctl(m->vm.fd, VIREO_GET_CLOCK, &h.clock))
-		return vireo_fail(err, errno, "no clock: %s", strerror(errno));
 	put_head(s, &h);
 	put_cpuid(s, m);
 	for (i = 0; i < m->vcpus; i++)
@@ -519,7 +516,7 @@ struct pause {
 static int set_clock(struct vireo_vm *vm, const struct vireo_state_head *h, struct pause *p,
 		     struct vireo_error *err)
 {
-	struct vireo_clock clock = h->clock;
+	struct vireo_timebase clock = h->clock;
 	__u64 now = real_ns();
 
 	p->passed = h->advance && now > h->real_ns ? now - h->real_ns : 0;
@@ -527,8 +524,9 @@ static int set_clock(struct vireo_vm *vm, const struct vireo_state_head *h, stru
 		    p->passed % 1000000 * clock.tsc_khz / 1000000;
 	clock.tsc_base += p->hidden;
 	clock.boot_ns += now - h->real_ns - p->passed;
-	if (ioctl(vm->fd, VIREO_SET_CLOCK, &clock))
+	if (vireo_clock_set(vm->fd, &clock))
 		return vireo_fail(err, errno, "cannot set the clock: %s", strerror(errno));
+	vm->clock = clock;
 	return 0;
 }
 

@@ -113,6 +113,12 @@ int vireo_vm_create(struct vireo_vm *vm, __u32 max_vcpus, struct vireo_error *er
 		vireo_vm_close(vm);
 		return vireo_fail(err, code, "no memory fd: %s", strerror(code));
 	}
+	vireo_clock_now(&vm->clock, vm->info.tsc_khz);
+	if (vireo_clock_set(vm->fd, &vm->clock)) {
+		code = errno;
+		vireo_vm_close(vm);
+		return vireo_fail(err, code, "cannot set the clock: %s", strerror(code));
+	}
 	return 0;
 }
 
