@@ -4,13 +4,9 @@
  * with their state, is filled in when the guest asks.  Nothing here depends on it.
  */
 #include <linux/types.h>
-#include <asm/fpu/xcr.h>
 #include <asm/processor.h>
 
 #include "vireo.h"
-
-u64 vireo_xcr0;
-u32 vireo_xsave_size;
 
 /* Where a leaf is looked up: the ranges' first 64 leaves, and those of Vireo's. */
 static u8 *slot(struct vireo_cpuid_table *t, u32 function)
@@ -20,29 +16,6 @@ static u8 *slot(struct vireo_cpuid_table *t, u32 function)
 	if ((low & ~0x13fU) || function >= 0xc0000000)
 		return NULL;
 	return &t->first[function >> 30][(low & 0x3f) | (low & 0x100) >> 2];
-}
-
-/**
- * vireo_cpuid_init() - look at the host's processor
- * Context: Module load.
- */
-void vireo_cpuid_init(void)
-{
-	/* No MPX, which is dead, and no AMX, which a task has to ask for. */
-	const u64 mask = XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_OPMASK |
-			 XFEATURE_MASK_ZMM_Hi256 | XFEATURE_MASK_Hi16_ZMM | XFEATURE_MASK_PKRU;
-	u32 i, size, offset, unused;
-
-	vireo_xcr0 = XFEATURE_MASK_FPSSE;
-	if (boot_cpu_has(X86_FEATURE_XSAVE))
-		vireo_xcr0 = mask & xgetbv(XCR_XFEATURE_ENABLED_MASK);
-	vireo_xsave_size = 512 + 64;
-	for (i = 2; i < 64; i++) {
-		if (!(vireo_xcr0 & BIT_ULL(i)))
-			continue;
-		cpuid_count(0xd, i, &size, &offset, &unused, &unused);
-		vireo_xsave_size = max(vireo_xsave_size, size + offset);
-	}
 }
 
 /* Makes the index of a table's entries. */

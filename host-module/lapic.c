@@ -454,18 +454,18 @@ int vireo_lapic_write(struct vireo_vcpu *v, u32 msr, u64 value, bool host)
 		return host_write(v, msr, value);
 	switch (msr) {
 	case X2_EOI:
-		vireo_stat_inc(v, VIREO_STAT_EXIT_EOI);
+		v->stat[VIREO_STAT_EXIT_EOI]++;
 		apic_eoi(v);
 		return 0;
 	case X2_ICR:
 		*(u64 *)reg(a, X2_ICR) = value & ~(u64)APIC_ICR_BUSY;
 		fallthrough;
 	case X2_SELF_IPI:
-		vireo_stat_inc(v, VIREO_STAT_EXIT_ICR);
+		v->stat[VIREO_STAT_EXIT_ICR]++;
 		apic_ipi(v, msr == X2_ICR ? value : value | APIC_DEST_SELF);
 		return 0;
 	case X2_TIMER_INIT:
-		vireo_stat_inc(v, VIREO_STAT_EXIT_TIMER);
+		v->stat[VIREO_STAT_EXIT_TIMER]++;
 		if (mode == TIMER_DEADLINE)
 			return 0;
 		WRITE_ONCE(*reg(a, msr), value);

@@ -262,7 +262,6 @@ static int __init vireo_init(void)
 	static_call_update(vireo_load, vireo_ops->load);
 	static_call_update(vireo_put, vireo_ops->put);
 	static_call_update(vireo_run, vireo_ops->run);
-	vireo_cpuid_init();
 	vireo_wq = alloc_workqueue("vireo", WQ_UNBOUND, 0);
 	err = vireo_wq ? vireo_switch_init() : -ENOMEM;
 	why = err ? NULL : vireo_ops->init(&features);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The run loop of a vCPU, and what exits are answered with.
+ * The run loop of a vCPU, what exits are answered with, and what is switched around it
+ * between host and guest.
  *
  * The inner loop runs with interrupts off on one processor: enter the guest,
  * resolve the exit if that needs no sleep (exit_fast()), enter again.  It leaves
@@ -8,11 +9,16 @@
  * The outer loop does the rest of an exit (exit_slow()), or fills in the run page
  * for user space.
  */
+#include <linux/hw_breakpoint.h>
 #include <linux/ktime.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/vtime.h>
 #include <asm/apicdef.h>
+#include <asm/debugreg.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/xcr.h>
+#include <asm/nospec-branch.h>
 
 #include "vireo.h"
 #include "compat.h"
@@ -51,17 +57,6 @@ static inline void exit_skip(struct vireo_vcpu *v)
 
 /* ---- Hypercalls ------------------------------------------------------------------------ */
 
-static long hypercall_kick(struct vireo_vcpu *v, u64 id)
-{
-	struct vireo_vcpu *to = vireo_vcpu_by_id(v->vm, id);
-
-	if (to) {
-		set_bit(VAPIC_UNHALT, &to->apic.smi_init);
-		vireo_vcpu_request(to, VREQ_EVENT);
-	}
-	return 0;
-}
-
 /* To processors @min to @min + 127: how many took it.  Apart, as exit_slow() is. */
 static noinline long hypercall_ipi(struct vireo_vcpu *v, u64 low, u64 high, u32 min, u32 icr)
 {
@@ -88,6 +83,7 @@ static bool exit_hypercall(struct vireo_vcpu *v)
 	u64 nr = v->gpr[VIREO_RAX] & mask;
 	u64 a0 = v->gpr[VIREO_RBX] & mask, a1 = v->gpr[VIREO_RCX] & mask;
 	u64 a2 = v->gpr[VIREO_RDX] & mask, a3 = v->gpr[VIREO_RSI] & mask;
+	struct vireo_vcpu *to;
 	long ret;
 
 	switch (v->exit.cpl ? ~0ULL : nr) {
@@ -98,7 +94,12 @@ static bool exit_hypercall(struct vireo_vcpu *v)
 	case VIREO_HC_DOORBELL:
 		return false;
 	case KVM_HC_KICK_CPU:
-		ret = hypercall_kick(v, a1);
+		to = vireo_vcpu_by_id(v->vm, a1);
+		if (to) {
+			set_bit(VAPIC_UNHALT, &to->apic.smi_init);
+			vireo_vcpu_request(to, VREQ_EVENT);
+		}
+		ret = 0;
 		break;
 	case KVM_HC_SEND_IPI:
 		ret = hypercall_ipi(v, a0, a1, a2, a3);
@@ -110,8 +111,6 @@ static bool exit_hypercall(struct vireo_vcpu *v)
 	exit_skip(v);
 	return true;
 }
-
-/* ---- MSRs and XSETBV ------------------------------------------------------------------------ */
 
 /* A write may need guest memory and so end in -ENOMEM. */
 static noinline int exit_msr(struct vireo_vcpu *v, bool write)
@@ -191,8 +190,6 @@ static bool exit_fast(struct vireo_vcpu *v, enum vireo_exit exit)
 	return true;
 }
 
-/* ---- Ends of a guest --------------------------------------------------------------------- */
-
 static int exit_end(struct vireo_vcpu *v, u32 reason, u32 what)
 {
 	v->run->exit_reason = reason;
@@ -201,8 +198,6 @@ static int exit_end(struct vireo_vcpu *v, u32 reason, u32 what)
 	v->run->end.info = v->exit.gpa;
 	return 1;
 }
-
-/* ---- I/O --------------------------------------------------------------------------------- */
 
 static int exit_io(struct vireo_vcpu *v)
 {
@@ -346,6 +341,210 @@ static noinline int exit_slow(struct vireo_vcpu *v, enum vireo_exit exit)
 	return 0;
 }
 
+/* ---- What neither extension switches ----------------------------------------------------- */
+
+/*
+ * The extended state (x87, SSE, AVX, PKRU and what else XCR0 may name), XCR0, XSS, TSC_AUX,
+ * DR0 to DR3 and the branch predictors: once for each stay on a processor, and but for the
+ * first only where the two differ.
+ *
+ * The extended state is in the registers while the inner loop runs: what it displaces, the
+ * thread's own or the kernel's idea of it, is put away before and back behind, and nobody
+ * else can tell.  Otherwise it is in v->fpu, in the standard format that user space sees
+ * (Intel SDM vol. 1, 13.4).
+ */
+struct switch_cpu {
+	struct compat_cet cet;
+	u64 last;		/* vCPU whose branches trained the predictors */
+};
+
+#define BITMAP_ORDER	3	/* 20 KiB for AMD-V */
+
+static DEFINE_PER_CPU(struct switch_cpu, switch_cpus);
+
+/* Constant after init */
+static u64 host_xcr0, host_xss;	/* the same on all processors; 0: there is none */
+u64 vireo_xcr0 = XFEATURE_MASK_FPSSE;
+u32 vireo_xsave_size = 512 + 64;
+void *vireo_bitmap;
+void __percpu *vireo_cpu_pages;
+
+/**
+ * vireo_switch_init() - look at what the host has, allocate what all vCPUs use
+ * Context: Module load.
+ * Return: 0 or -ENOMEM; vireo_switch_exit() in any case.
+ */
+int vireo_switch_init(void)
+{
+	/* No MPX, which is dead, and no AMX, which a task has to ask for. */
+	const u64 mask = XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_OPMASK |
+			 XFEATURE_MASK_ZMM_Hi256 | XFEATURE_MASK_Hi16_ZMM | XFEATURE_MASK_PKRU;
+	u32 i, size, offset, unused;
+
+	if (boot_cpu_has(X86_FEATURE_OSXSAVE)) {
+		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+		vireo_xcr0 = mask & host_xcr0;
+	}
+	for (i = 2; i < 64; i++) {
+		if (!(vireo_xcr0 & BIT_ULL(i)))
+			continue;
+		cpuid_count(0xd, i, &size, &offset, &unused, &unused);
+		vireo_xsave_size = max(vireo_xsave_size, size + offset);
+	}
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrl(MSR_IA32_XSS, host_xss);
+	vireo_bitmap = (void *)__get_free_pages(GFP_KERNEL, BITMAP_ORDER);
+	vireo_cpu_pages = __alloc_percpu(2 * PAGE_SIZE + vireo_xsave_size, PAGE_SIZE);
+	if (!vireo_bitmap || !vireo_cpu_pages)
+		return -ENOMEM;
+	memset(vireo_bitmap, 0xff, PAGE_SIZE << BITMAP_ORDER);
+	return 0;
+}
+
+/**
+ * vireo_switch_exit() - undo vireo_switch_init()
+ * Context: Module unload.
+ */
+void vireo_switch_exit(void)
+{
+	free_percpu(vireo_cpu_pages);
+	free_pages((unsigned long)vireo_bitmap, BITMAP_ORDER);
+}
+
+/**
+ * vireo_switch_dr() - DR0 to DR3 become the guest's own, or are put away
+ * @v: the vCPU
+ * @guest: the guest gets them, until the stay ends
+ * Context: Between load and put.
+ */
+void vireo_switch_dr(struct vireo_vcpu *v, bool guest)
+{
+	unsigned int i;
+
+	/* The host's breakpoints must not look at the guest's addresses, nor the other way. */
+	set_debugreg(DR7_OFF, 7);
+	for (i = 0; i < ARRAY_SIZE(v->dr); i++)
+		if (guest)
+			set_debugreg(v->dr[i], i);
+		else
+			get_debugreg(v->dr[i], i);
+	v->dr_loaded = guest;
+}
+
+/* TSC_AUX as the host has it on this processor */
+static __always_inline u64 host_tsc_aux(void)
+{
+	return vdso_encode_cpunode(raw_smp_processor_id(), numa_node_id());
+}
+
+/* The processor's own: what was displaced */
+static __always_inline struct xregs_state *host_fpu(void)
+{
+	return this_cpu_ptr(vireo_cpu_pages) + 2 * PAGE_SIZE;
+}
+
+static __always_inline void fpu_save(struct xregs_state *x)
+{
+	u32 low = vireo_xcr0, high = vireo_xcr0 >> 32;
+
+	if (static_cpu_has(X86_FEATURE_XSAVEOPT))
+		asm volatile("xsaveopt64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
+	else if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xsave64 %0" : "+m" (*x) : "a" (low), "d" (high) : "memory");
+	else
+		asm volatile("fxsave64 %0" : "+m" (*x) : : "memory");
+}
+
+static __always_inline void fpu_load(struct vireo_vcpu *v, struct xregs_state *x)
+{
+	u32 low = vireo_xcr0, high = vireo_xcr0 >> 32;
+
+	/* Before Zen, x87 pointers of others would stay (CVE-2006-1056). */
+	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
+		asm volatile("fnclex; emms; fildl %0" : : "m" (v->id));
+	if (static_cpu_has(X86_FEATURE_XSAVE))
+		asm volatile("xrstor64 %0" : : "m" (*x), "a" (low), "d" (high) : "memory");
+	else
+		asm volatile("fxrstor64 %0" : : "m" (*x) : "memory");
+}
+
+/* A stay begins; interrupts are off until switch_put(). */
+static __always_inline void switch_load(struct vireo_vcpu *v)
+{
+	struct switch_cpu *c = this_cpu_ptr(&switch_cpus);
+
+	fpu_save(host_fpu());
+	fpu_load(v, v->fpu);
+	compat_cet(&c->cet, true);
+	if (c->last != v->serial) {
+		c->last = v->serial;
+		if (!cpu_feature_enabled(X86_FEATURE_IBPB_ON_VMEXIT))
+			indirect_branch_prediction_barrier();
+	}
+	if (cpu_feature_enabled(X86_FEATURE_RDTSCP) && v->tsc_aux != host_tsc_aux())
+		wrmsrl(MSR_TSC_AUX, v->tsc_aux);
+	if (host_xcr0 && v->xcr0 != host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
+	if (host_xss)
+		wrmsrl(MSR_IA32_XSS, 0);
+}
+
+static __always_inline void switch_put(struct vireo_vcpu *v)
+{
+	if (host_xcr0 && v->xcr0 != host_xcr0)
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	if (host_xss)
+		wrmsrl(MSR_IA32_XSS, host_xss);
+	compat_cet(this_cpu_ptr(&switch_cpus.cet), false);
+	if (cpu_feature_enabled(X86_FEATURE_RDTSCP) && v->tsc_aux != host_tsc_aux())
+		wrmsrl(MSR_TSC_AUX, host_tsc_aux());
+	if (unlikely(v->dr_loaded))
+		vireo_switch_dr(v, false);
+	if (hw_breakpoint_active())	/* the exit has switched them off */
+		hw_breakpoint_restore();
+	fpu_save(v->fpu);
+	fpu_load(v, host_fpu());
+	compat_guest_ran();
+}
+
+/* XRSTOR would fault on anything else (Intel SDM vol. 1, 13.8.1). */
+static bool fpu_valid(const struct xregs_state *x)
+{
+	return !(x->header.xfeatures & ~vireo_xcr0) && !x->header.xcomp_bv &&
+	       !memchr_inv(x->header.reserved, 0, sizeof(x->header.reserved)) &&
+	       !(x->i387.mxcsr & ~mxcsr_feature_mask);
+}
+
+/**
+ * vireo_vcpu_xsave() - VIREO_GET_XSAVE, VIREO_SET_XSAVE
+ * @vcpu: the vCPU
+ * @cmd: which of them
+ * @arg: struct vireo_xsave
+ * Context: Process context, the vCPU's mutex held.
+ * Return: 0, -EFAULT, -EINVAL or -ENOMEM; nothing changed on failure.
+ */
+long vireo_vcpu_xsave(void *vcpu, unsigned int cmd, void *arg)
+{
+	const struct vireo_xsave *a = arg;
+	void __user *data = u64_to_user_ptr(a->data);
+	struct vireo_vcpu *v = vcpu;
+	struct xregs_state *x;
+	bool valid;
+
+	if (a->bytes != vireo_xsave_size)
+		return -EINVAL;
+	if (cmd == VIREO_GET_XSAVE)
+		return copy_to_user(data, v->fpu, vireo_xsave_size) ? -EFAULT : 0;
+	x = memdup_user(data, vireo_xsave_size);
+	if (IS_ERR(x))
+		return PTR_ERR(x);
+	valid = fpu_valid(x);
+	if (valid)
+		memcpy(v->fpu, x, vireo_xsave_size);
+	kfree(x);
+	return valid ? 0 : -EINVAL;
+}
+
 /* ---- The loops ----------------------------------------------------------------------------- */
 
 /* Decides what goes into the guest at this entry, and what it must wait for. */
@@ -367,7 +566,7 @@ static void run_inject(struct vireo_vcpu *v)
 	    !(v->blocked & VIREO_BLOCKED_SHADOW) && (v->rflags & X86_EFLAGS_IF)) {
 		vireo_lapic_accept(v, vector);
 		v->inject = vireo_event(VEVENT_INTERRUPT, vector);
-		vireo_stat_inc(v, VIREO_STAT_INJECTED);
+		v->stat[VIREO_STAT_INJECTED]++;
 		vector = 0;
 	}
 	vireo_ops->apic_changed(v, status, vector, nmi);
@@ -397,9 +596,9 @@ static enum vireo_exit run_inner(struct vireo_vcpu *v)
 		trace_vireo_entry(v, 0);
 		exit = static_call(vireo_run)(v);
 		trace_vireo_exit(v, exit);
-		vireo_stat_inc(v, min_t(unsigned int, exit, VIREO_STAT_EXIT_OTHER));
+		v->stat[min_t(unsigned int, exit, VIREO_STAT_EXIT_OTHER)]++;
 		if ((BIT(exit) & RUN_SLOW) || !exit_fast(v, exit)) {
-			vireo_stat_inc(v, VIREO_STAT_EXIT_SLOW);
+			v->stat[VIREO_STAT_EXIT_SLOW]++;
 			return exit;
 		}
 	} while (!run_must_leave(v));
@@ -414,13 +613,13 @@ static enum vireo_exit run_inside(struct vireo_vcpu *v)
 	vtime_account_guest_enter();
 	if (v->pv.steal && vireo_steal_enter(v))
 		v->flush = true;
-	vireo_switch_load(v);
+	switch_load(v);
 	static_call(vireo_load)(v);
 	exit = run_inner(v);
 	if (v->pv.eoi_pending)		/* outside, the APIC's state stands for itself */
 		vireo_lapic_eoi_sync(v);
 	static_call(vireo_put)(v);
-	vireo_switch_put(v);
+	switch_put(v);
 	if (exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
 		rcu_note_context_switch(false);	/* the guest was no RCU reader */
@@ -477,13 +676,13 @@ static int run_block(struct vireo_vcpu *v)
 	if (v->poll_ns && v->mp_state == VIREO_MP_HALTED) {
 		do {
 			if (vireo_lapic_wakeup(v)) {
-				vireo_stat_inc(v, VIREO_STAT_POLLED);
+				v->stat[VIREO_STAT_POLLED]++;
 				return 0;
 			}
 			cpu_relax();
 		} while (!need_resched() && ktime_get_ns() - start < v->poll_ns);
 	}
-	vireo_stat_inc(v, VIREO_STAT_BLOCKED);
+	v->stat[VIREO_STAT_BLOCKED]++;
 	err = rcuwait_wait_event(&v->wait, READ_ONCE(v->run->immediate_exit) ||
 				 vireo_lapic_wakeup(v), TASK_INTERRUPTIBLE);
 	slept = ktime_get_ns() - start;
@@ -531,7 +730,7 @@ static int run_requests(struct vireo_vcpu *v)
 		return -EINTR;
 	if (vireo_requested(v, VREQ_FLUSH)) {
 		v->flush = true;
-		vireo_stat_inc(v, VIREO_STAT_TLB_FLUSH);
+		v->stat[VIREO_STAT_TLB_FLUSH]++;
 		err = vireo_pv_refresh(v);
 	}
 	if (unlikely(v->tsc_lost != READ_ONCE(vireo_tsc_lost))) {
@@ -567,7 +766,7 @@ int vireo_vcpu_run(struct vireo_vcpu *v)
 	} while (!ret);
 	RCU_INIT_POINTER(v->task, NULL);
 
-	vireo_stat_inc(v, VIREO_STAT_EXIT_USER);
+	v->stat[VIREO_STAT_EXIT_USER]++;
 	WRITE_ONCE(v->run->rip, v->rip);
 	if (ret < 0)
 		WRITE_ONCE(v->run->exit_reason,

@@ -440,6 +440,17 @@ DECLARE_STATIC_CALL(vireo_load, *((struct vireo_ops *)NULL)->load);
 DECLARE_STATIC_CALL(vireo_put, *((struct vireo_ops *)NULL)->put);
 DECLARE_STATIC_CALL(vireo_run, *((struct vireo_ops *)NULL)->run);
 int vireo_vcpu_run(struct vireo_vcpu *v);
+#define DR6_BD		BIT(13)
+#define DR7_GD		BIT(13)
+#define DR7_OFF		0x400UL
+extern void *vireo_bitmap;	/* all ones, 32 KiB: what exits, for the backend to clear */
+extern void __percpu *vireo_cpu_pages;	/* the backend's first two on each processor */
+extern u64 vireo_xcr0;		/* constant after init: what a guest may set */
+extern u32 vireo_xsave_size;	/* likewise: bytes for that, standard format */
+int vireo_switch_init(void);
+void vireo_switch_exit(void);
+long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg);
+void vireo_switch_dr(struct vireo_vcpu *v, bool guest);
 
 /* regs.c */
 void vireo_regs_get(struct vireo_vcpu *v, struct vireo_regs *r);
@@ -450,23 +461,7 @@ int vireo_msr_get(struct vireo_vcpu *v, u32 index, u64 *value, bool host);
 int vireo_msr_set(struct vireo_vcpu *v, u32 index, u64 value, bool host);
 bool vireo_xcr0_ok(u64 xcr0);
 
-/* switch.c */
-#define DR6_BD		BIT(13)
-#define DR7_GD		BIT(13)
-#define DR7_OFF		0x400UL
-extern void *vireo_bitmap;	/* all ones, 32 KiB: what exits, for the backend to clear */
-extern void __percpu *vireo_cpu_pages;	/* the backend's first two on each processor */
-int vireo_switch_init(void);
-void vireo_switch_exit(void);
-long vireo_vcpu_xsave(void *v, unsigned int cmd, void *arg);
-void vireo_switch_dr(struct vireo_vcpu *v, bool guest);
-void vireo_switch_load(struct vireo_vcpu *v);
-void vireo_switch_put(struct vireo_vcpu *v);
-
 /* cpuid.c */
-void vireo_cpuid_init(void);
-extern u64 vireo_xcr0;		/* constant after init: what a guest may set */
-extern u32 vireo_xsave_size;	/* likewise: bytes for that, standard format */
 long vireo_cpuid_set(void *vm, unsigned int cmd, void *arg);
 void vireo_cpuid_exec(struct vireo_vcpu *v);
 
@@ -561,11 +556,6 @@ static inline void vireo_queue_untake(struct vireo_queue *q, u32 n)
 {
 	q->stat.entries -= n;
 	WRITE_ONCE(q->sub_head, q->sub_head - n);
-}
-
-static inline void vireo_stat_inc(struct vireo_vcpu *v, unsigned int counter)
-{
-	v->stat[counter]++;
 }
 
 static inline bool vireo_requested(struct vireo_vcpu *v, unsigned int req)

@@ -30,7 +30,7 @@ void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
 	rcu_read_lock();
 	task = rcu_dereference(v->task);
 	if (task && task != current) {
-		vireo_stat_inc(v, VIREO_STAT_KICKED);
+		v->stat[VIREO_STAT_KICKED]++;
 		kick_process(task);
 	}
 	rcu_read_unlock();
