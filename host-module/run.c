@@ -204,8 +204,6 @@ static int exit_io(struct vireo_vcpu *v)
 	const struct vireo_exit_info *e = &v->exit;
 	struct vireo_run *run = v->run;
 
-	if (e->string)
-		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_INSTRUCTION);
 	run->exit_reason = VIREO_EXIT_IO;
 	*(u32 *)&run->io = e->io;
 	run->value = v->gpr[VIREO_RAX];
@@ -230,16 +228,11 @@ static noinline int exit_mmio(struct vireo_vcpu *v)
 
 	if (e->fetch)
 		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_FETCH);
-	/* It is no instruction's doing when an event's delivery hits MMIO. */
-	if (v->inject.info)
-		return exit_end(v, VIREO_EXIT_SHUTDOWN, VIREO_SHUTDOWN_INSTRUCTION);
 	v->stat[VIREO_STAT_EXIT_MMIO]++;
 	run->exit_reason = VIREO_EXIT_MMIO;
 	memset(&run->mmio, 0, sizeof(run->mmio));
 	run->mmio.gpa = e->gpa;
 	run->mmio.write = e->write;
-	run->mmio.insn_len = e->insn_len;
-	memcpy(run->mmio.insn, e->insn, sizeof(e->insn));
 	run->mmio.regs.size = sizeof(run->mmio.regs);
 	vireo_regs_get(v, &run->mmio.regs);
 	run->reg = VIREO_NO_REG;
@@ -256,7 +249,7 @@ static int run_complete(struct vireo_vcpu *v)
 
 	if (rip != v->rip) {
 		if (reg > VIREO_NO_REG ||
-		    (rip != v->next_rip && rip - v->rip > sizeof(v->exit.insn)))
+		    (rip != v->next_rip && rip - v->rip > 16))
 			return -EINVAL;
 		if (reg != VIREO_NO_REG)
 			v->gpr[reg & 15] = value;

@@ -82,8 +82,8 @@ enum vireo_exit {		/* to VEXIT_RESUME each with its counter */
 	VEXIT_INTR = VIREO_STAT_EXIT_INTR,	/* taken once interrupts are enabled; or an NMI */
 	VEXIT_CPUID = VIREO_STAT_EXIT_CPUID,
 	VEXIT_HYPERCALL = VIREO_STAT_EXIT_HYPERCALL,
-	VEXIT_IO = VIREO_STAT_EXIT_IO,	/* exit.port, .width, .write, .string */
-	/* exit.gpa, .write, .insn if the hardware has it; maybe it is MMIO */
+	VEXIT_IO = VIREO_STAT_EXIT_IO,	/* exit.port, .width (0: a string's), .write */
+	/* exit.gpa, .write, .fetch; maybe it is MMIO */
 	VEXIT_FAULT = VIREO_STAT_EXIT_PAGE_FAULT,
 	VEXIT_RDMSR = VIREO_STAT_EXIT_MSR_READ,
 	VEXIT_WRMSR = VIREO_STAT_EXIT_MSR_WRITE,
@@ -138,10 +138,7 @@ struct vireo_exit_info {
 	};
 	u8 cpl;			/* of a hypercall */
 	bool wide;		/* likewise: made in 64-bit mode */
-	bool string;
 	bool fetch;		/* the fault was an instruction fetch or a page walk */
-	u8 insn_len;
-	u8 insn[16];
 };
 
 /* ---- The contract of a backend --------------------------------------------- */

@@ -435,7 +435,9 @@ enum {
  * @reserved: 0
  *
  * SET checks what VMRUN would check (AMD APM vol. 2, 15.5.1) and more, and
- * fails with EINVAL, nothing changed.
+ * fails with EINVAL, nothing changed.  VT-x wants more of segments: those that
+ * are present have been accessed, the TSS is busy, G agrees with the limit
+ * (Intel SDM vol. 3, 27.3.1.2); else RUN ends with VIREO_EXIT_FAIL_ENTRY.
  */
 struct vireo_regs {
 	__u32 size;
@@ -484,7 +486,6 @@ enum {
 /* ... of VIREO_EXIT_SHUTDOWN */
 enum {
 	VIREO_SHUTDOWN_TRIPLE_FAULT,	/* Intel SDM vol. 3, 6.15: shutdown state */
-	VIREO_SHUTDOWN_INSTRUCTION,	/* string I/O, or MMIO in the delivery of an event */
 	VIREO_SHUTDOWN_FETCH,		/* the instruction cannot be read at RIP */
 	VIREO_SHUTDOWN_EXIT,		/* an exit this module does not know */
 };
@@ -505,11 +506,11 @@ enum {
  *	VIREO_EXIT_SIPI the vector
  * @next_rip: reply: where the guest goes on; if that is the instruction's own address
  *	the guest runs it again
- * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes, @io.write 1 for OUT.  An
- *	IN has @reg and @next_rip set, and waits for @value
+ * @io: VIREO_EXIT_IO: @io.port, @io.width 1, 2 or 4 bytes or 0, by a string
+ *	instruction, @io.write 1 for OUT.  An IN has @reg and @next_rip set, and waits
+ *	for @value
  * @mmio: VIREO_EXIT_MMIO: an instruction, which user space has to decode, accesses
- *	@mmio.gpa; @mmio.write 1: to write; @mmio.insn its first @mmio.insn_len
- *	bytes if the hardware gave them, else 0 (they are in guest memory);
+ *	@mmio.gpa, or the delivery of @mmio.regs.inject does; @mmio.write 1: to write;
  *	@mmio.regs as VIREO_GET_REGS.  @reg is VIREO_NO_REG and @next_rip the
  *	instruction's own until user space sets them
  * @end: VIREO_EXIT_SYSTEM: @end.what VIREO_SYSTEM_*, @end.code the guest's;
@@ -540,9 +541,7 @@ struct vireo_run {
 		struct {
 			__u64 gpa;
 			__u8 write;
-			__u8 insn_len;
-			__u8 reserved[6];
-			__u8 insn[16];
+			__u8 reserved[7];
 			struct vireo_regs regs;
 		} mmio;
 		struct {

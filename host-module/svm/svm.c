@@ -405,9 +405,8 @@ static void exit_ioio(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 
 	v->next_rip = c->exit_info_2;
 	v->exit.port = info >> IOIO_PORT_SHIFT;
-	v->exit.width = info >> SVM_IOIO_SIZE_SHIFT & 7;
+	v->exit.width = info & SVM_IOIO_STR_MASK ? 0 : info >> SVM_IOIO_SIZE_SHIFT & 7;
 	v->exit.write = !(info & SVM_IOIO_TYPE_MASK);
-	v->exit.string = info & SVM_IOIO_STR_MASK;
 }
 
 static void exit_npf(struct vireo_vcpu *v, const struct vmcb_control_area *c)
@@ -415,9 +414,6 @@ static void exit_npf(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 	v->exit.gpa = c->exit_info_2;
 	v->exit.write = c->exit_info_1 & NPF_WRITE;
 	v->exit.fetch = c->exit_info_1 & (NPF_FETCH | NPF_WALK);
-	v->exit.insn_len = boot_cpu_has(X86_FEATURE_DECODEASSISTS) ?
-			   min_t(u8, c->insn_len, sizeof(c->insn_bytes)) : 0;
-	memcpy(v->exit.insn, c->insn_bytes, v->exit.insn_len);
 }
 
 static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)

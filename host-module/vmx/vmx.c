@@ -485,25 +485,12 @@ static void vmx_get_regs(struct vireo_vcpu *v, struct vireo_regs *r)
 	local_irq_restore(flags);
 }
 
-/*
- * 27.3.1.2: a segment that is not present is "unusable"; what is usable has
- * been accessed, a TSS is busy, and G agrees with the limit.  AMD-V does not
- * look at these.
- */
 static void set_segment(unsigned int i, const struct vireo_segment *seg)
 {
 	u32 ar = (seg->attr & 0xff) | (seg->attr & 0xf00) << 4;
 
 	if (!(ar & BIT(7)))
 		ar |= VMX_AR_UNUSABLE_MASK;
-	else if (i == VIREO_TR)
-		ar |= BIT(1);
-	else if (ar & BIT(4))
-		ar |= BIT(0);
-	if (seg->limit >> 20)
-		ar |= VMX_AR_G_MASK;
-	else if (~seg->limit & 0xfff)
-		ar &= ~VMX_AR_G_MASK;
 	vmx_write(GUEST_ES_BASE + 2 * i, seg->base);
 	vmx_write(GUEST_ES_LIMIT + 2 * i, seg->limit);
 	if (i >= VIREO_GDTR)
@@ -779,9 +766,8 @@ static void exit_io(struct vireo_vcpu *v)
 	u32 qual = vmx_read(EXIT_QUALIFICATION);
 
 	v->exit.port = qual >> QUAL_IO_PORT_SHIFT;
-	v->exit.width = (qual & 7) + 1;
+	v->exit.width = qual & QUAL_IO_STRING ? 0 : (qual & 7) + 1;
 	v->exit.write = !(qual & QUAL_IO_IN);
-	v->exit.string = qual & QUAL_IO_STRING;
 }
 
 /* An IRET that faulted has unblocked NMIs already (28.2.3); it will run again. */

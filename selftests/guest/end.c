@@ -48,6 +48,24 @@ TEST(triple_fault_real_mode)
 	EXPECT_EQ(vcpu->run->end.what, VIREO_SHUTDOWN_TRIPLE_FAULT);
 }
 
+/* What VT-x does not take, and AMD-V does not look at */
+TEST(segment_not_accessed)
+{
+	static const u8 code[] = { 0xe6, 0x10 };
+	struct test_vcpu *vcpu;
+	struct vireo_regs regs;
+	struct test_vm vm;
+
+	vm_boot(&vm, 1, VM_RAM);
+	vcpu = &vm.vcpu[0];
+	vcpu_set_code(vcpu, MODE_REAL, code, sizeof(code));
+	vcpu_get_regs(vcpu, &regs);
+	regs.seg[VIREO_DS].attr &= ~1;
+	vcpu_set_regs(vcpu, &regs);
+	vcpu_run_exit(vcpu, vm.info.features & VIREO_FEAT_VMX ? VIREO_EXIT_FAIL_ENTRY :
+							       VIREO_EXIT_IO);
+}
+
 /* A jump to what is not RAM */
 TEST(jump_to_nowhere)
 {

@@ -138,9 +138,9 @@ TEST(string_io_refused)
 		regs.gpr[VIREO_RSI] = VM_SCRATCH;
 		regs.gpr[VIREO_RDI] = VM_SCRATCH;
 		vcpu_set_regs(vcpu, &regs);
-		vcpu_run_exit(vcpu, VIREO_EXIT_SHUTDOWN);
-		EXPECT_EQ(vcpu->run->end.what, VIREO_SHUTDOWN_INSTRUCTION);
-		EXPECT_EQ(vcpu->run->rip, VM_CODE);
+		vcpu_run_exit(vcpu, VIREO_EXIT_IO);
+		EXPECT_EQ(vcpu->run->io.width, 0);
+		EXPECT_EQ(vcpu->run->io.port, 0x60);
 	}
 }
 

@@ -500,4 +500,24 @@ TEST(set_regs_drops_reply)
 	vm_close(&vm);
 }
 
+/* The stack of a handler is where no RAM is: the delivery is not an instruction's access */
+TEST(delivery_refused)
+{
+	static const u8 code[] = { 0x0f, 0x0b };	/* ud2 */
+	u64 stack = VM_MMIO + 0x1000;
+	const struct vireo_run *run;
+	struct vireo_mmio mmio;
+	struct test_vm vm;
+
+	vm_boot(&vm, 1, VM_RAM);
+	vm_write(&vm, VM_TSS + 36, &stack, sizeof(stack));	/* IST 1 */
+	vcpu_set_code(&vm.vcpu[0], MODE_LONG, code, sizeof(code));
+	vcpu_run_exit(&vm.vcpu[0], VIREO_EXIT_MMIO);
+	run = vm.vcpu[0].run;
+	EXPECT_EQ(run->mmio.gpa & ~0xfffULL, VM_MMIO);
+	EXPECT_EQ(run->mmio.write, 1);
+	EXPECT_EQ(run->mmio.regs.inject, VIREO_INJECT_EXCEPTION | VEC_UD);
+	EXPECT_EQ(vireo_mmio_take(run, vm.mem, &mmio), -EOPNOTSUPP);
+}
+
 TEST_MAIN()

@@ -389,7 +389,11 @@ static bool may_run(struct vireo_thread *t)
 
 static void handle_io(struct vireo_machine *m, struct vireo_vcpu *vcpu, struct vireo_run *run)
 {
-	if (run->io.write)
+	if (!run->io.width)
+		vireo_machine_end(m, VIREO_END_SHUTDOWN, vcpu,
+				  "guest shut down: I/O by an instruction that is not supported at rip 0x%llx (port 0x%x)",
+				  run->rip, run->io.port);
+	else if (run->io.write)
 		vireo_bus_write(&m->ports, vcpu, run->io.port, run->io.width,
 				vireo_io_data(run));
 	else
@@ -449,7 +453,6 @@ static void handle_shutdown(struct vireo_machine *m, struct vireo_vcpu *vcpu,
 {
 	static const char *const reasons[] = {
 		[VIREO_SHUTDOWN_TRIPLE_FAULT] = "triple fault",
-		[VIREO_SHUTDOWN_INSTRUCTION] = "I/O by an instruction that is not supported",
 		[VIREO_SHUTDOWN_FETCH] = "instruction cannot be read",
 		[VIREO_SHUTDOWN_EXIT] = "unknown exit",
 	};

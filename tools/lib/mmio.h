@@ -30,7 +30,7 @@ struct vireo_mmio {
 /* The data of an OUT */
 static inline __u32 vireo_io_data(const struct vireo_run *run)
 {
-	return (__u32)run->value & (~0U >> (32 - 8 * run->io.width));
+	return (__u32)(run->value & ((1ULL << 8 * run->io.width) - 1));
 }
 
 /* Those of an IN, as the processor would put them into RAX */
