@@ -785,7 +785,8 @@ static int rx_create(struct net_pair *pair)
 	err = vireo_queue_alloc(&pair->rx, &nif->vd, 2 * pair->index, nif->rx_entries);
 	if (err)
 		return err;
-	params.pool_size = pair->rx.entries;
+	/* Pages that waited for a slow reader come back together; the kernel clears new ones. */
+	params.pool_size = 4 * pair->rx.entries;
 	pair->pool = page_pool_create(&params);
 	if (IS_ERR(pair->pool)) {
 		err = PTR_ERR(pair->pool);
