@@ -557,7 +557,7 @@ TEST(slow_device)
 	stall = VM_GET(&d.vm, slow_stall);
 	end = VM_GET(&d.vm, slow_end);
 	test_note("the doorbell takes %llu of %llu ticks", stall, end);
-	EXPECT_LE(stall, end / 4);
+	EXPECT_LE(stall, end / 2);	/* all of it, if it waited for the device */
 	EXPECT_EQ(queue_stat(d.queue).errors, 0);
 }
 
