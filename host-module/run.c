@@ -233,6 +233,8 @@ static noinline int exit_mmio(struct vireo_vcpu *v)
 	memset(&run->mmio, 0, sizeof(run->mmio));
 	run->mmio.gpa = e->gpa;
 	run->mmio.write = e->write;
+	run->mmio.insn_len = e->insn_len;
+	memcpy(run->mmio.insn, e->insn, sizeof(e->insn));
 	run->mmio.regs.size = sizeof(run->mmio.regs);
 	vireo_regs_get(v, &run->mmio.regs);
 	run->reg = VIREO_NO_REG;
@@ -249,7 +251,7 @@ static int run_complete(struct vireo_vcpu *v)
 
 	if (rip != v->rip) {
 		if (reg > VIREO_NO_REG ||
-		    (rip != v->next_rip && rip - v->rip > 16))
+		    (rip != v->next_rip && rip - v->rip > sizeof(v->exit.insn)))
 			return -EINVAL;
 		if (reg != VIREO_NO_REG)
 			v->gpr[reg & 15] = value;

@@ -83,7 +83,7 @@ enum vireo_exit {		/* to VEXIT_RESUME each with its counter */
 	VEXIT_CPUID = VIREO_STAT_EXIT_CPUID,
 	VEXIT_HYPERCALL = VIREO_STAT_EXIT_HYPERCALL,
 	VEXIT_IO = VIREO_STAT_EXIT_IO,	/* exit.port, .width (0: a string's), .write */
-	/* exit.gpa, .write, .fetch; maybe it is MMIO */
+	/* exit.gpa, .write, .fetch, .insn if the hardware has it; maybe it is MMIO */
 	VEXIT_FAULT = VIREO_STAT_EXIT_PAGE_FAULT,
 	VEXIT_RDMSR = VIREO_STAT_EXIT_MSR_READ,
 	VEXIT_WRMSR = VIREO_STAT_EXIT_MSR_WRITE,
@@ -139,6 +139,8 @@ struct vireo_exit_info {
 	u8 cpl;			/* of a hypercall */
 	bool wide;		/* likewise: made in 64-bit mode */
 	bool fetch;		/* the fault was an instruction fetch or a page walk */
+	u8 insn_len;
+	u8 insn[16];
 };
 
 /* ---- The contract of a backend --------------------------------------------- */

@@ -511,6 +511,8 @@ enum {
  *	for @value
  * @mmio: VIREO_EXIT_MMIO: an instruction, which user space has to decode, accesses
  *	@mmio.gpa, or the delivery of @mmio.regs.inject does; @mmio.write 1: to write;
+ *	@mmio.insn its first @mmio.insn_len bytes if the hardware gave them, else 0
+ *	(they are in guest memory);
  *	@mmio.regs as VIREO_GET_REGS.  @reg is VIREO_NO_REG and @next_rip the
  *	instruction's own until user space sets them
  * @end: VIREO_EXIT_SYSTEM: @end.what VIREO_SYSTEM_*, @end.code the guest's;
@@ -541,7 +543,9 @@ struct vireo_run {
 		struct {
 			__u64 gpa;
 			__u8 write;
-			__u8 reserved[7];
+			__u8 insn_len;
+			__u8 reserved[6];
+			__u8 insn[16];
 			struct vireo_regs regs;
 		} mmio;
 		struct {

@@ -414,6 +414,9 @@ static void exit_npf(struct vireo_vcpu *v, const struct vmcb_control_area *c)
 	v->exit.gpa = c->exit_info_2;
 	v->exit.write = c->exit_info_1 & NPF_WRITE;
 	v->exit.fetch = c->exit_info_1 & (NPF_FETCH | NPF_WALK);
+	v->exit.insn_len = boot_cpu_has(X86_FEATURE_DECODEASSISTS) ?
+			   min_t(u8, c->insn_len, sizeof(c->insn_bytes)) : 0;
+	memcpy(v->exit.insn, c->insn_bytes, v->exit.insn_len);
 }
 
 static enum vireo_exit exit_exception(struct vireo_vcpu *v, struct svm_vcpu *s)

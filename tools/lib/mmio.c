@@ -38,7 +38,7 @@ static int read_memory(void *ctx, __u64 gpa, void *buf, unsigned int len)
 	return pread(*(int *)ctx, buf, len, gpa) == (ssize_t)len ? 0 : -EIO;
 }
 
-/* The bytes at RIP, as many as there are */
+/* The bytes at RIP; as many as the hardware gave, or there are. */
 static int fetch(const struct vireo_run *run, int mem_fd, struct vireo_mmio *m)
 {
 	const struct vireo_regs *r = &run->mmio.regs;
@@ -49,6 +49,11 @@ static int fetch(const struct vireo_run *run, int mem_fd, struct vireo_mmio *m)
 	__u64 rip = r->rip;
 	int n;
 
+	if (run->mmio.insn_len) {
+		m->insn_len = min_t(unsigned int, run->mmio.insn_len, VIREO_INSN_MAX);
+		memcpy(m->insn, run->mmio.insn, sizeof(m->insn));
+		return 0;
+	}
 	if (insn_mode(r) != VIREO_INSN_64)
 		rip = (__u32)(r->seg[VIREO_CS].base + rip);
 	n = vireo_walk_fetch(&w, rip, m->insn, VIREO_INSN_MAX);

@@ -2,8 +2,9 @@
 /*
  * Walking a guest's own page tables.
  *
- * The bytes of the instruction that reached MMIO are fetched here, by the virtual
- * address that the guest ran at. The hardware has made the same walk a moment ago and has
+ * Processors without decode assists do not hand over the bytes of the
+ * instruction that reached MMIO: they are fetched here, by the virtual address
+ * that the guest ran at. The hardware has made the same walk a moment ago and has
  * checked permissions, reserved bits and canonical addresses, so only what
  * leads to the bytes is looked at here. If another vCPU has changed the tables
  * since, this is what a TLB that has not been flushed yet would do too; an
