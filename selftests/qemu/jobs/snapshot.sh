@@ -235,9 +235,17 @@ check "nobody can truncate the file" refuses 'busy' truncate -s 4096 /bad/a/memo
 echo 3 >/proc/sys/vm/drop_caches
 cat /bad/a/state /bad/a/config.json >/dev/null
 truncate -s 20M /tmp/work/ext2
-check "the disk fails" refuses 'cannot read /bad/a/memory: Input/output error' vireo restore /bad/a --verify
-vireo resume broken-1
-check "a guest runs until it needs what cannot be read" says broken-1 'a page of the snapshot that it runs from cannot be read'
+case $(uname -r) in
+6.1.*)
+	skip "the disk fails" "6.1's loop device reads zeros behind the end of its file"
+	vireo stop broken-1
+	;;
+*)
+	check "the disk fails" refuses 'cannot read /bad/a/memory: Input/output error' vireo restore /bad/a --verify
+	vireo resume broken-1
+	check "a guest runs until it needs what cannot be read" says broken-1 'a page of the snapshot that it runs from cannot be read'
+	;;
+esac
 umount /bad
 rm /tmp/work/ext2
 
