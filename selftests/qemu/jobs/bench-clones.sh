@@ -39,11 +39,18 @@ now()
 # counted N: N clones have printed that they count
 counted()
 {
-	for _ in $(seq "$LIMIT"); do
+	for _ in $(seq 20); do
 		ran=$(grep -l 'guest: count 2' /tmp/log/*.log | wc -l)
 		echo "# $ran have run after $(now) s"
 		[ "$ran" -ge "$1" ] && return
 		sleep 3
+	done
+	for log in $(grep -L 'guest: count 2' /tmp/log/*.log | head -n 3); do
+		name=$(basename "$log" .log)
+		echo "# $name has not:"
+		vireo stat "$name" | sed 's/^/#   /'
+		vireo stop "$name"	# which tells its registers
+		quote "$log"
 	done
 	false
 }
