@@ -158,7 +158,7 @@ static void vireo_prepare(void)
 
 static void vireo_become(void)
 {
-	vcpu_restore(vm_vcpu(&child, 0), &state);
+	vcpu_restore(vm_vcpu_empty(&child, 0), &state);
 }
 
 static void vireo_next(void)

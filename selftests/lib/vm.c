@@ -262,7 +262,7 @@ void vcpu_restore(struct test_vcpu *to, struct vcpu_state *s)
 
 struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm)
 {
-	struct test_vcpu *to = vm_vcpu(vm, from->id);
+	struct test_vcpu *to = vm_vcpu_empty(vm, from->id);
 	struct vcpu_state s;
 
 	vcpu_save(from, &s);
@@ -271,7 +271,7 @@ struct test_vcpu *vcpu_clone(struct test_vcpu *from, struct test_vm *vm)
 	return to;
 }
 
-struct test_vcpu *vm_vcpu(struct test_vm *vm, u32 id)
+struct test_vcpu *vm_vcpu_empty(struct test_vm *vm, u32 id)
 {
 	struct test_vcpu *vcpu = &vm->vcpu[id];
 
@@ -279,11 +279,18 @@ struct test_vcpu *vm_vcpu(struct test_vm *vm, u32 id)
 	vcpu->id = id;
 	vcpu->fd = vm_create_vcpu(vm->fd, id);
 	ASSERT_GE(vcpu->fd, 0);
-	ASSERT_EQ(vireo_vcpu_reset(vcpu->fd, !id), 0);
 	vcpu->run = mmap(NULL, VIREO_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			 vcpu->fd, 0);
 	ASSERT_THAT(vcpu->run != MAP_FAILED, "mmap of the run page: %s",
 		    strerror(errno));
+	return vcpu;
+}
+
+struct test_vcpu *vm_vcpu(struct test_vm *vm, u32 id)
+{
+	struct test_vcpu *vcpu = vm_vcpu_empty(vm, id);
+
+	ASSERT_EQ(vireo_vcpu_reset(vcpu->fd, !id), 0);
 	return vcpu;
 }
 

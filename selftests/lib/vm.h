@@ -168,6 +168,7 @@ void vm_open(struct test_vm *vm, u32 max_vcpus);	/* a VM, nothing in it */
 void vm_close(struct test_vm *vm);
 void vm_fork(struct test_vm *vm, struct test_vm *child);	/* memory, no vCPUs */
 struct test_vcpu *vm_vcpu(struct test_vm *vm, u32 id);	/* create one */
+struct test_vcpu *vm_vcpu_empty(struct test_vm *vm, u32 id);	/* its state is yet to be set */
 void vm_write(struct test_vm *vm, u64 gpa, const void *buf, size_t len);
 void vm_read(struct test_vm *vm, u64 gpa, void *buf, size_t len);
 void vm_load_tables(struct test_vm *vm);

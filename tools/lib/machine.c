@@ -218,8 +218,12 @@ int vireo_machine_create(struct vireo_machine *m, __u32 vcpus, __u64 memory,
 	for (i = 0; !ret && i < vcpus; i++) {
 		m->thread[i].machine = m;
 		ret = vireo_vcpu_create(&m->vm, &m->thread[i].vcpu, i, err);
-		if (!ret)
-			m->vcpus++;
+		if (ret)
+			break;
+		m->vcpus++;
+		if (vireo_vcpu_reset(m->thread[i].vcpu.fd, !i))
+			ret = vireo_fail(err, errno, "cannot reset vCPU %u: %s", i,
+					 strerror(errno));
 	}
 	if (ret)
 		vireo_machine_destroy(m);

@@ -318,7 +318,7 @@ void vireo_vm_close(struct vireo_vm *vm)
 }
 
 /**
- * vireo_vcpu_create - make a vCPU as it is after power-on, and map its run page
+ * vireo_vcpu_create - make a vCPU, whose state is yet to be set, and map its run page
  * @vm: whose
  * @vcpu: filled in
  * @id: number, below the VM's max_vcpus; 0 is the boot processor
@@ -336,11 +336,6 @@ int vireo_vcpu_create(struct vireo_vm *vm, struct vireo_vcpu *vcpu, __u32 id,
 	if (vcpu->fd < 0)
 		return vireo_fail(err, errno, "cannot create vCPU %u: %s", id, strerror(errno));
 
-	if (vireo_vcpu_reset(vcpu->fd, !id)) {
-		code = errno;
-		vireo_vcpu_close(vcpu);
-		return vireo_fail(err, code, "cannot reset vCPU %u: %s", id, strerror(code));
-	}
 	run = mmap(NULL, VIREO_RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	if (run == MAP_FAILED) {
 		code = errno;
