@@ -251,6 +251,15 @@ static bool ready(void *ctx)
 	return true;
 }
 
+static void interrupt(void *ctx)
+{
+	struct vireo_msi msi;
+
+	(void)ctx;
+	if (vireo_ioapic_raise(&machine.ioapic, VIREO_PIN_COM1, &msi))
+		vireo_vm_inject_msi(&machine.vm, &msi);
+}
+
 static __u64 com1_read(void *ctx, struct vireo_vcpu *vcpu, __u64 offset, unsigned int width)
 {
 	__u64 value;
@@ -284,6 +293,7 @@ static int add_com1(void)
 
 	uart.transmit = transmit;
 	uart.ready = ready;
+	uart.interrupt = interrupt;
 	vireo_uart_init(&uart);
 	return vireo_bus_add(&machine.ports, &com1);
 }
