@@ -226,8 +226,9 @@ TEST(counters)
 	struct vireo_stat before, after, whole;
 	struct test_vcpu *vcpu;
 	struct test_vm vm;
-	u64 exits = 0;
+	u64 exits = 0, returns = 0;
 	u32 i;
+	int ret;
 
 	vm_boot(&vm, 2, VM_RAM);
 	vcpu = &vm.vcpu[0];
@@ -235,16 +236,22 @@ TEST(counters)
 	for (i = 0; i < VIREO_STAT_MAX; i++)
 		EXPECT_EQ(before.counters[i], 0);
 	vcpu_set_entry(vcpu, guest_exits, 10);
+	/* The host may interrupt a run for work of its own: that is a return, too. */
 	do {
-		vcpu_run_exit(vcpu, VIREO_EXIT_IO);
-	} while (vcpu->run->io.port == 0x80);
+		ret = vcpu_run(vcpu);
+		returns++;
+	} while (ret == -EINTR || (!ret && vcpu->run->exit_reason == VIREO_EXIT_IO &&
+				   vcpu->run->io.port == 0x80));
+	ASSERT_EQ(ret, 0);
+	ASSERT_EQ(vcpu->run->exit_reason, VIREO_EXIT_IO);
 	ASSERT_EQ(fd_get_stat(vcpu->fd, &after), 0);
 	ASSERT_EQ(fd_get_stat(vm.fd, &whole), 0);
 	EXPECT_EQ(after.counters[VIREO_STAT_EXIT_CPUID], 10);
 	EXPECT_EQ(after.counters[VIREO_STAT_EXIT_HYPERCALL], 10);
 	EXPECT_EQ(after.counters[VIREO_STAT_EXIT_MSR_READ], 10);
 	EXPECT_EQ(after.counters[VIREO_STAT_EXIT_IO], 11);
-	EXPECT_EQ(after.counters[VIREO_STAT_EXIT_USER], 11);
+	EXPECT_GE(returns, 11);
+	EXPECT_EQ(after.counters[VIREO_STAT_EXIT_USER], returns);
 	for (i = VIREO_STAT_EXIT_INTR; i <= VIREO_STAT_EXIT_OTHER; i++)
 		exits += after.counters[i];
 	EXPECT_GE(exits, 41);
