@@ -101,6 +101,34 @@ pack_script()
 	cat "/guests/initrd-shell-$1" /tmp/work/script.cpio >/tmp/initrd
 }
 
+# pack_counter KERNEL: likewise, of a guest that counts, hashes what it wrote before, and reads
+# its disk if there is one; less of it where the emulator is slow
+pack_counter()
+{
+	cat >/tmp/work/script <<'END'
+dmesg -n 1
+dd if=/dev/urandom of=/a bs=64k count=64 2>/dev/null
+want=$(md5sum </a)
+[ -e /dev/vrda ] && disk=$(md5sum </dev/vrda)
+i=0
+while :; do
+	i=$((i + 1))
+	old=$now now=$(cut -d' ' -f1 /proc/uptime)
+	[ "$(printf '%s\n' $old $now | sort -n | head -n 1)" = "${old:-$now}" ] || echo "guest: clock went back: $old $now"
+	[ "$(md5sum </a)" = "$want" ] || echo "guest: memory changed"
+	if [ -e /dev/vrda ]; then
+		echo 3 >/proc/sys/vm/drop_caches
+		[ "$(md5sum </dev/vrda)" = "$disk" ] || echo "guest: disk changed"
+	fi
+	dd if=/dev/urandom of=/b bs=64k count=8 2>/dev/null
+	echo "guest: count $i"
+	usleep 100000
+done
+END
+	[ "$EMULATOR" = qemu ] || sed -i 's/count=64/count=4/; s/count=8/count=1/' /tmp/work/script
+	pack_script "$1"
+}
+
 # start NAME OPTION...: a guest in the background, until it counts; with the kernel
 # $guest, to which $options is passed
 guest='' options=''
