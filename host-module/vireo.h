@@ -484,13 +484,17 @@ int vireo_pv_refresh(struct vireo_vcpu *v);
 extern struct rtnl_link_ops vireo_net_link_ops;
 long vireo_net_create(void *object, unsigned int cmd, void *arg);
 
-/* CR4 and EFER bits that a guest of this host may have: of the newer ones, what it has on. */
+/*
+ * CR4 and EFER bits that a guest of this host may have: of the newer ones, what it has on.
+ * A kernel that is built without UMIP still says that the processor has it.
+ */
 static inline u64 vireo_regs_cr4(void)
 {
 	return X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
 	       X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
-	       (__read_cr4() & (X86_CR4_UMIP | X86_CR4_LA57 | X86_CR4_FSGSBASE | X86_CR4_PCIDE |
-				X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE));
+	       (boot_cpu_has(X86_FEATURE_UMIP) ? X86_CR4_UMIP : 0) |
+	       (__read_cr4() & (X86_CR4_LA57 | X86_CR4_FSGSBASE | X86_CR4_PCIDE | X86_CR4_OSXSAVE |
+				X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE));
 }
 
 static inline u64 vireo_regs_efer(void)
