@@ -375,18 +375,21 @@ static bool may_run(struct vireo_thread *t)
 	bool run;
 
 	pthread_mutex_lock(&m->lock);
-	/* Before @state is looked at: who changes it later sets this again. */
-	__atomic_store_n(&t->vcpu.run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	while (m->state == VIREO_MACHINE_PAUSED) {
 		if (!t->parked) {
 			t->parked = true;
 			pthread_cond_broadcast(&m->cond);
 		}
 		pthread_cond_wait(&m->cond, &m->lock);
-		__atomic_store_n(&t->vcpu.run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	}
 	t->parked = false;
 	run = m->state == VIREO_MACHINE_RUNNING;
+	/*
+	 * Who changes @state, with the lock held, sets this again.  Not before: while it
+	 * is paused somebody else may rely on it, see complete_exit().
+	 */
+	if (run)
+		__atomic_store_n(&t->vcpu.run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&m->lock);
 	return run;
 }

@@ -6,6 +6,7 @@
 #
 # guests: 6.1-cloud
 # drivers: 6.1-cloud
+# tests: vmm
 # machine: cpus=2 memory=2048 time=900 limit=300
 
 # shellcheck source=lib.sh
@@ -20,6 +21,10 @@ if [ "$EMULATOR" != qemu ]; then
 fi
 pack_counter 6.1-cloud
 guest=6.1-cloud
+
+if [ "$EMULATOR" = qemu ]; then	# it tries the tool's library, not the processor
+	run_test vmm/pause /selftests/vmm/pause || tap_failed=1
+fi
 
 echo "# begin fork"
 
