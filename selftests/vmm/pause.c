@@ -2,11 +2,12 @@
 /*
  * A machine that is paused stands still: none of its vCPUs is entered before it goes on,
  * although their threads are still on their way to sleep, or wake each other, when its
- * state is read.
+ * state is read.  And it is paused whatever they do, also where no signal can be queued.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <libvireo.h>
@@ -101,12 +102,14 @@ int main(void)
 	/* One that is entered leaves at once, or never. */
 	static const __u8 io[] = { 0xe6, 0x80, 0xeb, 0xfc };	/* out %al, $0x80; jmp back */
 	static const __u8 halt[] = { 0xfa, 0xf4 };		/* cli; hlt */
+	static const struct rlimit none = { 0 };
 	int failed;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("1..2\n");
 	alarm(SECONDS);
 	failed = try(1, "all vCPUs do I/O", io, sizeof(io));
-	failed |= try(2, "all have halted", halt, sizeof(halt));
+	setrlimit(RLIMIT_SIGPENDING, &none);
+	failed |= try(2, "all have halted, and no signal can be queued", halt, sizeof(halt));
 	return !!failed;
 }

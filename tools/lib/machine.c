@@ -19,7 +19,7 @@
 #include "mmio.h"
 #include "util.h"
 
-#define KICK_SIGNAL		SIGRTMIN
+#define KICK_SIGNAL		SIGUSR1	/* a real-time signal may find no room in the queue */
 #define MSR_KVM_SYSTEM_TIME	0x4b564d01U
 #define KVM_TIME_ENABLED	1ULL
 
