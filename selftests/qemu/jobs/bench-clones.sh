@@ -9,7 +9,7 @@
 #
 # guests: 6.1-cloud
 # tests: qemu
-# machine: cpus=1 memory=4096 time=3600 limit=600 flags=,-erms,-fsrm
+# machine: cpus=1 memory=4096 time=3600 flags=,-erms,-fsrm
 
 # shellcheck source=lib.sh
 . /jobs/lib
