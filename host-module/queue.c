@@ -25,7 +25,7 @@ struct workqueue_struct *vireo_wq;	/* for the backends too */
 
 static void *ring_at(const struct vireo_queue *q, u32 offset)
 {
-	return page_address(q->page[offset >> PAGE_SHIFT]) + offset_in_page(offset);
+	return q->ring[offset >> PAGE_SHIFT] + offset_in_page(offset);
 }
 
 static struct vireo_ring_ctl *ring_ctl(const struct vireo_queue *q)
@@ -44,21 +44,8 @@ static void queue_interrupt(struct vireo_queue *q)
 	vireo_lapic_msi(q->vm, q->msi_address, q->msi_data);
 }
 
-static void queue_break(struct vireo_queue *q, u32 error)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&q->comp_lock, flags);
-	if (!q->stat.error) {
-		WRITE_ONCE(q->stat.error, error);
-		WRITE_ONCE(ring_ctl(q)->error, cpu_to_le32(error));
-		queue_interrupt(q);
-	}
-	spin_unlock_irqrestore(&q->comp_lock, flags);
-}
-
 /*
- * How many entries wait; 0 when the queue is dead, which a bad index makes it.  The
+ * Looks how many entries wait; 0 when the queue is dead, which a bad index makes it.  The
  * driver may have as many outstanding as the ring has entries, counted until it has
  * moved comp_head; and that never passes what was completed.  So no more than that
  * are in flight.
@@ -72,18 +59,22 @@ static u32 queue_waiting(struct vireo_queue *q)
 	u32 used = q->sub_head - le32_to_cpu(smp_load_acquire(&ctl->comp_head));
 	u32 waiting = tail - q->sub_head;
 
-	if (READ_ONCE(q->stat.error))
-		return 0;
-	if (used > q->entries || used < vireo_queue_in_flight(q) ||
-	    waiting > q->entries - used) {
-		queue_break(q, VIREO_RING_ERROR_INDEX);
-		return 0;
+	if ((used > q->entries || used < vireo_queue_in_flight(q) ||
+	     waiting > q->entries - used) && !q->stat.error) {
+		spin_lock_irq(&q->comp_lock);
+		WRITE_ONCE(q->stat.error, VIREO_RING_ERROR_INDEX);
+		WRITE_ONCE(ring_ctl(q)->error, cpu_to_le32(VIREO_RING_ERROR_INDEX));
+		queue_interrupt(q);
+		spin_unlock_irq(&q->comp_lock);
 	}
+	if (q->stat.error)
+		waiting = 0;
+	q->sub_tail = q->sub_head + waiting;
 	return waiting;
 }
 
 /**
- * vireo_queue_take() - take the next entry
+ * vireo_queue_take() - take the next of the entries that waited when the kick began
  * @q: the queue
  * @entry: a copy of it, VIREO_RING_ENTRY bytes
  * Context: Any; one caller at a time.
@@ -93,7 +84,7 @@ bool vireo_queue_take(struct vireo_queue *q, void *entry)
 {
 	u32 slot = q->sub_head & (q->entries - 1);
 
-	if (!queue_waiting(q))
+	if (q->sub_head == q->sub_tail)
 		return false;
 	memcpy(entry, ring_at(q, VIREO_RING_SUB(q->entries) + slot * VIREO_RING_ENTRY),
 	       VIREO_RING_ENTRY);
@@ -137,8 +128,10 @@ static u32 queue_ahead(struct vireo_queue *q)
  */
 static bool queue_look(struct vireo_queue *q)
 {
-	u32 ahead = q->ops->kick(q);
+	u32 ahead;
 
+	queue_waiting(q);
+	ahead = q->ops->kick(q);
 	if (ahead == QUEUE_ADAPT)
 		ahead = queue_ahead(q);
 	WRITE_ONCE(ring_ctl(q)->sub_event, cpu_to_le32(q->sub_head + ahead));
@@ -197,12 +190,13 @@ int vireo_queue_segs(struct vireo_queue *q, const void *entry, struct vireo_seg 
 
 	if (!n || n > (list ? VIREO_RING_INDIRECT : VIREO_RING_SEGS))
 		return -EINVAL;
-	if (!list)
-		memcpy(segs, seg, n * sizeof(*segs));
-	else if (seg->reserved || le32_to_cpu(seg->len) != n * sizeof(*seg) ||
-		 vireo_mem_rw(&q->vm->mem, le64_to_cpu(seg->gpa), segs, n * sizeof(*seg), false))
+	if (list &&
+	    (seg->reserved || le32_to_cpu(seg->len) != n * sizeof(*seg) ||
+	     vireo_mem_rw(&q->vm->mem, le64_to_cpu(seg->gpa), segs, n * sizeof(*seg), false)))
 		return -EINVAL;
 	for (i = 0; i < n; i++, bytes += len) {
+		if (!list)
+			segs[i] = seg[i];
 		len = le32_to_cpu(segs[i].len);
 		if (!len || len > max - bytes || segs[i].reserved ||
 		    (le64_to_cpu(segs[i].gpa) | len) & align)
@@ -218,18 +212,13 @@ static void queue_free(struct kref *ref)
 	struct vireo_queue *q = container_of(ref, struct vireo_queue, ref);
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(q->page) && q->page[i]; i++)
-		put_page(q->page[i]);
+	for (i = 0; i < ARRAY_SIZE(q->ring) && q->ring[i]; i++)
+		put_page(virt_to_page(q->ring[i]));
 	atomic_dec(&q->vm->nr_queues);
 	kvfree(q->room);
 	mem_cgroup_put(q->memcg);
 	fput(q->owner);
 	kfree_rcu(q, rcu);
-}
-
-static void queue_put(struct vireo_queue *q)
-{
-	kref_put(&q->ref, queue_free);
 }
 
 /* Has the backend look, now or when it is done with the last look. */
@@ -259,7 +248,7 @@ static void queue_again(struct work_struct *work)
 
 	queue_kick(q);
 	set_active_memcg(old);
-	queue_put(q);
+	kref_put(&q->ref, queue_free);
 }
 
 /**
@@ -272,7 +261,7 @@ void vireo_queue_defer(struct vireo_queue *q, unsigned long delay)
 {
 	kref_get(&q->ref);
 	if (mod_delayed_work(vireo_wq, &q->again, delay))
-		queue_put(q);	/* it has one already */
+		kref_put(&q->ref, queue_free);	/* it has one already */
 }
 
 /* Nobody has looked for a while. */
@@ -306,7 +295,7 @@ int vireo_queue_ring(struct vireo_vm *vm, u64 doorbell, bool rung)
 	if (rung)
 		atomic64_inc(&q->doorbells);
 	queue_kick(q);
-	queue_put(q);
+	kref_put(&q->ref, queue_free);
 	return 0;
 }
 
@@ -363,14 +352,14 @@ static void queue_close(struct vireo_queue *q)
 	clear_bit(q->doorbell, q->vm->busy_queues);
 	hrtimer_cancel(&q->overdue);
 	if (cancel_delayed_work_sync(&q->again))
-		queue_put(q);
+		kref_put(&q->ref, queue_free);
 
 	wait_event(q->idle, !vireo_queue_in_flight(q));
 	/* Whoever completed the last entry has left when it has let go of the lock. */
 	spin_lock_irq(&q->comp_lock);
 	q->msi_address = 0;
 	spin_unlock_irq(&q->comp_lock);
-	queue_put(q);
+	kref_put(&q->ref, queue_free);
 }
 
 DEFINE_VIREO_FD(queue, file->private_data, queue_close);
@@ -385,7 +374,7 @@ static int queue_pin(struct vireo_queue *q, u64 gpa)
 
 		if (err < 0)
 			return err;
-		q->page[i] = bv.bv_page;
+		q->ring[i] = bvec_virt(&bv);
 	}
 	return 0;
 }
@@ -429,6 +418,7 @@ long vireo_queue_create(void *owner, unsigned int cmd, void *arg)
 	q->index = c->index;
 	q->entries = c->entries;
 	q->sub_head = c->start;
+	q->sub_tail = c->start;
 	q->rest_head = c->start;
 	q->comp_tail = c->start;
 	mutex_lock(&vm->lock);	/* not while it is forked */
@@ -440,7 +430,7 @@ long vireo_queue_create(void *owner, unsigned int cmd, void *arg)
 		rcu_assign_pointer(vm->queues[q->doorbell], q);
 	mutex_unlock(&vm->lock);
 	if (err) {
-		queue_put(q);
+		kref_put(&q->ref, queue_free);
 		return err;
 	}
 	if (c->flags & VIREO_QUEUE_RESUME)

@@ -367,13 +367,14 @@ struct vireo_queue {
 	u32 doorbell;			/* (i) */
 	u32 index;			/* (i) */
 	u32 entries;			/* (i) */
-	struct page *page[QUEUE_PAGES];	/* (i) the ring's, held */
+	void *ring[QUEUE_PAGES];	/* (i) its pages, held */
 
 	struct mutex kick_lock;		/* serialises the operations */
 	bool kicked;			/* (a) look (again) */
 	struct delayed_work again;	/* kicks; pending: holds a reference */
 	bool stopped;			/* kick_lock */
 	u32 sub_head;			/* (t) entries taken, ever */
+	u32 sub_tail;			/* (t) up to where they were put, at the last look */
 	u32 busy;			/* (t) how often in a row entries came quickly */
 	u32 rest_head;			/* (t) sub_head when the driver was last asked to ring */
 	u64 rest_ns;			/* (t) and when that was */
