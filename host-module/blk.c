@@ -368,7 +368,8 @@ static u16 blk_pin(struct blk_request *req, const struct vireo_seg *seg)
 				req->vec = memcpy(vec, req->inl, sizeof(req->inl));
 			}
 			got = vireo_mem_pin(&req->q->vm->mem, gpa, len,
-					    req->sub.op == VIREO_BLK_READ, &req->vec[req->nvecs]);
+					    req->sub.op == VIREO_BLK_READ, &req->vec[req->nvecs],
+					    req->q->leaf);
 			if (got < 0)
 				return got == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
 			req->nvecs++;

@@ -45,7 +45,7 @@ static int page_set(struct vireo_vcpu *v, void *at, u64 value, u64 mask)
 {
 	bool on = value & KVM_MSR_ENABLED;
 	struct bio_vec bv = {};
-	int err = on ? vireo_mem_pin(&v->vm->mem, value & ~mask, 1, true, &bv) : 0;
+	int err = on ? vireo_mem_pin(&v->vm->mem, value & ~mask, 1, true, &bv, NULL) : 0;
 
 	if (err < 0)
 		return err;

@@ -180,14 +180,19 @@ int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write)
  * @write: the I/O will write to it
  * @bv: where it is; put_page(@bv->bv_page) lets go.  A vCPU that asks in the outer part of
  *	its run loop may do that at once, and use it until it finds VREQ_FLUSH set.
+ * @seen: NULL, or MEM_LEAVES of a queue, whose VM is not forked: so what may be written to
+ *	stays where it is, and is found again without the tree and its lock.  One at a time.
  * Context: May sleep.
  * Return: Bytes of @bv: @len, or what is left of a 4 KiB or 2 MiB page; or as
  * vireo_mem_fault().
  */
-int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv)
+int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv,
+		  struct vireo_leaf *seen)
 {
-	u64 room;
-	void *p = mem_lock_at(mem, gpa, write, true, &room);
+	struct vireo_leaf *l = seen ? &seen[gpa >> VT_SHIFT(2) & (MEM_LEAVES - 1)] : NULL;
+	bool known = l && gpa - l->gpa < l->bytes;
+	u64 room = known ? l->bytes - (gpa - l->gpa) : 0;
+	void *p = known ? l->at + (gpa - l->gpa) : mem_lock_at(mem, gpa, write, true, &room);
 
 	if (IS_ERR(p))
 		return PTR_ERR(p);
@@ -195,6 +200,10 @@ int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bi
 	bv->bv_offset = offset_in_page(p);
 	bv->bv_len = min_t(u64, len, room);
 	get_page(bv->bv_page);
+	if (known)
+		return bv->bv_len;
+	if (l && write)
+		*l = (struct vireo_leaf) { gpa, room, p };
 	mutex_unlock(&mem->lock);
 	return bv->bv_len;
 }

@@ -356,7 +356,7 @@ static u16 net_rx_post(struct net_rx *rx, const struct vireo_net_rx *e)
 	    (word[4] | word[5] | word[6] | word[7]) ||
 	    len < VIREO_NET_RX_MIN || len > PAGE_SIZE || offset_in_page(gpa) + len > PAGE_SIZE)
 		return VIREO_COMP_INVALID;
-	n = vireo_mem_pin(&rx->q->vm->mem, gpa, len, true, &buf->bv);
+	n = vireo_mem_pin(&rx->q->vm->mem, gpa, len, true, &buf->bv, rx->q->leaf);
 	if (n < 0)
 		return n == -ENOMEM ? VIREO_COMP_RETRY : VIREO_COMP_INVALID;
 	buf->tag = e->tag;

@@ -370,7 +370,8 @@ static int queue_pin(struct vireo_queue *q, u64 gpa)
 
 	for (i = 0; i < n; i++) {
 		struct bio_vec bv;
-		int err = vireo_mem_pin(&q->vm->mem, gpa + i * PAGE_SIZE, PAGE_SIZE, true, &bv);
+		int err = vireo_mem_pin(&q->vm->mem, gpa + i * PAGE_SIZE, PAGE_SIZE, true, &bv,
+					q->leaf);
 
 		if (err < 0)
 			return err;

@@ -223,7 +223,7 @@ static u64 tree_top(const struct vireo_tree *t, u64 gpa)
 }
 
 /* The entry below, or what stands for it where there is no table: part of a leaf, a mark. */
-static u64 entry_below(u64 e, u64 gpa, unsigned int level)
+static inline u64 entry_below(u64 e, u64 gpa, unsigned int level)
 {
 	if (!(e & VT_READ))
 		return e;

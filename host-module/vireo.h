@@ -202,6 +202,14 @@ struct vireo_mem {
 	unsigned int small;	/* 4 KiB pages asked for; approximate */
 };
 
+#define MEM_LEAVES	16
+
+/* A writable leaf of its tree, from an address on; see vireo_mem_pin() */
+struct vireo_leaf {
+	u64 gpa, bytes;
+	void *at;
+};
+
 /* ---- CPUID (cpuid.c) ----------------------------------------------------------- */
 
 #define VIREO_MAX_CPUID		80
@@ -368,6 +376,7 @@ struct vireo_queue {
 	u32 index;			/* (i) */
 	u32 entries;			/* (i) */
 	void *ring[QUEUE_PAGES];	/* (i) its pages, held */
+	struct vireo_leaf leaf[MEM_LEAVES];	/* (t) that data was in */
 
 	struct mutex kick_lock;		/* serialises the operations */
 	bool kicked;			/* (a) look (again) */
@@ -413,7 +422,8 @@ long vireo_mem_set_file(void *vm, unsigned int cmd, void *arg);
 long vireo_mem_diff(void *vm, unsigned int cmd, void *arg);
 int vireo_mem_fault(struct vireo_mem *mem, u64 gpa, bool write);
 int vireo_mem_rw(struct vireo_mem *mem, u64 gpa, void *buf, u64 len, bool write);
-int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv);
+int vireo_mem_pin(struct vireo_mem *mem, u64 gpa, u32 len, bool write, struct bio_vec *bv,
+		  struct vireo_leaf *seen);
 ssize_t vireo_mem_copy(struct vireo_mem *mem, u64 gpa, struct iov_iter *iter);
 bool vireo_mem_headroom(struct vireo_mem *mem);
 int vireo_mem_fill(struct vireo_mem *mem, u64 gpa, struct page *page, u64 max);
