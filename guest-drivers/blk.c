@@ -202,13 +202,29 @@ static blk_status_t write_list(struct blk_disk *disk, struct blk_req *br, struct
 	return BLK_STS_OK;
 }
 
+static blk_status_t map_pieces(struct blk_disk *disk, struct request *rq)
+{
+	struct req_iterator iter;
+	blk_status_t status;
+	struct bio_vec bv;
+
+	if (blk_rq_nr_phys_segments(rq) == 1) {	/* as in most */
+		bv = req_bvec(rq);
+		return map_piece(disk, rq, &bv);
+	}
+	rq_for_each_bvec(bv, rq, iter) {
+		status = map_piece(disk, rq, &bv);
+		if (status)
+			return status;
+	}
+	return BLK_STS_OK;
+}
+
 /* Pieces are remembered in private memory: what the device sees it can change. */
 static blk_status_t data_map(struct blk_disk *disk, struct request *rq, struct vireo_blk_sub *sub)
 {
 	struct blk_req *br = blk_mq_rq_to_pdu(rq);
-	struct req_iterator iter;
 	blk_status_t status;
-	struct bio_vec bv;
 
 	br->map = br->near;
 	if (blk_rq_nr_phys_segments(rq) > VIREO_RING_SEGS) {
@@ -217,11 +233,9 @@ static blk_status_t data_map(struct blk_disk *disk, struct request *rq, struct v
 			return BLK_STS_RESOURCE;
 		br->map = page_address(br->list);
 	}
-	rq_for_each_bvec(bv, rq, iter) {
-		status = map_piece(disk, rq, &bv);
-		if (status)
-			goto err;
-	}
+	status = map_pieces(disk, rq);
+	if (status)
+		goto err;
 	if (br->list) {
 		status = write_list(disk, br, sub);
 		if (status)
