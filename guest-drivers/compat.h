@@ -105,6 +105,10 @@ static inline struct gendisk *compat_alloc_disk(struct blk_mq_tag_set *set,
 
 /* ---- Network ------------------------------------------------------------------------- */
 
+#ifndef PP_FLAG_PAGE_FRAG
+#define PP_FLAG_PAGE_FRAG		0	/* any pool gives parts of pages */
+#endif
+
 #if KERNEL_AT_LEAST(6, 3)
 #define compat_xdp_features(dev, f)	((dev)->xdp_features = (f))
 #else

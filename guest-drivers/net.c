@@ -28,6 +28,7 @@
 #define RX_PAD		64U	/* ahead of a packet, as NET_SKB_PAD */
 #define RX_TAIL		SKB_DATA_ALIGN(sizeof(struct skb_shared_info))
 #define RX_COPY		256	/* a packet up to this is copied, its page used again */
+#define RX_HEAD		(SKB_DATA_ALIGN(RX_PAD + RX_COPY) + RX_TAIL)	/* to so many bytes */
 #define RX_BATCH	16U	/* buffers, before the device is told of more */
 #define TX_SEGS		(MAX_SKB_FRAGS + 1)
 #define TX_LIST		roundup_pow_of_two(TX_SEGS)	/* so that no list crosses a page */
@@ -85,6 +86,7 @@ static_assert(sizeof(struct pair_stats) == ARRAY_SIZE(stat_names) * sizeof(u64))
  * @index: number of the pair
  * @rx: receive queue; its cookies are pages
  * @pool: where these come from
+ * @heads: pages whose parts small packets are copied to
  * @xdp_rxq: for XDP programs
  * @skb: (n) packet of which more is to come
  * @info: (n) what was said of it
@@ -111,6 +113,7 @@ struct net_pair {
 
 	struct vireo_queue rx;
 	struct page_pool *pool;
+	struct page_pool *heads;
 	struct xdp_rxq_info xdp_rxq;
 	struct sk_buff *skb;
 	struct vireo_net_info info;
@@ -447,30 +450,40 @@ static int tx_frame(struct net_pair *pair, struct xdp_buff *xdp, struct page *pa
 
 /* ---- Receive ----------------------------------------------------------------------------- */
 
+/* Posts a page as a buffer, or lets go of it.  The device is told by rx_refill(). */
+static bool rx_post(struct net_pair *pair, struct page *page)
+{
+	struct vireo_net_rx entry = {
+		.nsegs = cpu_to_le16(1),
+		.tag = cpu_to_le16(pair->posted),
+		.seg[0].gpa = cpu_to_le64(page_pool_get_dma_addr(page) + pair->nif->pad),
+		.seg[0].len = cpu_to_le32(pair->nif->room),
+	};
+
+	if (vireo_ring_put(&pair->rx.ring, &entry, pair->posted, page)) {
+		page_pool_put_full_page(pair->pool, page, true);
+		return false;
+	}
+	pair->posted = (pair->posted + 1) & (pair->rx.entries - 1);
+	return true;
+}
+
 /* Posts buffers, if it is worth it.  Returns whether the device has any. */
 static bool rx_refill(struct net_pair *pair)
 {
 	struct vireo_ring *r = &pair->rx.ring;
 	u32 room = vireo_ring_room(r);
+	struct page *page;
 
 	if (r->broken)
 		return true;	/* there is nothing to be done here */
-	if (room < min(RX_BATCH, r->entries / 4))
+	/* What was copied has been posted again. */
+	if (room + (r->sub_tail - r->sub_told) < min(RX_BATCH, r->entries / 4))
 		return true;
 	while (room--) {
-		struct vireo_net_rx entry = { .nsegs = cpu_to_le16(1) };
-		struct page *page = page_pool_dev_alloc_pages(pair->pool);
-
-		if (!page)
+		page = page_pool_dev_alloc_pages(pair->pool);
+		if (!page || !rx_post(pair, page))
 			break;
-		entry.tag = cpu_to_le16(pair->posted);
-		entry.seg[0].gpa = cpu_to_le64(page_pool_get_dma_addr(page) + pair->nif->pad);
-		entry.seg[0].len = cpu_to_le32(pair->nif->room);
-		if (vireo_ring_put(r, &entry, pair->posted, page)) {
-			page_pool_put_full_page(pair->pool, page, true);
-			break;
-		}
-		pair->posted = (pair->posted + 1) & (r->entries - 1);
 	}
 	if (vireo_ring_publish(r))
 		pair_kick(pair, &pair->rx);
@@ -590,6 +603,27 @@ static bool rx_xdp(struct net_pair *pair, struct bpf_prog *prog, struct page *pa
 	return false;
 }
 
+/* A small packet, copied.  Its page comes back to its pool, and is not cleared each time. */
+static struct sk_buff *rx_copy(struct net_pair *pair, const void *data, u32 len)
+{
+	struct sk_buff *skb;
+	struct page *page;
+	unsigned int at;
+
+	page = page_pool_dev_alloc_frag(pair->heads, &at, RX_HEAD);
+	if (!page)
+		return NULL;
+	skb = napi_build_skb(page_address(page) + at, RX_HEAD);
+	if (!skb) {
+		page_pool_put_full_page(pair->heads, page, true);
+		return NULL;
+	}
+	skb_mark_for_recycle(skb);
+	skb_reserve(skb, RX_PAD);
+	skb_put_data(skb, data, len);
+	return skb;
+}
+
 /* The first buffer of a packet, or all of it.  The page changes hands. */
 static struct sk_buff *rx_skb(struct net_pair *pair, struct page *page, u32 offset, u32 len,
 			      bool more)
@@ -597,10 +631,11 @@ static struct sk_buff *rx_skb(struct net_pair *pair, struct page *page, u32 offs
 	struct sk_buff *skb;
 
 	if (len <= RX_COPY && !more) {
-		skb = napi_alloc_skb(&pair->napi, len);
-		if (skb)
-			skb_put_data(skb, page_address(page) + offset, len);
-		page_pool_recycle_direct(pair->pool, page);
+		skb = rx_copy(pair, page_address(page) + offset, len);
+		dma_sync_single_range_for_device(pair_dev(pair), page_pool_get_dma_addr(page),
+						 pair->nif->pad, len,
+						 page_pool_get_dma_dir(pair->pool));
+		rx_post(pair, page);
 		return skb;
 	}
 	skb = napi_build_skb(page_address(page), PAGE_SIZE);
@@ -769,6 +804,17 @@ static irqreturn_t config_irq(int irq, void *data)
 
 /* ---- Memory of a pair -------------------------------------------------------------------- */
 
+static struct page_pool *heads_create(struct net_pair *pair)
+{
+	struct page_pool_params params = {
+		.flags = PP_FLAG_PAGE_FRAG,
+		.pool_size = pair->rx.entries,
+		.nid = dev_to_node(pair_dev(pair)),
+	};
+
+	return page_pool_create(&params);
+}
+
 static int rx_create(struct net_pair *pair)
 {
 	struct net_if *nif = pair->nif;
@@ -792,9 +838,14 @@ static int rx_create(struct net_pair *pair)
 		err = PTR_ERR(pair->pool);
 		goto err_queue;
 	}
+	pair->heads = heads_create(pair);
+	if (IS_ERR(pair->heads)) {
+		err = PTR_ERR(pair->heads);
+		goto err_pool;
+	}
 	err = xdp_rxq_info_reg(&pair->xdp_rxq, nif->dev, pair->index, pair->napi.napi_id);
 	if (err)
-		goto err_pool;
+		goto err_heads;
 	err = xdp_rxq_info_reg_mem_model(&pair->xdp_rxq, MEM_TYPE_PAGE_POOL, pair->pool);
 	if (err)
 		goto err_rxq;
@@ -802,6 +853,8 @@ static int rx_create(struct net_pair *pair)
 
 err_rxq:
 	xdp_rxq_info_unreg(&pair->xdp_rxq);
+err_heads:
+	page_pool_destroy(pair->heads);
 err_pool:
 	page_pool_destroy(pair->pool);
 err_queue:
@@ -815,6 +868,7 @@ static void rx_destroy(struct net_pair *pair)
 	if (!pair->pool)
 		return;
 	xdp_rxq_info_unreg(&pair->xdp_rxq);
+	page_pool_destroy(pair->heads);
 	page_pool_destroy(pair->pool);	/* pages that the stack has come back to it */
 	pair->pool = NULL;
 	vireo_queue_free(&pair->rx);
