@@ -22,7 +22,7 @@
 disk=/dev/nullb0
 memory=384
 load=/selftests/qemu/load
-append="quiet mitigations=off vireo.do=script"	# as the host
+append="quiet mitigations=off lsm= vireo.do=script"	# as the host
 limit=20	# seconds of the host for a part, which takes five
 failed=
 
