@@ -147,8 +147,9 @@ static void blk_submit(struct blk_request *req, bool nowait)
 	struct bio *bio = &req->bio;
 
 	/* The guest has merged, and the block layer splits what is too much for the device. */
-	bio_init(bio, d->bdev, req->vec, req->nvecs, ops[req->sub.op] | REQ_NOMERGE |
-		 (nowait ? REQ_NOWAIT : 0) | (req->sub.flags & VIREO_BLK_FUA ? REQ_FUA : 0));
+	bio_init(bio, d->bdev, req->vec, req->nvecs, ops[req->sub.op] |
+		 (bdev_nonrot(d->bdev) ? REQ_NOMERGE : 0) | (nowait ? REQ_NOWAIT : 0) |
+		 (req->sub.flags & VIREO_BLK_FUA ? REQ_FUA : 0));
 	bio->bi_vcnt = req->nvecs;
 	bio->bi_iter.bi_sector = req->sector;
 	bio->bi_iter.bi_size = req->bytes;
