@@ -50,6 +50,7 @@
 #include <linux/reboot.h>
 #include <linux/sched/signal.h>
 #include <linux/task_work.h>
+#include <asm/irq_vectors.h>
 #include <asm/nospec-branch.h>
 
 /*
@@ -104,6 +105,10 @@ static inline bool compat_guest_work_pending(void)
 			 _TIF_NOTIFY_RESUME)) &&
 	       (need_resched() || signal_pending(current) || compat_user_work_pending());
 }
+
+/* The hypervisor's: the handler does nothing.  Newer kernels built without KVM have none. */
+#define COMPAT_POSTED_VECTOR \
+	(KERNEL_AT_LEAST(6, 9) && !IS_ENABLED(CONFIG_KVM) ? 0 : POSTED_INTR_VECTOR)
 
 /* Exported, but declared in a header of the kernel's own */
 extern unsigned int mxcsr_feature_mask;

@@ -6,6 +6,7 @@
 #include <asm/asm.h>
 #include <asm/cpufeatures.h>
 #include <asm/msr-index.h>
+#include <asm/segment.h>
 #include "compat.h"
 
 #define FIELD_HOST_RSP		0x6c14		/* HOST_RSP of asm/vmx.h */
@@ -188,3 +189,23 @@ SYM_INNER_LABEL(vmx_exit_point, SYM_L_GLOBAL)
 	HOST_POP
 	RET
 SYM_FUNC_END(vmx_enter)
+
+/*
+ * void host_interrupt(unsigned long handler)
+ *
+ * Calls what a gate of the IDT leads to as an interrupt does; it ends with IRET and
+ * keeps all registers.  Interrupts are off, and stay so.
+ */
+SYM_FUNC_START(host_interrupt)
+	push	%rbp
+	mov	%rsp, %rbp
+	and	$-16, %rsp
+	push	$__KERNEL_DS
+	push	%rbp
+	pushf
+	push	$__KERNEL_CS
+	CALL_NOSPEC rdi
+	mov	%rbp, %rsp		/* as IRET did; for objtool */
+	pop	%rbp
+	RET
+SYM_FUNC_END(host_interrupt)

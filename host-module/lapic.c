@@ -78,7 +78,7 @@ static bool apic_raise(struct vireo_vcpu *v, u8 vector)
 	if (!apic_enabled(a) || vector < 16)
 		return false;
 	if (!test_and_set_bit(vector, a->pir))
-		vireo_vcpu_request(v, VREQ_EVENT);
+		vireo_vcpu_request(v, VREQ_EVENT, a->notify);
 	return true;
 }
 
@@ -200,7 +200,7 @@ static bool apic_deliver(struct vireo_vcpu *v, u32 mode, u8 vector)
 		return false;
 	}
 	set_mask_bits(&v->apic.smi_init, clear, set);
-	vireo_vcpu_request(v, mode == APIC_DM_NMI ? VREQ_EVENT : VREQ_MP);
+	vireo_vcpu_request(v, mode == APIC_DM_NMI ? VREQ_EVENT : VREQ_MP, 0);
 	return true;
 }
 
@@ -403,6 +403,8 @@ int vireo_lapic_read(struct vireo_vcpu *v, u32 msr, u64 *value, bool host)
 	if (msr > X2_SELF_IPI || !(readable & BIT_ULL(msr & 0x3f)))
 		return -ENOENT;
 	vireo_lapic_status(v);		/* brings IRR and ISR up to date */
+	if (a->notify)			/* what was in @pir is no more there to be posted */
+		set_bit(VREQ_EVENT, &v->requests);
 	*value = msr == X2_PPR ? max_t(u8, *vireo_lapic_tpr(v), highest(a, X2_ISR) & 0xf0) :
 		 msr == X2_TIMER_NOW ? timer_now(a) :
 		 msr == X2_ICR ? *(u64 *)reg(a, X2_ICR) :

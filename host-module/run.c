@@ -97,7 +97,7 @@ static bool exit_hypercall(struct vireo_vcpu *v)
 		to = vireo_vcpu_by_id(v->vm, a1);
 		if (to) {
 			set_bit(VAPIC_UNHALT, &to->apic.smi_init);
-			vireo_vcpu_request(to, VREQ_EVENT);
+			vireo_vcpu_request(to, VREQ_EVENT, 0);
 		}
 		ret = 0;
 		break;
@@ -618,6 +618,9 @@ static enum vireo_exit run_inside(struct vireo_vcpu *v)
 	if (exit == VEXIT_INTR) {
 		WRITE_ONCE(v->mode, VCPU_OUTSIDE);
 		rcu_note_context_switch(false);	/* the guest was no RCU reader */
+		if (v->exit.handler)
+			host_interrupt(v->exit.handler);
+		v->exit.handler = 0;
 		local_irq_enable();	/* taken here, accounted to the guest */
 		cpu_relax();
 		local_irq_disable();

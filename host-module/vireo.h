@@ -141,6 +141,7 @@ struct vireo_exit_info {
 	bool fetch;		/* the fault was an instruction fetch or a page walk */
 	u8 insn_len;
 	u8 insn[16];
+	unsigned long handler;	/* the host's, of an interrupt that the exit has taken; or 0 */
 };
 
 /* ---- The contract of a backend --------------------------------------------- */
@@ -190,6 +191,7 @@ extern const struct vireo_ops *vireo_ops;
 void svm_enter(u64 *gpr, u64 guest_vmcb, u64 host_vmcb, u32 guest_spec, u32 host_spec);
 u32 vmx_enter(u64 *gpr, u64 *host_rsp, u32 guest_spec, u32 host_spec, bool launched);
 void vmx_exit_point(void);
+void host_interrupt(unsigned long handler);
 
 /* ---- Memory (mem.c) ---------------------------------------------------------- */
 
@@ -228,7 +230,9 @@ struct vireo_lapic_state {
 	void *page;		/* (i) the registers, each at its number * 16 (v); others */
 				/* read SVR, and the hrtimer what it needs */
 	bool delivers;		/* (i) the processor itself delivers what is in the IRR */
-	unsigned long pir[4];	/* (a) asked for by anybody, taken by the vCPU */
+	u8 notify;		/* (i) ... and, by this vector of the host's, in @pir; or 0 */
+	/* (a) asked for by anybody, taken by the vCPU; as VT-x has it (SDM vol. 3, 30.6) */
+	unsigned long pir[8] __aligned(64);
 	unsigned long smi_init;	/* (a) VAPIC_* requests from other processors */
 	u64 tsc_deadline;	/* (a) written by the vCPU, and 0 by the hrtimer */
 };
@@ -412,7 +416,7 @@ long vireo_call(const struct vireo_call *calls, void *object, unsigned int cmd, 
 long vireo_vm_create(void *parent, unsigned int cmd, void *arg);
 void vireo_vm_put(struct vireo_vm *vm);
 void vireo_vm_flush(struct vireo_vm *vm);
-void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req);
+void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req, u8 notify);
 
 /* mem.c */
 int vireo_mem_init(struct vireo_mem *mem, struct vireo_mem *parent);

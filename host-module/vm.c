@@ -6,34 +6,45 @@
  * as long as the VM, so the array of them is read without a lock.
  */
 #include <linux/log2.h>
+#include <asm/apic.h>
 
 #include "vireo.h"
 
 /* ---- Requests --------------------------------------------------------------------------- */
 
+/* Of one that is inside: it leaves, or the processor takes what is in @pir and it stays. */
+static void vcpu_kick(struct vireo_vcpu *v, u8 notify)
+{
+	struct task_struct *task = rcu_dereference_sched(v->task);
+
+	if (!task || task == current)
+		return;
+	v->stat[notify ? VIREO_STAT_POSTED : VIREO_STAT_KICKED]++;
+	if (notify) {
+		set_bit(256, v->apic.pir);	/* ON: a notification is outstanding */
+		apic->send_IPI_mask(cpumask_of(task_cpu(task)), notify);
+	} else {
+		kick_process(task);
+	}
+}
+
 /**
  * vireo_vcpu_request() - ask something of a vCPU, and make it look
  * @v: the vCPU
  * @req: VREQ_*
+ * @notify: 0; or v->apic.notify, where all there is to look at is @pir
  * Context: Any, also with interrupts off.
  */
-void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req)
+void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req, u8 notify)
 {
-	struct task_struct *task;
-
 	set_bit(req, &v->requests);
 	smp_mb__after_atomic();	/* pairs with run_guest(): requests, then mode */
-	if (READ_ONCE(v->mode) != VCPU_INSIDE) {
+	preempt_disable();	/* the processor that it is on stays online */
+	if (READ_ONCE(v->mode) == VCPU_INSIDE)
+		vcpu_kick(v, notify);
+	else
 		rcuwait_wake_up(&v->wait);
-		return;
-	}
-	rcu_read_lock();
-	task = rcu_dereference(v->task);
-	if (task && task != current) {
-		v->stat[VIREO_STAT_KICKED]++;
-		kick_process(task);
-	}
-	rcu_read_unlock();
+	preempt_enable();
 }
 
 /**
@@ -52,7 +63,7 @@ void vireo_vm_flush(struct vireo_vm *vm)
 	for (i = 0; i < vm->max_vcpus; i++) {
 		v = vireo_vcpu_by_id(vm, i);
 		if (v)
-			vireo_vcpu_request(v, VREQ_FLUSH);
+			vireo_vcpu_request(v, VREQ_FLUSH, 0);
 	}
 	for (i = 0; i < vm->max_vcpus; i++) {
 		v = vireo_vcpu_by_id(vm, i);
@@ -144,7 +155,8 @@ static atomic64_t vcpus;	/* made so far, on this host */
 
 static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 {
-	struct vireo_vcpu *v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
+	/* A power of two is aligned to itself: @pir and XSAVE want 64. */
+	struct vireo_vcpu *v = kzalloc(roundup_pow_of_two(sizeof(*v)), GFP_KERNEL_ACCOUNT);
 	struct vireo_regs none = { .xcr0 = XFEATURE_MASK_FP };
 
 	if (!v)
@@ -157,7 +169,6 @@ static struct vireo_vcpu *vcpu_alloc(struct vireo_vm *vm, u32 id)
 	v->tsc_offset = -vm->clock.tsc_base;
 	v->serial = atomic64_inc_return(&vcpus);
 	v->run = (struct vireo_run *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	/* A power of two is aligned to itself; XSAVE wants 64. */
 	v->fpu = kzalloc(roundup_pow_of_two(vireo_xsave_size), GFP_KERNEL_ACCOUNT);
 	v->apic.page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!v->run || !v->fpu || !v->apic.page || vireo_ops->vcpu_create(v)) {

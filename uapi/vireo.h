@@ -37,6 +37,7 @@
 #define VIREO_FEAT_NEXT_RIP	(1ULL << 2)	/* hardware saves the next RIP */
 #define VIREO_FEAT_TSC_STABLE	(1ULL << 6)	/* host TSC is invariant */
 #define VIREO_FEAT_APICV	(1ULL << 7)	/* hardware delivers interrupts, ends them */
+#define VIREO_FEAT_POSTED	(1ULL << 8)	/* ... also those sent to a running vCPU */
 
 /* vireo_info.cpuid[]: words of features, by leaf and register */
 enum {
@@ -308,6 +309,7 @@ enum {
 	VIREO_STAT_KICKED,		/* IPIs sent to make a vCPU exit */
 	VIREO_STAT_INJECTED,		/* interrupts given to the guest */
 	VIREO_STAT_TLB_FLUSH,		/* flushes of a vCPU's translations */
+	VIREO_STAT_POSTED,		/* IPIs sent to give a vCPU interrupts without an exit */
 	VIREO_STAT_COUNT,
 	VIREO_STAT_MAX = 44
 };

@@ -146,9 +146,9 @@ static unsigned int longest_ms;
 module_param(longest_ms, uint, 0444);
 MODULE_PARM_DESC(longest_ms, "VT-x: longest stay in a guest, ms, for emulators that lose interrupts there (0: any)");
 
-static bool apicv = true;
-module_param(apicv, bool, 0444);
-MODULE_PARM_DESC(apicv, "VT-x: the processor delivers interrupts by itself, if it can");
+static unsigned int apicv = 2;
+module_param(apicv, uint, 0444);
+MODULE_PARM_DESC(apicv, "VT-x: the processor delivers interrupts by itself (1), also those that come while the guest runs (2), if it can");
 
 static DEFINE_PER_CPU(struct vireo_vcpu *, vmcs_here);	/* whose VMCS is current, or NULL */
 /* Constant after init: */
@@ -158,6 +158,8 @@ static u64 cr4_mask;		/* CR4 bits that the guest does not own */
 static u64 host_sys[MSR_I_CSTAR];
 static u32 longest_ticks;	/* of the preemption timer (26.5.1) */
 static bool flush_l1d, flush_l1d_always, have_apicv;
+static u8 notify;		/* lapic.notify of all vCPUs */
+static struct desc_ptr idt;	/* the same on all processors */
 
 static struct vmx_vcpu *to_vmx(struct vireo_vcpu *v)
 {
@@ -207,6 +209,8 @@ static void msr_allow(u32 msr, bool read, bool write)
 /*
  * 30.5: the processor reads the APIC's registers from the page itself, and
  * writes these three; it delivers what software tells it to be pending.
+ * 30.6: a notification has it look into @pir, too.  With that on, it also takes every
+ * other interrupt from the host's APIC before it leaves the guest for it.
  */
 static void init_apicv(void)
 {
@@ -220,6 +224,12 @@ static void init_apicv(void)
 	if (!have_apicv)
 		return;
 	ctl[CTLS_PROC2] |= need;
+	rdmsrl(ctls[CTLS_PIN].msr, cap);
+	if (apicv > 1 && COMPAT_POSTED_VECTOR && (cap >> 32 & PIN_BASED_POSTED_INTR)) {
+		notify = COMPAT_POSTED_VECTOR;
+		ctl[CTLS_PIN] |= PIN_BASED_POSTED_INTR;
+		ctl[CTLS_EXIT] |= VM_EXIT_ACK_INTR_ON_EXIT;	/* 27.2.1.2: it must */
+	}
 	for (i = 0; i < 64; i++)
 		if (VIREO_APIC_READABLE & BIT_ULL(i))
 			msr_allow(0x800 + i, i != 0x39, false);	/* the timer counts */
@@ -258,13 +268,15 @@ static const char *vmx_init(u64 *features)
 	for (i = MSR_I_KERNEL_GS; i < ARRAY_SIZE(msrs) - 1; i++)
 		msr_allow(msrs[i].msr, true, true);
 	init_apicv();
+	store_idt(&idt);
 	for (i = 0; i < ARRAY_SIZE(host_sys); i++)
 		rdmsrl(msrs[i].msr, host_sys[i]);
 	/* A machine check in the guest is the host's: CR4.MCE stays as the host has it. */
 	cr4_mask = ~vireo_regs_cr4() | X86_CR4_MCE;
 	flush_l1d = l1tf_affected();	/* at each stay, or as l1tf=full asks for at each entry */
 	flush_l1d_always = flush_l1d && l1tf_mitigation >= L1TF_MITIGATION_FULL;
-	*features = VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP | (have_apicv ? VIREO_FEAT_APICV : 0);
+	*features = VIREO_FEAT_VMX | VIREO_FEAT_NEXT_RIP | (have_apicv ? VIREO_FEAT_APICV : 0) |
+		    (notify ? VIREO_FEAT_POSTED : 0);
 	return NULL;
 }
 
@@ -324,7 +336,6 @@ static void vmx_cpu_disable(void)
 /* The host's part, as far as it is the same for all that runs on this processor (25.5) */
 static void vmcs_init_host(struct vmx_vcpu *x)
 {
-	struct desc_ptr idt;
 	unsigned int i;
 	u64 value;
 
@@ -336,7 +347,6 @@ static void vmcs_init_host(struct vmx_vcpu *x)
 		vmx_write(msrs[i].host, value);
 	}
 	native_store_gdt(&x->gdt);
-	store_idt(&idt);
 	vmx_write(HOST_GDTR_BASE, x->gdt.address);
 	vmx_write(HOST_IDTR_BASE, idt.address);
 	vmx_write(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
@@ -416,6 +426,7 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 		return -ENOMEM;
 	x->dr6 = DR6_RESERVED;
 	v->apic.delivers = have_apicv;
+	v->apic.notify = notify;
 	x->vmcs = (u32 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!x->vmcs)
 		return -ENOMEM;
@@ -440,6 +451,8 @@ static int vmx_vcpu_create(struct vireo_vcpu *v)
 	/* 29.4.1: the EPT pointer tags translations, too; this tells a VM's vCPUs apart. */
 	vmx_write(VIRTUAL_PROCESSOR_ID, v->id + 1);
 	/* A processor that lacks one of these fields ignores it. */
+	vmx_write(POSTED_INTR_NV, notify);
+	vmx_write(POSTED_INTR_DESC_ADDR, __pa(v->apic.pir));
 	vmx_write(XSS_EXIT_BITMAP, 0);
 	vmx_write(ENCLS_EXITING_BITMAP, ~0ULL);
 	vmx_write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
@@ -731,7 +744,6 @@ static void set_blocked(struct vireo_vcpu *v, struct vmx_vcpu *x)
 
 /* What an exit is, if that is all there is to say of it */
 static const u8 exits[256] = {
-	[EXIT_REASON_EXTERNAL_INTERRUPT] = VEXIT_INTR,
 	[EXIT_REASON_TRIPLE_FAULT] = VEXIT_SHUTDOWN,
 	[EXIT_REASON_INIT_SIGNAL] = VEXIT_RESUME,
 	[EXIT_REASON_INTERRUPT_WINDOW ... EXIT_REASON_NMI_WINDOW] = VEXIT_WINDOW,
@@ -862,6 +874,11 @@ static enum vireo_exit exit_decode(struct vireo_vcpu *v, u64 reason)
 		return VEXIT_HYPERCALL;
 	}
 	switch (reason) {
+	case EXIT_REASON_EXTERNAL_INTERRUPT:
+		if (notify)
+			v->exit.handler = gate_offset((gate_desc *)idt.address +
+						      (u8)vmx_read(VM_EXIT_INTR_INFO));
+		return VEXIT_INTR;
 	case EXIT_REASON_IO_INSTRUCTION:
 		exit_io(v);
 		return VEXIT_IO;

@@ -190,6 +190,138 @@ TEST_LIMIT(ipi_ping_pong, 120)
 	join_waiters(&vm, 2);
 }
 
+/* An interrupt for a vCPU that spins: where the processor can take it, without an exit */
+#define SHOTS	300
+
+static void guest_target(u64 arg)
+{
+	guest_vector[0x60] = guest_on_ipi;
+	wrmsr(APIC_SVR, APIC_ENABLED);
+	WRITE_ONCE(ready, 1);
+	guest_sti();
+	while (!READ_ONCE(stop))
+		guest_pause();
+	guest_cli();
+}
+
+TEST(interrupts_of_a_running_vcpu)
+{
+	u64 exits, kicks, posted;
+	struct test_vcpu *vcpu;
+	struct test_vm vm;
+	u32 i;
+
+	vm_boot(&vm, 1, VM_RAM);
+	vcpu = &vm.vcpu[0];
+	vcpu_set_entry(vcpu, guest_target, 0);
+	vcpu_start(vcpu);
+	while (!VM_GET(&vm, ready))
+		usleep(1000);
+	exits = vcpu_stat(vcpu, VIREO_STAT_EXIT_INTR);
+	kicks = vcpu_stat(vcpu, VIREO_STAT_KICKED);
+	for (i = 1; i <= SHOTS; i++) {
+		EXPECT_EQ(vm_inject_msi(vm.fd, 0xfee00000, 0x60), 1);
+		while (VM_GET(&vm, per_cpu[0]) < i)
+			;
+	}
+	exits = vcpu_stat(vcpu, VIREO_STAT_EXIT_INTR) - exits;
+	kicks = vcpu_stat(vcpu, VIREO_STAT_KICKED) - kicks;
+	posted = vcpu_stat(vcpu, VIREO_STAT_POSTED);
+	VM_SET(&vm, stop, 1);
+	vcpu_join(vcpu);
+	EXPECT_EQ(VM_GET(&vm, per_cpu[0]), SHOTS);
+	test_note("%d interrupts: %llu posted, %llu kicks, %llu exits for host interrupts",
+		  SHOTS, posted, kicks, exits);
+	if (vm.info.features & VIREO_FEAT_POSTED) {
+		EXPECT_LT(kicks, SHOTS / 10);
+		/* The timer's, and on a busy host those that end with another thread */
+		EXPECT_LT(exits, SHOTS / 2 + 3 * (SHOTS - posted));
+	} else {
+		EXPECT_EQ(posted, 0);
+	}
+	vm_close(&vm);
+}
+
+/*
+ * Two vCPUs send each other one interrupt at a time and wait for it in many ways.  One
+ * that is lost leaves both waiting for good.
+ */
+static u32 rounds;
+
+static void await_ball(u32 self, u32 n)
+{
+	u32 *count = &per_cpu[self];
+
+	switch (n % 5) {
+	case 0:		/* interrupts off, no exit; or many, which look at what there is */
+	case 1:
+		while (READ_ONCE(*count) < n && !guest_apic_bit(APIC_IRR, 0x60))
+			if (n % 5)
+				rdmsr(APIC_TMCCT);
+		guest_sti();
+		guest_cli();
+		GUEST_EQ(READ_ONCE(*count), n);
+		break;
+	case 2:
+		guest_sti();
+		while (READ_ONCE(*count) < n)
+			guest_pause();
+		guest_cli();
+		break;
+	case 3:
+		guest_sti();
+		while (READ_ONCE(*count) < n)
+			cpuid(0, 0);
+		guest_cli();
+		break;
+	default:
+		while (READ_ONCE(*count) < n)
+			guest_halt();
+	}
+}
+
+static void guest_player(u64 self)
+{
+	u32 n, wait;
+
+	guest_vector[0x60] = guest_on_ipi;
+	wrmsr(APIC_SVR, APIC_ENABLED);
+	asm volatile("lock incl %0" : "+m"(ready));
+	wait_until(&ready, 2, "both are there");
+	for (n = 1; n <= rounds; n++) {
+		if (self)
+			await_ball(self, n);
+		for (wait = read_tsc() % 61 * n % 61; wait; wait--)	/* any moment */
+			guest_pause();
+		send_ipi(ICR_DEST(!self) | 0x60);
+		if (!self)
+			await_ball(self, n);
+	}
+}
+
+TEST_LIMIT(ipis_in_any_state, 600)
+{
+	const char *asked = getenv("APIC_ROUNDS");
+	struct test_vm vm;
+	u32 i;
+
+	rounds = asked ? atoi(asked) : 2000;	/* before the guest has its copy */
+	vm_boot(&vm, 2, VM_RAM);
+	for (i = 0; i < 2; i++) {
+		vcpu_set_entry(&vm.vcpu[i], guest_player, i);
+		vcpu_start(&vm.vcpu[i]);
+	}
+	for (i = 0; i < 2; i++) {
+		vcpu_join(&vm.vcpu[i]);
+		EXPECT_EQ(VM_GET(&vm, per_cpu[i]), rounds);
+		test_note("vCPU %u: %llu posted, %llu kicks, %llu exits for host interrupts", i,
+			  vcpu_stat(&vm.vcpu[i], VIREO_STAT_POSTED),
+			  vcpu_stat(&vm.vcpu[i], VIREO_STAT_KICKED),
+			  vcpu_stat(&vm.vcpu[i], VIREO_STAT_EXIT_INTR));
+	}
+	vm_close(&vm);
+}
+
 /* ---- priorities ---------------------------------------------------------------------- */
 
 static u8 order[16];

@@ -423,6 +423,7 @@ static const char *const stat_names[VIREO_SUM_COUNT] = {
 	[VIREO_STAT_KICKED] = "kicked",
 	[VIREO_STAT_INJECTED] = "injected",
 	[VIREO_STAT_TLB_FLUSH] = "tlb_flush",
+	[VIREO_STAT_POSTED] = "posted",
 };
 
 const char *vireo_stat_name(unsigned int i)
