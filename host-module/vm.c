@@ -12,22 +12,6 @@
 
 /* ---- Requests --------------------------------------------------------------------------- */
 
-/* Of one that is inside: it leaves, or the processor takes what is in @pir and it stays. */
-static void vcpu_kick(struct vireo_vcpu *v, u8 notify)
-{
-	struct task_struct *task = rcu_dereference_sched(v->task);
-
-	if (!task || task == current)
-		return;
-	v->stat[notify ? VIREO_STAT_POSTED : VIREO_STAT_KICKED]++;
-	if (notify) {
-		set_bit(256, v->apic.pir);	/* ON: a notification is outstanding */
-		apic->send_IPI_mask(cpumask_of(task_cpu(task)), notify);
-	} else {
-		kick_process(task);
-	}
-}
-
 /**
  * vireo_vcpu_request() - ask something of a vCPU, and make it look
  * @v: the vCPU
@@ -37,13 +21,22 @@ static void vcpu_kick(struct vireo_vcpu *v, u8 notify)
  */
 void vireo_vcpu_request(struct vireo_vcpu *v, unsigned int req, u8 notify)
 {
+	struct task_struct *task;
+
 	set_bit(req, &v->requests);
 	smp_mb__after_atomic();	/* pairs with run_guest(): requests, then mode */
 	preempt_disable();	/* the processor that it is on stays online */
-	if (READ_ONCE(v->mode) == VCPU_INSIDE)
-		vcpu_kick(v, notify);
-	else
+	task = rcu_dereference_sched(v->task);
+	if (READ_ONCE(v->mode) != VCPU_INSIDE) {
 		rcuwait_wake_up(&v->wait);
+	} else if (notify && task && task != current) {
+		v->stat[VIREO_STAT_POSTED]++;
+		set_bit(256, v->apic.pir);	/* ON: a notification is outstanding */
+		apic->send_IPI_mask(cpumask_of(task_cpu(task)), notify);
+	} else if (task && task != current) {
+		v->stat[VIREO_STAT_KICKED]++;
+		kick_process(task);
+	}
 	preempt_enable();
 }
 

@@ -225,8 +225,9 @@ static void init_apicv(void)
 		return;
 	ctl[CTLS_PROC2] |= need;
 	rdmsrl(ctls[CTLS_PIN].msr, cap);
-	if (apicv > 1 && COMPAT_POSTED_VECTOR && (cap >> 32 & PIN_BASED_POSTED_INTR)) {
+	if (apicv > 1 && (cap >> 32 & PIN_BASED_POSTED_INTR))
 		notify = COMPAT_POSTED_VECTOR;
+	if (notify) {
 		ctl[CTLS_PIN] |= PIN_BASED_POSTED_INTR;
 		ctl[CTLS_EXIT] |= VM_EXIT_ACK_INTR_ON_EXIT;	/* 27.2.1.2: it must */
 	}
