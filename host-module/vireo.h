@@ -79,7 +79,7 @@ DEFINE_VIREO_FILE(name, end, .unlocked_ioctl = name##_ioctl, .compat_ioctl = com
 /* ---- Why the guest stopped: what a backend makes of a hardware exit ------- */
 
 enum vireo_exit {		/* to VEXIT_RESUME each with its counter */
-	VEXIT_INTR = VIREO_STAT_EXIT_INTR,	/* taken once interrupts are enabled; or an NMI */
+	VEXIT_INTR = VIREO_STAT_EXIT_INTR,	/* exit.handler, or waits in the APIC; or NMI */
 	VEXIT_CPUID = VIREO_STAT_EXIT_CPUID,
 	VEXIT_HYPERCALL = VIREO_STAT_EXIT_HYPERCALL,
 	VEXIT_IO = VIREO_STAT_EXIT_IO,	/* exit.port, .width (0: a string's), .write */

@@ -7,8 +7,8 @@
 # it would then wake up 8 times a second; the emulator's one processor has no time for
 # a thousand of that, so what wakes it is off: kcompactd, and two watchdogs.
 #
-# Not with -icount: QEMU then delivers some interrupts twice (Documentation/testing.rst), which
-# now and then one of a thousand guests did not survive.
+# Not with -icount: QEMU then delivers some interrupts twice (Documentation/testing.rst), and
+# now and then one of a thousand guests did not run.
 #
 # guests: 6.1-cloud
 # tests: qemu
